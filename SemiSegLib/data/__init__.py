@@ -1,0 +1,1 @@
+"""Images, masks and case lists in; preprocessed volumes, distance maps and patches out."""

@@ -1,0 +1,84 @@
+"""The training methods, one file each; found by name without importing torch.
+
+A method is a file in this folder that defines a class `Method` (see base.py). Its module docstring's first line is
+its one-line description; its dataclass `MethodSettings` holds its settings; its dictionary `TRAINING_DEFAULTS` the
+training settings of its paper. All of this is read from the source text, so that the command line's help and the
+Slicer process can list the methods without importing torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SemiSegLib.errors import SemiSegError
+
+if TYPE_CHECKING:
+    from SemiSegLib.methods.base import Method
+
+
+class UnknownMethodError(SemiSegError):
+    """No method has that name."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of a method: name, type as written, default and explanation."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What can be said of a method without importing torch."""
+
+    name: str
+    title: str
+    options: tuple[Option, ...]
+    training_defaults: dict[str, Any]
+
+
+def available() -> list[str]:
+    """Names of all methods, the simplest first."""
+    names = [path.stem.replace("_", "-") for path in sorted(Path(__file__).parent.glob("*.py"))]
+    names = [name for name in names if name not in ("--init--", "base")]
+    return sorted(names, key=lambda name: (name != "supervised", name != "mean-teacher", name))
+
+
+@lru_cache
+def describe(name: str) -> Description:
+    """Description of the method `name`; raises UnknownMethodError naming those that exist."""
+    if name not in available():
+        raise UnknownMethodError(f"There is no method '{name}'; there are: {', '.join(available())}.")
+    path = Path(__file__).parent / f"{name.replace('-', '_')}.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    title = (ast.get_docstring(tree) or name).splitlines()[0]
+    options: tuple[Option, ...] = ()
+    defaults: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "MethodSettings":
+            options = tuple(_option(entry) for entry in node.body if isinstance(entry, ast.AnnAssign))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAINING_DEFAULTS":
+            defaults = ast.literal_eval(node.value)
+    return Description(name, title, options, defaults)
+
+
+def method_class(name: str) -> type[Method]:
+    """The class that trains by the method `name` (imports torch); raises UnknownMethodError."""
+    describe(name)
+    module = importlib.import_module(f"SemiSegLib.methods.{name.replace('-', '_')}")
+    return module.Method
+
+
+def _option(node: ast.AnnAssign) -> Option:
+    # Every field reads `name: type = setting(default, "help")`.
+    assert isinstance(node.value, ast.Call), ast.unparse(node)
+    default, text = (ast.literal_eval(argument) for argument in node.value.args)
+    return Option(ast.unparse(node.target), ast.unparse(node.annotation), default, text)

@@ -1,0 +1,263 @@
+"""The run folder: the only contract between a training process and whoever watches it (GUI, terminal, cluster).
+
+    run.json          format version, when and by which SemiSeg it was made
+    settings.json     the complete settings
+    cases.json        the labelled, unlabelled and validation cases, with a fingerprint of their files
+    environment.json  library versions, device and why it was chosen
+    status.json       the state now, always whole: state, iteration, ETA, scores, process id
+    events.jsonl      everything that happened, one JSON object a line, in order
+    stop.request      exists while somebody asks the trainer to save and stop
+    lock              held by the operating system for the trainer alone; freed even when it is killed
+    checkpoints/      last.pt: everything needed to go on
+    models/           last.safetensors, best.safetensors: a network with its card, ready to share
+    report/           table and pictures; predictions/ masks
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from SemiSegLib import __version__
+from SemiSegLib.errors import SemiSegError
+
+FORMAT_VERSION = 1
+ACTIVE_STATES = ("preparing", "training", "validating", "reporting")
+FINAL_STATES = ("finished", "stopped", "failed")
+
+
+class RunError(SemiSegError):
+    """A run folder is missing, foreign, newer than this program, in use, or incomplete."""
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part, and a crash loses neither."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    replace(temporary, path)
+
+
+def replace(source: Path, target: Path) -> None:
+    """os.replace, patient with Windows, where a reader or virus scanner may hold the target for a moment."""
+    for attempt in range(10):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == 9:
+                raise
+            time.sleep(0.05 * 2**attempt)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`content` as readable JSON, written whole; NaN and infinity become null, which every reader understands."""
+    write_whole(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file; raises RunError naming the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}.") from error
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path} is damaged: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Status:
+    """What status.json says, with `state` corrected to 'interrupted' when the trainer is gone without a word."""
+
+    state: str
+    iteration: int = 0
+    iterations: int = 0
+    eta_seconds: float | None = None
+    message: str = ""
+    best_dsc: float | None = None
+    pid: int | None = None
+    host: str = ""
+    updated: float = 0.0
+
+    @property
+    def active(self) -> bool:
+        """A process is at work on this run."""
+        return self.state in ACTIVE_STATES
+
+    @property
+    def resumable(self) -> bool:
+        """The run ended before its last iteration."""
+        return self.state in ("stopped", "interrupted", "failed")
+
+
+class RunFolder:
+    """One run on disk. `create` makes it, `open` finds it again.
+
+    >>> import tempfile
+    >>> run = RunFolder.create(Path(tempfile.mkdtemp()) / "run")
+    >>> run.event("message", level="info", text="hello")
+    >>> [event["text"] for event in run.events()]
+    ['hello']
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.settings_file = self.path / "settings.json"
+        self.cases_file = self.path / "cases.json"
+        self.environment_file = self.path / "environment.json"
+        self.events_file = self.path / "events.jsonl"
+        self.status_file = self.path / "status.json"
+        self.stop_file = self.path / "stop.request"
+        self.lock_file = self.path / "lock"
+        self.checkpoint = self.path / "checkpoints" / "last.pt"
+        self.last_model = self.path / "models" / "last.safetensors"
+        self.best_model = self.path / "models" / "best.safetensors"
+        self.cache = self.path / "cache"
+        self.report = self.path / "report"
+        self.predictions = self.path / "predictions"
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make a new run folder; raises RunError if it holds a run or other files already."""
+        run = cls(path)
+        if (run.path / "run.json").exists():
+            raise RunError(f"{path} already holds a run: add --resume to go on with it, or name another folder.")
+        foreign = [entry.name for entry in run.path.iterdir()] if run.path.is_dir() else []
+        if [name for name in foreign if name not in ("data", "config.json", "trainer.log")]:
+            raise RunError(f"{path} holds other files ({', '.join(sorted(foreign)[:3])}); name a new or empty folder.")
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_json(
+            run.path / "run.json",
+            {"format_version": FORMAT_VERSION, "created": time.time(), "semiseg_version": __version__},
+        )
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Find a run folder again; raises RunError if there is none or it needs a newer SemiSeg."""
+        run = cls(path)
+        if not (run.path / "run.json").exists():
+            raise RunError(f"{path} is not a run folder (it has no run.json).")
+        version = read_json(run.path / "run.json").get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise RunError(f"{path} was written by a newer SemiSeg (format {version}); update to read it.")
+        return run
+
+    def event(self, kind: str, **content: Any) -> None:
+        """Append one line to events.jsonl; a reader never sees half of an earlier line."""
+        line = json.dumps(_finite({"event": kind, "time": round(time.time(), 3), **content}), allow_nan=False)
+        with self.events_file.open("a", encoding="utf-8", newline="\n") as stream:
+            stream.write(line + "\n")
+
+    def events(self, after_byte: int = 0) -> Iterator[dict[str, Any]]:
+        """Events in order; a last line that is not yet complete is left for the next call."""
+        yield from (event for event, _ in self.events_with_position(after_byte))
+
+    def events_with_position(self, after_byte: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+        """(event, position after it), so that a watcher can go on where it stopped reading."""
+        if not self.events_file.exists():
+            return
+        with self.events_file.open("rb") as stream:
+            stream.seek(after_byte)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                after_byte += len(line)
+                try:
+                    event = json.loads(line)
+                except json.JSONDecodeError:  # half a line, cut off by a crash and followed by a resumed run
+                    continue
+                yield event, after_byte
+
+    def history(self) -> list[dict[str, Any]]:
+        """Events of the training as it counts: what a crash lost and a resumed run did again appears once."""
+        kept: list[dict[str, Any]] = []
+        for event in self.events():
+            if event["event"] == "resumed":
+                kept = [old for old in kept if old.get("iteration", 0) <= event["iteration"]]
+            kept.append(event)
+        return kept
+
+    def set_status(self, state: str, **content: Any) -> None:
+        """Replace status.json; a change of state is an event too."""
+        before = read_json(self.status_file).get("state") if self.status_file.exists() else None
+        status = {"state": state, **content, "pid": os.getpid(), "host": socket.gethostname(), "updated": time.time()}
+        write_json(self.status_file, status)
+        if state != before:
+            self.event("state", state=state, message=content.get("message", ""))
+
+    def status(self) -> Status:
+        """The state now; 'new' before the first start, 'interrupted' when the trainer died without saying so."""
+        if not self.status_file.exists():
+            return Status("preparing" if self.is_locked() else "new")
+        content = read_json(self.status_file)
+        status = Status(**{key: content[key] for key in Status.__dataclass_fields__ if key in content})
+        if status.active and status.host == socket.gethostname() and not self.is_locked():
+            # Read once more: the trainer may have ended between the two looks.
+            content = read_json(self.status_file)
+            state = content["state"] if content["state"] in FINAL_STATES else "interrupted"
+            return Status(**{**status.__dict__, "state": state, "message": content.get("message", "")})
+        return status
+
+    def request_stop(self) -> None:
+        """Ask the trainer to save and stop; it does so within an iteration or two."""
+        write_whole(self.stop_file, "")
+
+    def stop_requested(self) -> bool:
+        """Somebody asked the trainer to stop."""
+        return self.stop_file.exists()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process alone; raises RunError when another process has it."""
+        import filelock  # comes with torch
+
+        lock = filelock.FileLock(self.lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(f"Another process is training in {self.path}; wait for it or stop it first.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_locked(self) -> bool:
+        """A trainer holds the lock. False where filelock is missing: then no trainer can run (torch needs it)."""
+        try:
+            import filelock
+        except ImportError:
+            return False
+        if not self.lock_file.exists():
+            return False
+        probe = filelock.FileLock(self.lock_file)
+        try:
+            probe.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        probe.release()
+        return False
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
