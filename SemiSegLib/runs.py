@@ -135,10 +135,14 @@ class RunFolder:
         """Make a new run folder; raises RunError if it holds a run or other files already."""
         run = cls(path)
         if (run.path / "run.json").exists():
-            raise RunError(f"{path} already holds a run: add --resume to go on with it, or name another folder.")
+            raise RunError(
+                f"{path} already holds a run: add --resume to go on with it, or name another folder."
+            )
         foreign = [entry.name for entry in run.path.iterdir()] if run.path.is_dir() else []
         if [name for name in foreign if name not in ("data", "config.json", "trainer.log")]:
-            raise RunError(f"{path} holds other files ({', '.join(sorted(foreign)[:3])}); name a new or empty folder.")
+            raise RunError(
+                f"{path} holds other files ({', '.join(sorted(foreign)[:3])}); name a new or empty folder."
+            )
         run.path.mkdir(parents=True, exist_ok=True)
         write_json(
             run.path / "run.json",
@@ -195,7 +199,13 @@ class RunFolder:
     def set_status(self, state: str, **content: Any) -> None:
         """Replace status.json; a change of state is an event too."""
         before = read_json(self.status_file).get("state") if self.status_file.exists() else None
-        status = {"state": state, **content, "pid": os.getpid(), "host": socket.gethostname(), "updated": time.time()}
+        status = {
+            "state": state,
+            **content,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "updated": time.time(),
+        }
         write_json(self.status_file, status)
         if state != before:
             self.event("state", state=state, message=content.get("message", ""))
@@ -230,14 +240,16 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise RunError(f"Another process is training in {self.path}; wait for it or stop it first.") from None
+            raise RunError(
+                f"Another process is training in {self.path}; wait for it or stop it first."
+            ) from None
         try:
             yield
         finally:
             lock.release()
 
     def is_locked(self) -> bool:
-        """A trainer holds the lock. False where filelock is missing: then no trainer can run (torch needs it)."""
+        """A trainer holds the lock. Without filelock no trainer can run: torch needs it, too."""
         try:
             import filelock
         except ImportError:

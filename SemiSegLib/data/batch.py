@@ -1,0 +1,67 @@
+"""The patches of one iteration, as the methods receive them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class Patches:
+    """B patches of sides S, geometrically augmented, on the device.
+
+    image     (B, 1, *S) normalised intensities
+    mask      (B, *S) class indices, 255 where nobody annotated; None for unlabelled patches
+    sdm       (B, C - 1, *S) true distance maps scaled to [-1, 1], NaN where unknown; None where not needed
+    position  (B, 3) centre of the patch in its scan, 0 to 1 along x, y, z
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor | None
+    sdm: torch.Tensor | None
+    position: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def __getitem__(self, index: slice) -> Patches:
+        return self._map(lambda tensor: tensor[index])
+
+    def to(self, device: torch.device) -> Patches:
+        """The patches on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Patches:
+        """The patches in page-locked memory."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Patches:
+        values = (self.image, self.mask, self.sdm, self.position)
+        return Patches(*(None if value is None else function(value) for value in values))  # type: ignore[arg-type]
+
+
+@dataclass
+class Batch:
+    """Labelled and unlabelled patches of one iteration; `unlabelled` may have no patches."""
+
+    labelled: Patches
+    unlabelled: Patches
+
+    @property
+    def images(self) -> torch.Tensor:
+        """All images, the labelled first, as the networks see them together (shared batch statistics)."""
+        return torch.cat([self.labelled.image, self.unlabelled.image])
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`; the copy overlaps with computation where memory is pinned."""
+        return Batch(self.labelled.to(device), self.unlabelled.to(device))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, for faster copies to a GPU."""
+        return Batch(self.labelled.pin_memory(), self.unlabelled.pin_memory())
+
+    def split(self, parts: int) -> list[Batch]:
+        """The batch in `parts` smaller ones, each with its share of labelled and unlabelled patches."""
+        return [Batch(self.labelled[i::parts], self.unlabelled[i::parts]) for i in range(parts)]

@@ -1,0 +1,49 @@
+"""Which file formats are read and written, told by their names alone; imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from SemiSegLib.errors import SemiSegError
+
+READABLE = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5")
+WRITABLE = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
+SUPPORTED = READABLE
+
+
+class ImageError(SemiSegError):
+    """A file cannot be read or written as an image or a mask; the message names it and says what was found."""
+
+
+def extension(path: Path) -> str:
+    """The known extension of a file name in lower case (`.nii.gz`, `.seg.nrrd` as a whole), or ''."""
+    name = path.name.lower()
+    return next((known for known in READABLE if name.endswith(known) and name != known), "")
+
+
+def stem(path: Path) -> str:
+    """File name without its known extension: `a/b.1.seg.nrrd` gives `b.1`; a folder's name stays as it is."""
+    return path.name[: len(path.name) - len(extension(path))]
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether the name starts with a dot: hidden files, macOS `._*` doubles, our own unfinished files."""
+    return path.name.startswith(".")
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is that of an image file; a `.seg.nrrd` is a segmentation, not an image."""
+    return extension(path) not in ("", ".seg.nrrd") and not is_hidden(path)
+
+
+def is_mask(path: Path) -> bool:
+    """Whether the name is that of a file a mask can be stored in: every readable format."""
+    return extension(path) != "" and not is_hidden(path)
+
+
+def known_extension(path: Path, allowed: tuple[str, ...] = READABLE) -> str:
+    """The extension of `path`. Raises ImageError, listing the `allowed` ones, when it is none of them."""
+    found = extension(path)
+    if found not in allowed:
+        raise ImageError(f"{path}: unknown or unsupported extension; supported are {', '.join(allowed)}")
+    return found

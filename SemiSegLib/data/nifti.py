@@ -1,0 +1,126 @@
+"""NIfTI files through nibabel: reading any valid header, writing onto the untouched header of another file."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from SemiSegLib.data.formats import ImageError
+from SemiSegLib.data.geometry import Geometry, right_angled
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+
+
+def read(path: Path) -> sitk.Image:
+    """The volume of a NIfTI file as stored (scaled where the header says so), with any number type.
+
+    The sform places the voxels if its code is set, else the qform. Without either, ITK's and Slicer's reading
+    holds: axes to the left, posterior, superior, first voxel at 0. Raises ImageError or GeometryError.
+    """
+    import SimpleITK as sitk
+
+    stored = _load(path)
+    geometry = _geometry(stored, path)
+    try:
+        array = np.asanyarray(stored.dataobj).reshape(geometry.size, order="F")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ImageError(f"{path}: the voxels cannot be read, the file is cut off or damaged: {error}") from error
+    image = sitk.GetImageFromArray(np.ascontiguousarray(_plain(array, path).T))
+    return geometry.stamp(image)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The grid of a NIfTI file from its header alone. Raises ImageError or GeometryError."""
+    return _geometry(_load(path), path)
+
+
+def _load(path: Path) -> Any:
+    import nibabel
+
+    try:
+        return nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise ImageError(f"{path}: not a readable NIfTI file: {error}") from error
+
+
+def _geometry(stored: Any, path: Path) -> Geometry:
+    size = _volume_size(stored.shape, path)
+    header = stored.header
+    if header["sform_code"] <= 0 and header["qform_code"] <= 0:
+        spacing = tuple(abs(float(side)) or 1.0 for side in (*header.get_zooms(), 1.0, 1.0)[:3])
+        return Geometry(size, spacing, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
+    scale = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    affine = np.asarray(stored.affine, dtype=float)
+    axes = RAS_TO_LPS @ affine[:3, :3] * scale
+    spacing = np.linalg.norm(axes, axis=0)
+    direction = axes / np.where(spacing > 0, spacing, 1.0)
+    origin = RAS_TO_LPS @ affine[:3, 3] * scale
+    # -0.0 + 0.0 is 0.0: keeps printed directions and origins free of minus zeros
+    return right_angled(
+        Geometry(size, tuple(map(float, spacing)), _floats(origin + 0.0), _floats(direction.ravel() + 0.0)), path
+    )
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _volume_size(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
+    if len(shape) < 2 or any(n > 1 for n in shape[3:]) or 0 in shape:
+        raise ImageError(
+            f"{path}: holds an array of shape {' x '.join(map(str, shape))}; one 3D volume with one value a voxel "
+            "is needed: save the wanted volume as its own file"
+        )
+    x, y, z = (*shape, 1)[:3]
+    return int(x), int(y), int(z)
+
+
+def _plain(array: np.ndarray, path: Path) -> np.ndarray:
+    if array.dtype.fields or array.dtype.kind == "c":
+        raise ImageError(f"{path}: voxels are colours or complex numbers; one number a voxel is needed")
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def write(array: np.ndarray, geometry: Geometry, path: Path, template: Path | None = None) -> None:
+    """Writes a volume of shape (x, y, z).
+
+    With a NIfTI `template`, affine, sform, qform, their codes, units and the array's dimensions are the
+    template's, bit for bit; texts and extensions in its header, which may name the patient, are dropped.
+    Without one, sform and qform (code 1, mm) are made from `geometry`, as exactly as float32 can say it.
+    """
+    import nibabel
+
+    if template is None:
+        affine = np.eye(4)
+        affine[:3, :3] = RAS_TO_LPS @ geometry.axes
+        affine[:3, 3] = RAS_TO_LPS @ np.asarray(geometry.origin)
+        made = nibabel.Nifti1Image(array, affine)
+        made.set_sform(affine, code=1)
+        made.set_qform(affine, code=1)
+        made.header.set_xyzt_units("mm")
+    else:
+        like = _load(template)
+        header = _reused_header(like, array.dtype)
+        made = type(like)(array.reshape(like.shape, order="F"), like.affine, header)
+    nibabel.save(made, path)
+
+
+def _reused_header(like: Any, dtype: np.dtype) -> Any:
+    header = like.header.copy()
+    header.extensions[:] = []
+    header.set_data_dtype(dtype)
+    header.set_slope_inter(1, 0)
+    for field in ("descrip", "aux_file", "db_name", "data_type", "intent_name"):
+        header[field] = b""
+    for field in ("cal_min", "cal_max", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
+        header[field] = 0
+    return header

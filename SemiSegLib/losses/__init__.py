@@ -1,0 +1,1 @@
+"""Loss functions: pure functions of tensors, computed in single precision, shared by the methods."""

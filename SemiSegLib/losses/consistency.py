@@ -1,0 +1,13 @@
+"""Consistency of two predictions of the same patch."""
+
+from __future__ import annotations
+
+import torch
+
+from SemiSegLib.losses.precision import single_precision
+
+
+@single_precision
+def probability_mse(student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of the softmax probabilities of logits (B, C, *S)."""
+    return (student_logits.softmax(1) - teacher_logits.softmax(1)).square().mean()

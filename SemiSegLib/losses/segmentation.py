@@ -1,0 +1,47 @@
+"""Supervised losses: cross-entropy, Dice and distance-map regression, all honouring voxels nobody annotated."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from SemiSegLib.losses.precision import single_precision
+
+IGNORE = 255  # class index of voxels that nobody annotated
+
+
+@single_precision
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean over annotated voxels. logits (B, C, *S), target (B, *S) class indices or IGNORE; 0 if none."""
+    total = functional.cross_entropy(logits, target.long(), ignore_index=IGNORE, reduction="sum")
+    return total / (target != IGNORE).sum().clamp(min=1)
+
+
+@single_precision
+def dice_loss(probabilities: torch.Tensor, target: torch.Tensor, background: bool = False) -> torch.Tensor:
+    """1 - (2 sum(pq) + 1e-5) / (sum(p^2) + sum(q^2) + 1e-5) over the batch, mean of the foreground classes.
+
+    probabilities (B, C, *S), target (B, *S) class indices or IGNORE. UA-MT's form (utils/losses.py); `background`
+    includes class 0 in the mean, as ACTION does. Voxels to ignore are left out of all three sums.
+    """
+    annotated = (target != IGNORE).unsqueeze(1)
+    losses = []
+    for index in range(0 if background else 1, probabilities.shape[1]):
+        p = probabilities[:, index : index + 1] * annotated
+        q = (target == index).unsqueeze(1).to(p.dtype)
+        overlap, size = (p * q).sum(), (p * p).sum() + q.sum()
+        losses.append(1 - (2 * overlap + 1e-5) / (size + 1e-5))
+    return torch.stack(losses).mean()
+
+
+def mask_loss(logits: torch.Tensor, target: torch.Tensor, background: bool = False) -> torch.Tensor:
+    """Half the sum of cross-entropy and Dice (UA-MT, train_LA_meanteacher_certainty_unlabel.py:166-169)."""
+    return 0.5 * (cross_entropy(logits, target) + dice_loss(logits.float().softmax(1), target, background))
+
+
+@single_precision
+def sdm_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of distance maps (B, C - 1, *S); NaN in the target marks unknown distances."""
+    known = ~target.isnan()
+    difference = torch.where(known, predicted - target.nan_to_num(), torch.zeros_like(predicted))
+    return difference.square().sum() / known.sum().clamp(min=1)

@@ -1,0 +1,72 @@
+"""What every method answers; the training loop knows no method by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from SemiSegLib.data.batch import Batch
+from SemiSegLib.training.schedules import Step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method must know of the task to build its networks."""
+
+    dimensions: int
+    classes: int  # with background
+    patch_size: tuple[int, ...]  # voxels
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named loss term: the total is the sum of weight * value."""
+
+    value: torch.Tensor
+    weight: float = 1.0
+
+
+class Method(nn.Module):
+    """A training method: owns its networks and extra state, composes its loss.
+
+    A subclass names its settings' dataclass (`MethodSettings`), builds its networks as attributes, and implements
+    `losses`; it may implement `after_step`. All tensors it must remember are parameters or buffers, so that
+    `state_dict` holds the whole method.
+    """
+
+    needs_sdm = False  # whether labelled patches come with true distance maps
+    needs_unlabelled = True
+    student: nn.Module
+
+    def __init__(self, settings: Any, plan: Plan) -> None:
+        super().__init__()
+        self.settings = settings
+        self.plan = plan
+
+    def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
+        """Named terms of the loss of one batch."""
+        raise NotImplementedError
+
+    def after_step(self, step: Step) -> None:
+        """Called after each optimiser step (an EMA teacher is updated here)."""
+
+    def predictors(self) -> dict[str, nn.Module]:
+        """Networks that can predict; 'student' always, 'teacher' where there is one."""
+        networks = {"student": self.student}
+        if isinstance(getattr(self, "teacher", None), nn.Module):
+            networks["teacher"] = self.teacher  # type: ignore[assignment]
+        return networks
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that the optimiser changes."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+
+def noisy(image: torch.Tensor, sd: float = 0.1, limit: float = 0.2) -> torch.Tensor:
+    """Input noise of the mean-teacher literature: clip(N(0, sd), +-limit) (UA-MT)."""
+    return image + (torch.randn_like(image) * sd).clamp_(-limit, limit)

@@ -1,0 +1,34 @@
+"""Only the annotated scans are used: the baseline that every other method must beat.
+
+L = (CE + Dice) / 2 on the labelled patches (UA-MT's code, also V-Net's row in the papers' tables).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.methods import base
+from SemiSegLib.methods.base import Batch, Plan, Term
+from SemiSegLib.networks import build_network
+from SemiSegLib.training.schedules import Step
+
+
+@dataclass
+class MethodSettings:
+    """This method has no settings of its own."""
+
+
+class Method(base.Method):
+    """Supervised training of the literature's network."""
+
+    needs_unlabelled = False
+
+    def __init__(self, settings: MethodSettings, plan: Plan) -> None:
+        super().__init__(settings, plan)
+        self.student = build_network(plan.dimensions, plan.classes)
+
+    def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
+        """The supervised term alone."""
+        logits = self.student(batch.labelled.image).logits
+        return {"supervised": Term(mask_loss(logits, batch.labelled.mask))}

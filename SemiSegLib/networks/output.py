@@ -1,0 +1,28 @@
+"""What every segmentation network returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class NetworkOutput:
+    """B patches, C classes with background, S the patch's two or three sides.
+
+    logits       (B, C, *S) before softmax
+    sdm          (B, C - 1, *S) signed distance maps in [-1, 1], negative inside; None without that head
+    bottleneck   (B, 256, *S/16) deepest features, before their dropout
+    decoder      feature maps of the decoder from coarse to fine; the last has the patch's own resolution
+    """
+
+    logits: torch.Tensor
+    sdm: torch.Tensor | None
+    bottleneck: torch.Tensor
+    decoder: list[torch.Tensor]
+
+    @property
+    def probabilities(self) -> torch.Tensor:
+        """Softmax of the logits, in single precision."""
+        return self.logits.float().softmax(1)

@@ -1,0 +1,28 @@
+"""The teacher: an exponential moving average of the student."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+def make_teacher(student: nn.Module) -> nn.Module:
+    """A copy of `student` that never receives gradients."""
+    teacher = copy.deepcopy(student)
+    for parameter in teacher.parameters():
+        parameter.requires_grad_(False)
+    return teacher
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, decay: float, iteration: int) -> None:
+    """teacher = a * teacher + (1 - a) * student with a = min(1 - 1/(t+1), decay), t = 0, 1, ...
+
+    At t = 0 the student is copied. Parameters only: batch-norm statistics are not averaged, the teacher gathers its
+    own in train() mode (UA-MT, train_LA_meanteacher_certainty_unlabel.py:68-72).
+    """
+    current = min(1.0 - 1.0 / (iteration + 1), decay)
+    ours, theirs = list(teacher.parameters()), list(student.parameters())
+    torch._foreach_lerp_(ours, theirs, 1.0 - current)
