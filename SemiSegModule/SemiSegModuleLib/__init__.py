@@ -1,0 +1,1 @@
+"""The parts of the SemiSeg module; each can be tested by itself. Nothing here imports torch."""

@@ -1,0 +1,163 @@
+"""A training as the panel sees it: started here or found again, watched through its run folder, stopped in peace.
+
+>>> training = TrainingProcess(Path("study/run"))          # doctest: +SKIP
+>>> training.start(data=Path("study/data"), settings={"method": "simcvd", "training.iterations": 3000})
+>>> while training.active:
+...     for event in training.poll():
+...         show(event, training.state, training.status)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from SemiSegLib.runs import RunFolder, Status, read_json, write_json
+
+from .child_process import ChildProcess, LogFile, end_process_tree
+from .failures import Failure, explain
+
+ACTIVE = ("starting", "preparing", "training", "validating", "reporting", "stopping")
+GRACE_SECONDS = 60.0  # for the checkpoint, once a stop was asked for
+
+
+class TrainingProcess:
+    """One run: `state` is 'new', one of ACTIVE, 'finished', 'stopped', 'interrupted' or 'failed'.
+
+    It needs no Qt: somebody calls `poll` now and then. A run that another Slicer session started is found by making
+    an object for the same folder and polling it.
+    """
+
+    def __init__(self, run_path: Path, python: Path | None = None, grace: float = GRACE_SECONDS) -> None:
+        self.run = RunFolder(Path(run_path))
+        self.log = LogFile(self.run.path / "trainer.log")
+        self.state = "new"
+        self.status = Status("new")
+        self.failure: Failure | None = None
+        self._python = python
+        self._grace = grace
+        self._child: ChildProcess | None = None
+        self._started = 0.0
+        self._event_position = 0
+        self._log_start = 0
+        self._deadline: float | None = None
+
+    @property
+    def active(self) -> bool:
+        """A process is at work, or about to be."""
+        return self.state in ACTIVE
+
+    @property
+    def resumable(self) -> bool:
+        """It can go on from a checkpoint."""
+        return not self.active and self.state != "finished" and self.run.checkpoint.exists()
+
+    def start(
+        self,
+        data: Path,
+        settings: Mapping[str, Any] | None = None,
+        resume: bool = False,
+        initial_model: Path | None = None,
+    ) -> None:
+        """Start training on `data`, or go on with this run where it stopped.
+
+        :param settings: as in a `--config` file: 'method', 'preset', and dotted names; a resumed run keeps its own
+        :param initial_model: weights to start from instead of random ones
+        :raises OSError: the interpreter cannot be started
+        """
+        arguments = ["--data", str(data), "--out", str(self.run.path)]
+        if resume:
+            arguments.append("--resume")
+        else:
+            write_json(self.run.path / "config.json", dict(settings or {}))
+            arguments += ["--config", str(self.run.path / "config.json")]
+        if initial_model and not resume:
+            arguments += ["--init", str(initial_model)]
+        self.failure, self._deadline, self._started = None, None, time.time()
+        self.log.skip()
+        self._log_start = self.log.position
+        self._child = ChildProcess("SemiSegLib.train", arguments, self.log.path, self._python)
+        self.state = "starting"
+
+    def poll(self) -> list[dict[str, Any]]:
+        """New events since the last call; brings `state`, `status` and `failure` up to date. Never waits."""
+        exit_code = self._child.exit_code if self._child else None
+        self.status = self._read_status()
+        events = self._new_events()
+        if self._child and exit_code is None:
+            self.state = self._state_while_running()
+        elif self._child:
+            self._conclude(exit_code)
+        else:
+            self._observe()
+        self._enforce_deadline()
+        return events
+
+    def stop(self) -> None:
+        """Ask for a checkpoint and an end; what still runs after the grace period is ended."""
+        if self.active and self._deadline is None:
+            self.run.request_stop()
+            self._deadline = time.monotonic() + self._grace
+            self.state = "stopping"
+
+    def end_now(self) -> None:
+        """End the process tree at once; what was learnt since the last checkpoint is lost."""
+        if self._child:
+            self._child.end()
+        elif self.status.active and self.status.pid:
+            end_process_tree(self.status.pid)
+        self._deadline = self._deadline or time.monotonic()
+
+    def _read_status(self) -> Status:
+        if not self._child or not self._child.running:
+            return self.run.status()
+        # RunFolder.status() would try the lock, which a child that is just starting needs for itself.
+        if not self.run.status_file.exists():
+            return Status("preparing")
+        content = read_json(self.run.status_file)
+        return Status(**{key: content[key] for key in Status.__dataclass_fields__ if key in content})
+
+    def _new_events(self) -> list[dict[str, Any]]:
+        events = []
+        for event, position in self.run.events_with_position(self._event_position):
+            events.append(event)
+            self._event_position = position
+        return events
+
+    def _state_while_running(self) -> str:
+        if self._deadline is not None:
+            return "stopping"
+        from_this_start = self.status.updated >= self._started - 1
+        return self.status.state if self.status.active and from_this_start else "starting"
+
+    def _conclude(self, exit_code: int | None) -> None:
+        """The child has ended: success is exit code 0 and a complete result, never one of them."""
+        self._child = None
+        asked_to_stop, self._deadline = self._deadline is not None, None
+        if exit_code == 0 and self.status.state == "finished" and self.run.last_model.exists():
+            self.state = "finished"
+        elif self.status.state == "stopped" and (exit_code == 0 or asked_to_stop):
+            self.state = "stopped"
+        elif asked_to_stop and self.status.state != "failed":
+            self.state = "interrupted"
+        else:
+            self.state = "failed"
+            own_message = self.status.message if self.status.state == "failed" else ""
+            self.failure = explain(self.log.tail(self._log_start), exit_code, own_message)
+
+    def _observe(self) -> None:
+        """A run that was started elsewhere."""
+        state = self.status.state
+        if state == "finished" and not self.run.last_model.exists():
+            state = "interrupted"
+        self.state = "stopping" if self._deadline is not None and self.status.active else state
+        if not self.status.active:
+            self._deadline = None
+        if state in ("failed", "interrupted") and self.failure is None:
+            self.failure = explain(self.log.tail(self._log_start), None, self.status.message)
+
+    def _enforce_deadline(self) -> None:
+        if self.active and self._deadline is not None and time.monotonic() > self._deadline:
+            self.end_now()
