@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.precision import single_precision
-
-IGNORE = 255  # class index of voxels that nobody annotated
 
 
 @single_precision

@@ -1,0 +1,135 @@
+"""Between a scan's own grid and the networks' grid: canonical axes, target spacing, normalised intensities.
+
+The networks' grid has the scan's own axes, permuted and flipped to run closest to patient left, posterior and
+superior (LPS), and the target spacing; an oblique scan stays oblique. Everything on it knows its place in the world,
+so results come back to the scan's grid by resampling in world space, or untouched where the grids are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from SemiSegLib.config import DataSettings
+from SemiSegLib.data.images import canonical, from_array, to_array
+from SemiSegLib.errors import SemiSegError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+
+def target_spacing(image: sitk.Image, spacing: Sequence[float] | None) -> tuple[float, ...]:
+    """Spacing in mm that a canonical image is resampled to: `spacing`, its own where that is 0 or None."""
+    own = image.GetSpacing()
+    if spacing is None:
+        return own
+    # Within 1 % the scan's own grid serves: resampling would only blur it.
+    return tuple(o if s == 0 or abs(s - o) <= 0.01 * o else s for s, o in zip(spacing, own, strict=True))
+
+
+def to_network_grid(image: sitk.Image, settings: DataSettings) -> sitk.Image:
+    """A scan as float32 on the networks' grid, normalised: window, then z-score or [0, 1] over the whole scan.
+
+    Statistics are taken before resampling and never from a mask's surroundings.
+    """
+    return resample_image(canonical(_normalised(image, settings)), settings.spacing)
+
+
+def resample_image(image: sitk.Image, spacing: Sequence[float] | None) -> sitk.Image:
+    """Linear resampling of a canonical scan, after smoothing along axes that lose resolution."""
+    import SimpleITK as sitk
+
+    wanted = target_spacing(image, spacing)
+    if wanted == image.GetSpacing():
+        return image
+    for axis, (new, old) in enumerate(zip(wanted, image.GetSpacing(), strict=True)):
+        if new > 1.2 * old and image.GetSize()[axis] >= 4:
+            # The sd (mm) that widens a voxel of the old spacing to one of the new.
+            sd = 0.5 * np.sqrt(new**2 - old**2) * 0.8
+            image = sitk.RecursiveGaussian(image, sigma=sd, direction=axis)
+    return sitk.Resample(image, _resampled_grid(image, wanted), sitk.Transform(), sitk.sitkLinear, _edge(image))
+
+
+def resample_mask(mask: sitk.Image, spacing: Sequence[float] | None) -> sitk.Image:
+    """Canonical class indices on the networks' grid: each class is resampled linearly, the largest wins."""
+    import SimpleITK as sitk
+
+    wanted = target_spacing(mask, spacing)
+    if wanted == mask.GetSpacing():
+        return mask
+    grid = _resampled_grid(mask, wanted)
+    values = np.unique(sitk.GetArrayViewFromImage(mask))
+    best = share = None
+    for value in values:
+        here = sitk.Cast(mask == int(value), sitk.sitkFloat32)
+        here = sitk.Resample(here, grid, sitk.Transform(), sitk.sitkLinear, float(value == values[0]))
+        array = sitk.GetArrayFromImage(here)
+        if best is None or share is None:
+            best, share = np.full(array.shape, value, np.uint8), array
+        else:
+            wins = array > share
+            best[wins], share[wins] = value, array[wins]
+    result = sitk.GetImageFromArray(best)
+    result.CopyInformation(grid)
+    return result
+
+
+def back_to_scan(values: np.ndarray, grid: sitk.Image, scan: sitk.Image, outside: float) -> np.ndarray:
+    """A float map (x, y, z) on `grid` as an array (x, y, z) on the scan's own grid, linearly in world space."""
+    import SimpleITK as sitk
+
+    image = from_array(np.ascontiguousarray(values, dtype=np.float32), grid)
+    axes = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(scan.GetDirection())
+    oriented = sitk.DICOMOrient(image, axes)
+    if _same_grid(oriented, scan):
+        return to_array(oriented)
+    inside = sitk.Resample(image, scan, sitk.Transform(), sitk.sitkLinear, outside, sitk.sitkFloat32)
+    return to_array(inside)
+
+
+def _same_grid(a: sitk.Image, b: sitk.Image) -> bool:
+    return a.GetSize() == b.GetSize() and all(
+        np.allclose(getattr(a, get)(), getattr(b, get)(), atol=1e-4)
+        for get in ("GetSpacing", "GetOrigin", "GetDirection")
+    )
+
+
+def _normalised(image: sitk.Image, settings: DataSettings) -> sitk.Image:
+    array = to_array(image).astype(np.float32)
+    if settings.window is not None:
+        array = array.clip(*settings.window)
+    if settings.normalisation == "z-score":
+        centre, scale = float(array.mean(dtype=np.float64)), float(array.std(dtype=np.float64))
+    else:
+        low, high = settings.window or (float(array.min()), float(array.max()))
+        centre, scale = low, high - low
+    if scale <= 0:
+        raise SemiSegError("all voxels have the same intensity; there is nothing to segment")
+    return from_array((array - centre) / scale, image)
+
+
+def _resampled_grid(image: sitk.Image, spacing: tuple[float, ...]) -> sitk.Image:
+    """An empty image over the same extent, its centre where the old one's is."""
+    import SimpleITK as sitk
+
+    size = [
+        max(1, round(n * old / new)) for n, old, new in zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
+    ]
+    middle_old = [(n - 1) / 2 for n in image.GetSize()]
+    middle = np.array(image.TransformContinuousIndexToPhysicalPoint(middle_old))
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    origin = middle - direction @ (np.array(spacing) * (np.array(size) - 1) / 2)
+    grid = sitk.Image(size, sitk.sitkUInt8)
+    grid.SetSpacing(spacing)
+    grid.SetDirection(image.GetDirection())
+    grid.SetOrigin(origin.tolist())
+    return grid
+
+
+def _edge(image: sitk.Image) -> float:
+    """Value for voxels half a voxel beyond the border: the darkest of the scan, as around a body."""
+    import SimpleITK as sitk
+
+    return float(sitk.GetArrayViewFromImage(image).min())

@@ -1,0 +1,150 @@
+"""Preprocessed cases on disk: done once, memory-mapped afterwards, so that 1,000 cases need no more memory than 10."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from SemiSegLib.config import DataSettings
+from SemiSegLib.data.cases import Case
+from SemiSegLib.data.distance import label_distances
+from SemiSegLib.data.grid import resample_mask, to_network_grid
+from SemiSegLib.data.images import bring_to, canonical, from_array, read_image, read_mask, to_array
+from SemiSegLib.errors import SemiSegError
+from SemiSegLib.losses import IGNORE
+
+_VERSION = 1  # of the files below; part of their key
+_MOST_VOXELS = 20_000  # remembered for each class, to centre patches on
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case on the networks' grid. Arrays are opened when asked for, memory-mapped, axes x, y, z.
+
+    `shape` in voxels, `spacing` in mm; `values` are the task's label values, in the order of the class indices.
+    """
+
+    name: str
+    folder: Path
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    annotated: bool
+
+    def image(self) -> np.ndarray:
+        """float16 (x, y, z), normalised intensities."""
+        return np.load(self.folder / "image.npy", mmap_mode="r")
+
+    def mask(self) -> np.ndarray:
+        """uint8 (x, y, z) class indices, 255 where nobody annotated."""
+        return np.load(self.folder / "mask.npy", mmap_mode="r")
+
+    def sdm(self) -> np.ndarray:
+        """float16 (classes, x, y, z) signed distances in mm, NaN where unknown."""
+        return np.load(self.folder / "sdm.npy", mmap_mode="r")
+
+    def foreground(self) -> list[np.ndarray]:
+        """For each foreground class, uint16 (n, 3) positions of some of its voxels."""
+        with np.load(self.folder / "foreground.npz") as stored:
+            return [stored[name] for name in sorted(stored.files, key=int)]
+
+
+def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepared:
+    """The case's preprocessed files, made now or found in `cache` (by content, so a folder serves many runs).
+
+    `case.label` is read only if it is not None: an unlabelled case's mask is never touched. Raises SemiSegError.
+    """
+    folder = cache / f"{case.name}-{_key(case, settings, sdm)}"
+    if not (folder / "meta.json").exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
+        try:
+            _make(case, settings, temporary, sdm)
+            if folder.exists():  # another run made it meanwhile, or it was left unfinished
+                shutil.rmtree(folder, ignore_errors=True)
+            temporary.replace(folder)
+        except OSError:
+            if not (folder / "meta.json").exists():
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    return Prepared(case.name, folder, tuple(meta["shape"]), tuple(meta["spacing"]), case.label is not None)
+
+
+def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:
+    scan = read_image(case.image)
+    try:
+        image = to_network_grid(scan, settings)
+    except SemiSegError as error:
+        raise SemiSegError(f"{case.image}: {error}.") from error
+    array = to_array(image)
+    np.save(folder / "image.npy", np.clip(array, -60000, 60000).astype(np.float16))
+    if case.label is not None:
+        given = bring_to(read_mask(case.label).image, scan)
+        indices = class_indices(to_array(given), case, settings)
+        mask = to_array(resample_mask(canonical(from_array(indices, scan)), settings.spacing))
+        np.save(folder / "mask.npy", np.ascontiguousarray(mask))
+        _save_foreground(mask, len(settings.labels), folder)
+        if sdm:
+            classes = range(1, len(settings.labels) + 1)
+            slice_axis = 2 if settings.dimensions == 2 else None
+            maps = label_distances(mask, classes, image.GetSpacing(), IGNORE, slice_axis)
+            np.save(folder / "sdm.npy", maps.astype(np.float16))
+    meta = {"shape": array.shape, "spacing": image.GetSpacing(), "case": case.name}
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def class_indices(mask: np.ndarray, case: Case, settings: DataSettings) -> np.ndarray:
+    """File values to class indices 1, 2, ... in the order of `settings.labels`; the ignore value becomes 255.
+
+    Raises SemiSegError naming the file and the values that belong to no label.
+    """
+    translate = case.label_values or {}
+    known = {label.value: index for index, label in enumerate(settings.labels, start=1)}
+    known |= {0: 0, settings.ignore_value: IGNORE}
+    result = np.zeros(mask.shape, np.uint8)
+    unknown = []
+    for value in np.unique(mask):
+        index = known.get(translate.get(int(value), int(value)))
+        if index is None:
+            unknown.append(int(value))
+        elif index:
+            result[mask == value] = index
+    if unknown:
+        names = ", ".join(f"{label.value} {label.name}" for label in settings.labels)
+        raise SemiSegError(
+            f"{case.label}: the values {unknown[:8]} belong to no label (labels are {names}; "
+            f"{settings.ignore_value} marks voxels nobody annotated). Correct the mask or name the labels."
+        )
+    return result
+
+
+def _save_foreground(mask: np.ndarray, classes: int, folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    found = {}
+    for index in range(1, classes + 1):
+        voxels = np.argwhere(mask == index).astype(np.uint16)
+        if len(voxels) > _MOST_VOXELS:
+            voxels = voxels[generator.choice(len(voxels), _MOST_VOXELS, replace=False)]
+        found[str(index)] = voxels
+    np.savez(folder / "foreground.npz", **found)
+
+
+def _key(case: Case, settings: DataSettings, sdm: bool) -> str:
+    parts: list[object] = [_VERSION, _stamp(case.image), asdict(settings) | {"cache": None, "sdm_normalisation": None}]
+    if case.label is not None:
+        parts += [_stamp(case.label), sorted((case.label_values or {}).items()), sdm]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> Sequence[object]:
+    """What changes when a file or a folder of DICOM slices does."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -1,0 +1,1 @@
+"""Applying a trained network to whole scans: windows, uncertainty, post-processing."""

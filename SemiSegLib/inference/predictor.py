@@ -1,0 +1,98 @@
+"""A trained model applied to a scan, the result on the scan's own grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from SemiSegLib.config import InferenceSettings
+from SemiSegLib.data.distance import label_distances
+from SemiSegLib.data.grid import back_to_scan, to_network_grid
+from SemiSegLib.data.images import from_array, to_array
+from SemiSegLib.inference.postprocess import largest_components
+from SemiSegLib.inference.windows import predict_probabilities
+from SemiSegLib.models import Model, load_model
+from SemiSegLib.training.devices import Compute, choose_compute
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+
+@dataclass
+class Prediction:
+    """Results on the scan's own grid.
+
+    mask           label values (uint8 or uint16), 0 background
+    probabilities  float32 (classes, x, y, z), foreground classes in the order of the labels
+    """
+
+    scan: sitk.Image
+    mask: sitk.Image
+    probabilities: np.ndarray
+    indices: np.ndarray
+
+    def sdm(self) -> list[sitk.Image]:
+        """For each label the signed distance to its predicted mask, mm, float32: exact, negative inside."""
+        values = range(1, len(self.probabilities) + 1)
+        maps = label_distances(self.indices, values, self.scan.GetSpacing())
+        return [from_array(sdm, self.scan) for sdm in maps]
+
+    def probability_images(self) -> list[sitk.Image]:
+        """For each label its probability, 0 to 1, float32."""
+        return [from_array(channel, self.scan) for channel in self.probabilities]
+
+
+class Predictor:
+    """Predicts scans with one model; keeps the network on the device in between.
+
+    >>> predictor = Predictor(load_model(Path("run")))                               # doctest: +SKIP
+    >>> prediction = predictor(read_image(Path("scan.nii.gz")))                      # doctest: +SKIP
+    """
+
+    def __init__(self, model: Model, compute: Compute | None = None, settings: InferenceSettings | None = None) -> None:
+        self.card = model.card
+        self.compute = compute or choose_compute()
+        self.settings = settings or self.card.settings.inference
+        self.data = self.card.settings.data
+        layout = self.compute.memory_format(self.data.dimensions)
+        self.network = model.network().to(self.compute.device).to(memory_format=layout)
+
+    def __call__(self, scan: sitk.Image) -> Prediction:
+        """Predict one scan; raises SemiSegError if it cannot be brought to the networks' grid."""
+        grid = to_network_grid(scan, self.data)
+        on_grid = self.probabilities(to_array(grid))
+        # A single foreground class needs one channel; with more, background takes part in the choice.
+        channels = [back_to_scan(channel, grid, scan, 0.0) for channel in on_grid[1:]]
+        foreground = np.stack(channels)
+        indices = _choose(foreground)
+        if self.settings.largest_component:
+            indices = largest_components(indices, len(foreground))
+        values = np.array([0, *(label.value for label in self.data.labels)])
+        mask = values[indices].astype(np.uint8 if values.max() < 256 else np.uint16)
+        return Prediction(scan, from_array(mask, scan), foreground, indices)
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """Probabilities (C, x, y, z) of a normalised scan (x, y, z) on the networks' grid."""
+        patch = self.card.settings.training.patch_size
+        assert patch is not None
+        tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+        return predict_probabilities(self.network, tensor, patch, self.settings, self.compute).numpy()
+
+
+def load_predictor(source: Path, device: str = "auto", settings: InferenceSettings | None = None) -> Predictor:
+    """A predictor for a model file or run folder."""
+    model = load_model(source)
+    compute = choose_compute(device, model.card.settings.training.precision)
+    return Predictor(model, compute, replace(settings) if settings else None)
+
+
+def _choose(foreground: np.ndarray) -> np.ndarray:
+    """Class indices (x, y, z) from the foreground probabilities; background is what they leave of 1."""
+    best = foreground.argmax(0).astype(np.uint8)
+    rest = 1 - foreground.sum(0)
+    highest = np.take_along_axis(foreground, best[None].astype(np.intp), 0)[0]
+    return np.where(highest > rest, best + 1, 0).astype(np.uint8)

@@ -1,0 +1,138 @@
+"""A network over a whole scan: in one piece where memory allows, else in overlapping windows (MONAI)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from SemiSegLib.config import InferenceSettings
+from SemiSegLib.training.devices import Compute
+
+# Bytes that a voxel of a window takes while V-Net runs: measured peak, 16 channels at full resolution being alive
+# about seven times in fp32 and in bf16 (see Testing/Benchmarks).
+_BYTES_PER_VOXEL = {torch.float32: 700, torch.bfloat16: 400, torch.float16: 400}
+_MULTIPLE = 16  # V-Net halves the sides four times
+
+
+@torch.inference_mode()
+def predict_probabilities(
+    network: nn.Module,
+    image: torch.Tensor,
+    patch_size: Sequence[int],
+    settings: InferenceSettings,
+    compute: Compute,
+) -> torch.Tensor:
+    """Softmax probabilities (C, x, y, z) float32 on the CPU for a normalised scan (x, y, z).
+
+    `network` is in eval() mode on the device; `patch_size` is the one it was trained with (two sides: slice by
+    slice). A 3D scan goes through in one piece if it has at most `settings.window_voxels` voxels (0: what fits into
+    half of the free memory). With `settings.stride` windows of the patch size are averaged evenly as in the papers;
+    otherwise larger windows are blended with Gaussian weights.
+    """
+    mirrored: list[tuple[int, ...]] = [(), (0,), (1,), (0, 1)] if settings.mirror else [()]
+    total: torch.Tensor | None = None
+    for axes in mirrored:
+        flipped = image.flip(axes) if axes else image
+        if len(patch_size) == 2:
+            logits = _slices(network, flipped, patch_size, compute)
+        else:
+            logits = _volume(network, flipped, patch_size, settings, compute)
+        probabilities = logits.flip([axis + 1 for axis in axes]) if axes else logits
+        total = probabilities if total is None else total.add_(probabilities)
+    assert total is not None
+    return total / len(mirrored) if len(mirrored) > 1 else total
+
+
+def _run(network: nn.Module, batch: torch.Tensor, compute: Compute) -> torch.Tensor:
+    layout = compute.memory_format(batch.dim() - 2)
+    with compute.autocast():
+        output = network(batch.to(compute.device).to(memory_format=layout))
+    return output.probabilities
+
+
+def _slices(network: nn.Module, image: torch.Tensor, patch_size: Sequence[int], compute: Compute) -> torch.Tensor:
+    """Every slice along z as a whole, padded to the patch size at least."""
+    stack = image.permute(2, 0, 1).unsqueeze(1)
+    padded, crop = _pad(stack, [_round_up(max(n, p)) for n, p in zip(stack.shape[2:], patch_size, strict=True)])
+    budget = max(1, _voxel_budget(compute) // padded[0].numel())
+    parts = [_run(network, part, compute)[(..., *crop)].cpu() for part in padded.split(min(budget, 32))]
+    return torch.cat(parts).permute(1, 2, 3, 0)
+
+
+def _volume(
+    network: nn.Module, image: torch.Tensor, patch_size: Sequence[int], settings: InferenceSettings, compute: Compute
+) -> torch.Tensor:
+    volume = image[None, None]
+    if settings.stride is None:
+        whole = [_round_up(max(n, p)) for n, p in zip(image.shape, patch_size, strict=True)]
+        budget = settings.window_voxels or _voxel_budget(compute)
+        if math.prod(whole) <= budget:
+            padded, crop = _pad(volume, whole)
+            return _run(network, padded, compute)[0][(..., *crop)].cpu()
+        window = _largest_window(whole, patch_size, budget)
+        return _blend(network, volume, window, settings.overlap, "gaussian", compute)
+    # MONAI wants the overlap as a share and rounds the step down: aim at its middle.
+    overlap = [1 - (s + 0.5) / p for s, p in zip(settings.stride, patch_size, strict=True)]
+    return _blend(network, volume, list(patch_size), overlap, "constant", compute)
+
+
+def _blend(
+    network: nn.Module,
+    volume: torch.Tensor,
+    window: list[int],
+    overlap: float | list[float],
+    mode: str,
+    compute: Compute,
+) -> torch.Tensor:
+    from monai.inferers import sliding_window_inference
+
+    result = sliding_window_inference(
+        volume,
+        roi_size=window,
+        sw_batch_size=1,
+        predictor=lambda batch: _run(network, batch, compute),
+        overlap=overlap,
+        mode=mode,
+        sw_device=compute.device,
+        device=torch.device("cpu"),
+    )
+    return result[0]
+
+
+def _largest_window(whole: list[int], patch_size: Sequence[int], budget: int) -> list[int]:
+    """Halve the longest side (never below the patch's) until a window fits the budget."""
+    window = list(whole)
+    while math.prod(window) > budget:
+        longest = max(range(3), key=lambda axis: window[axis] / patch_size[axis])
+        if window[longest] <= patch_size[longest]:
+            break
+        window[longest] = max(patch_size[longest], _round_up(window[longest] // 2))
+    return window
+
+
+def _voxel_budget(compute: Compute) -> int:
+    """Voxels that fit into half of the memory that is free now."""
+    if compute.device.type == "cuda":
+        free = torch.cuda.mem_get_info(compute.device)[0]
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+    return int(free // 2 // _BYTES_PER_VOXEL[compute.dtype])
+
+
+def _round_up(length: int) -> int:
+    return -(-length // _MULTIPLE) * _MULTIPLE
+
+
+def _pad(batch: torch.Tensor, sides: Sequence[int]) -> tuple[torch.Tensor, list[slice]]:
+    """(batch padded with zeros on both sides, where the original lies in it)."""
+    before = [(side - n) // 2 for side, n in zip(sides, batch.shape[2:], strict=True)]
+    margins = [(b, side - n - b) for b, side, n in zip(before, sides, batch.shape[2:], strict=True)]
+    flat = [margin for pair in reversed(margins) for margin in pair]
+    crop = [slice(b, b + n) for b, n in zip(before, batch.shape[2:], strict=True)]
+    return functional.pad(batch, flat), crop

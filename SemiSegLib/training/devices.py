@@ -1,0 +1,99 @@
+"""Which device and which precision are used, and why: said before training starts."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from SemiSegLib.errors import SemiSegError
+
+
+class DeviceError(SemiSegError):
+    """The device that was asked for is not there."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, the precision networks run in, and the reasons for both in words."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context that networks run in."""
+        enabled = self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype if enabled else None, enabled=enabled)
+
+    def memory_format(self, dimensions: int) -> torch.memory_format:
+        """Channels last is what convolutions in half precision want, on CPUs and on GPUs."""
+        return torch.channels_last_3d if dimensions == 3 else torch.channels_last
+
+
+def choose_compute(device_setting: str = "auto", precision: str = "auto", threads: int = 0) -> Compute:
+    """Device and precision for the settings; raises DeviceError."""
+    if threads:
+        torch.set_num_threads(threads)
+    device, device_reason = choose_device(device_setting)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    dtype, precision_reason = _choose_precision(device, precision)
+    return Compute(device, dtype, f"{device_reason}; {precision_reason}")
+
+
+def choose_device(setting: str = "auto") -> tuple[torch.device, str]:
+    """(device, why) for auto, cuda, cuda:N, mps or cpu; raises DeviceError saying what is there instead."""
+    if setting == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda"), f"{torch.cuda.get_device_name()}: a CUDA GPU was found"
+        if torch.backends.mps.is_available():
+            return torch.device("mps"), "Apple GPU (MPS): found, and there is no CUDA GPU"
+        return torch.device("cpu"), f"CPU, {torch.get_num_threads()} threads: {_why_no_gpu()}"
+    try:
+        device = torch.device(setting)
+    except RuntimeError as error:
+        raise DeviceError(f"There is no device '{setting}': use auto, cuda, cuda:1, mps or cpu.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"The device '{setting}' was asked for, but {torch.cuda.device_count()} CUDA GPUs were found "
+            f"({_why_no_gpu()}). Use --device auto or cpu."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("The device 'mps' was asked for, but no Apple GPU was found. Use --device auto or cpu.")
+    if device.type not in ("cuda", "mps", "cpu"):
+        raise DeviceError(f"The device '{setting}' is not supported: use auto, cuda, cuda:1, mps or cpu.")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device).upper()
+    return device, f"{name}: as asked for"
+
+
+def _why_no_gpu() -> str:
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "this PyTorch was built without GPU support"
+    return "PyTorch supports CUDA, but no usable GPU or driver was found"
+
+
+def _choose_precision(device: torch.device, setting: str) -> tuple[torch.dtype, str]:
+    if setting == "fp32":
+        return torch.float32, "fp32 as asked for"
+    if setting == "bf16":
+        return torch.bfloat16, "bf16 as asked for"
+    if setting == "fp16":
+        if device.type != "cuda":
+            raise DeviceError("Precision fp16 needs a CUDA GPU; use auto, bf16 or fp32.")
+        return torch.float16, "fp16 as asked for"
+    if device.type == "cuda":
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return torch.bfloat16, "bf16, which this GPU computes natively"
+        return torch.float16, "fp16 with loss scaling, since this GPU has no native bf16"
+    if device.type == "cpu" and _cpu_has_bf16():
+        return torch.bfloat16, "bf16, which this CPU computes natively"
+    return torch.float32, "fp32, since this device has no fast half precision"
+
+
+def _cpu_has_bf16() -> bool:
+    """AVX-512 BF16 or AMX; without them bf16 is emulated and slower than fp32."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
