@@ -43,10 +43,11 @@ def read_geometry(path: Path) -> Geometry:
 
 def _load(path: Path) -> Any:
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 
     try:
         return nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
         raise ImageError(f"{path}: not a readable NIfTI file: {error}") from error
 
 
@@ -54,18 +55,21 @@ def _geometry(stored: Any, path: Path) -> Geometry:
     size = _volume_size(stored.shape, path)
     header = stored.header
     if header["sform_code"] <= 0 and header["qform_code"] <= 0:
-        spacing = tuple(abs(float(side)) or 1.0 for side in (*header.get_zooms(), 1.0, 1.0)[:3])
-        return Geometry(size, spacing, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
+        sides = (*header.get_zooms(), 1.0, 1.0)[:3]
+        return Geometry(
+            size, tuple(abs(float(side)) or 1.0 for side in sides), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel())
+        )
     scale = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
     affine = np.asarray(stored.affine, dtype=float)
     axes = RAS_TO_LPS @ affine[:3, :3] * scale
-    spacing = np.linalg.norm(axes, axis=0)
-    direction = axes / np.where(spacing > 0, spacing, 1.0)
+    lengths = np.linalg.norm(axes, axis=0)
+    direction = axes / np.where(lengths > 0, lengths, 1.0)
+    stated = np.asarray((*header.get_zooms(), 0.0, 0.0)[:3], dtype=float) * scale
+    # the same but for rounding: then the stated voxel size, as ITK and Slicer show it
+    spacing = stated if np.allclose(lengths, stated, rtol=1e-5, atol=0) else lengths
     origin = RAS_TO_LPS @ affine[:3, 3] * scale
     # -0.0 + 0.0 is 0.0: keeps printed directions and origins free of minus zeros
-    return right_angled(
-        Geometry(size, tuple(map(float, spacing)), _floats(origin + 0.0), _floats(direction.ravel() + 0.0)), path
-    )
+    return right_angled(Geometry(size, _floats(spacing), _floats(origin + 0.0), _floats(direction.ravel() + 0.0)), path)
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

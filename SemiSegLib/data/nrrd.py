@@ -95,9 +95,7 @@ def _vector(values: np.ndarray | tuple[float, ...]) -> str:
     return "(" + ",".join(repr(float(value)) for value in values) + ")"
 
 
-def write(
-    array: np.ndarray, path: Path, placed: Mapping[str, str], keys: Mapping[str, str] | None = None
-) -> None:
+def write(array: np.ndarray, path: Path, placed: Mapping[str, str], keys: Mapping[str, str] | None = None) -> None:
     """Writes a volume, gzip-compressed.
 
     array: (x, y, z), uint8, uint16, uint32 or float32. placed: from `geometry_fields`. keys: `key:=value` pairs.

@@ -36,7 +36,7 @@ def read_segments(path: Path) -> list[Segment]:
     1, 2, … in the file's order instead.
     """
     keys = nrrd.read_header(path).keys
-    segments = []
+    segments: list[Segment] = []
     while f"Segment{len(segments)}_ID" in keys:
         segments.append(_segment(keys, len(segments), path))
     values = [segment.label.value for segment in segments]

@@ -1,0 +1,406 @@
+"""Reading and writing scans and masks of every supported format, each on exactly its own grid.
+
+>>> image = read_image(Path("case.nii.gz"))                     # doctest: +SKIP
+>>> mask = bring_to(read_mask(Path("case.seg.nrrd")), image)    # doctest: +SKIP
+>>> write_mask(mask, Path("out.nii.gz"), template=Path("case.nii.gz"))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from SemiSegLib.config import Label
+from SemiSegLib.data import dicom, hdf5, nifti, nrrd, segnrrd
+from SemiSegLib.data.formats import (
+    READABLE,
+    SUPPORTED,
+    WRITABLE,
+    ImageError,
+    extension,
+    is_image,
+    is_mask,
+    known_extension,
+    stem,
+)
+from SemiSegLib.data.geometry import (
+    Geometry,
+    GeometryError,
+    canonical,
+    from_array,
+    restore_orientation,
+    right_angled,
+    to_array,
+)
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+__all__ = [
+    "READABLE",
+    "SUPPORTED",
+    "WRITABLE",
+    "Geometry",
+    "GeometryError",
+    "ImageError",
+    "Mask",
+    "bring_to",
+    "canonical",
+    "extension",
+    "from_array",
+    "is_image",
+    "is_mask",
+    "mask_labels",
+    "read_geometry",
+    "read_image",
+    "read_mask",
+    "relabel",
+    "restore_orientation",
+    "stem",
+    "to_array",
+    "write_mask",
+    "write_scalar",
+]
+
+logger = logging.getLogger(__name__)
+
+SPARE_COLORS = (
+    (221, 130, 101), (128, 174, 128), (144, 178, 221), (241, 214, 145), (185, 135, 134),
+    (111, 184, 210), (216, 101, 79), (183, 156, 220), (183, 214, 211), (255, 250, 160),
+)  # fmt: skip
+"""For masks that come without colours; our own choice, soft tones as in Slicer's anatomical table."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A label map: image of unsigned integers (0 is background), its labels if the file names them, its file."""
+
+    image: sitk.Image
+    labels: list[Label] | None = None
+    path: Path | None = None
+
+
+# ---- reading ----------------------------------------------------------------------------------------------
+
+
+def read_image(path: Path) -> sitk.Image:
+    """A scan as a 3D image of float32 on its own grid.
+
+    path: a file (`READABLE`) or a folder with one DICOM series. A 2D image becomes one slice, a 4D file with a
+    single volume is taken as 3D. NaN and infinite voxels become the finite minimum, with a warning.
+    Raises ImageError (unreadable, several volumes, colours) and GeometryError (sheared axes).
+    """
+    import SimpleITK as sitk
+
+    image = sitk.Cast(_read_stored(Path(path), "image"), sitk.sitkFloat32)
+    values = sitk.GetArrayViewFromImage(image)
+    finite = np.isfinite(values)
+    if finite.all():
+        return image
+    if not finite.any():
+        raise ImageError(f"{path}: no voxel holds a finite number")
+    logger.warning("%s: %d voxels are NaN or infinite; set to the minimum", path, values.size - finite.sum())
+    cleaned = sitk.GetImageFromArray(np.where(finite, values, values[finite].min()).astype(np.float32))
+    return Geometry.of(image).stamp(cleaned)
+
+
+def read_mask(path: Path) -> Mask:
+    """A label map on its own grid, smallest sufficient unsigned type, with labels from Slicer segmentations.
+
+    Layers of overlapping segments are merged, later segments win, with a warning. Floats are accepted when
+    they are whole numbers. Raises ImageError otherwise, and for negative values.
+    """
+    path = Path(path)
+    labels = mask_labels(path)
+    stored = _read_stored(path, "label")
+    array = _whole_numbers(to_array(stored), path)
+    return Mask(from_array(array, stored), labels, path)
+
+
+def mask_labels(path: Path) -> list[Label] | None:
+    """Names and colours that a mask file itself carries (Slicer segmentations), from its header alone."""
+    if extension(path) not in (".seg.nrrd", ".nrrd", ".nhdr"):
+        return None
+    return [segment.label for segment in segnrrd.read_segments(path)] or None
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The grid that `read_image` or `read_mask` would give, read from the header alone where the format allows."""
+    path = Path(path)
+    if extension(path) in (".nii", ".nii.gz"):
+        return nifti.read_geometry(path)
+    if path.is_dir() or extension(path) in ("", ".h5"):
+        return Geometry.of(_read_stored(path, "image"))
+    reader = _itk_header(path)
+    if reader.GetDimension() != 3:
+        return Geometry.of(_read_stored(path, "image"))
+    geometry = Geometry(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return right_angled(geometry, path)
+
+
+def _read_stored(path: Path, h5_key: str) -> sitk.Image:
+    """Any readable source as a 3D scalar image of its stored type, layers of segmentations merged."""
+    if path.is_dir():
+        return _as_volume(dicom.read(path), path)
+    if not path.exists():
+        raise ImageError(f"{path}: no such file")
+    kind = known_extension(path)
+    if kind in (".nii", ".nii.gz"):
+        return nifti.read(path)
+    if kind == ".h5":
+        return hdf5.read(path, h5_key)
+    return _as_volume(_read_itk(path), path)
+
+
+def _read_itk(path: Path) -> sitk.Image:
+    """An NRRD or MetaImage file; a segmentation of several layers comes back merged."""
+    import SimpleITK as sitk
+
+    reader = _itk_header(path)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ImageError(f"{path}: the voxels cannot be read: {_last_line(error)}") from error
+    segments = segnrrd.read_segments(path) if extension(path) in (".seg.nrrd", ".nrrd", ".nhdr") else []
+    if segments and image.GetDimension() == 3:
+        layers = np.atleast_1d(sitk.GetArrayViewFromImage(image))
+        merged = segnrrd.merge_layers(layers.reshape(*layers.shape[:3], -1), segments, path)
+        return Geometry.of(image).stamp(sitk.GetImageFromArray(merged))
+    return image
+
+
+def _itk_header(path: Path) -> sitk.ImageFileReader:
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ImageError(f"{path}: cannot be read as an image: {_last_line(error)}") from error
+    return reader
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _as_volume(image: sitk.Image, path: Path) -> sitk.Image:
+    """A 3D image of one number a voxel, with right-angled axes, from what ITK read."""
+    import SimpleITK as sitk
+
+    if image.GetNumberOfComponentsPerPixel() > 1 or "complex" in image.GetPixelIDTypeAsString():
+        raise ImageError(
+            f"{path}: has {image.GetNumberOfComponentsPerPixel()} values a voxel (colours, several channels or "
+            "complex numbers); only single-channel scans are supported: save one channel as its own file"
+        )
+    if "vector" in image.GetPixelIDTypeAsString():
+        image = sitk.VectorIndexSelectionCast(image, 0)
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image, 0.0, 1.0)
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise ImageError(
+            f"{path}: holds {' x '.join(map(str, image.GetSize()))} voxels in {image.GetDimension()} dimensions; "
+            "one 3D volume is needed: save the wanted volume as its own file"
+        )
+    return right_angled(Geometry.of(image), path).stamp(image)
+
+
+def _whole_numbers(array: np.ndarray, path: Path) -> np.ndarray:
+    """The array as the smallest unsigned type that holds it. Raises ImageError for what is no label map."""
+    lowest, highest = array.min(), array.max()
+    # NaN fails every comparison, so it ends here too
+    if not (lowest >= 0 and highest <= np.iinfo(np.uint32).max):
+        raise ImageError(f"{path}: not a mask: values run from {lowest} to {highest}, labels are 0, 1, 2, …")
+    if array.dtype.kind == "f" and (array != np.rint(array)).any():
+        odd = array[array != np.rint(array)][0]
+        raise ImageError(f"{path}: not a mask: holds {odd}, labels are whole numbers (is it a probability map?)")
+    return array.astype(np.min_scalar_type(int(highest)))
+
+
+# ---- bringing masks to images -----------------------------------------------------------------------------
+
+
+def relabel(mask: Mask, values: Mapping[int, int]) -> Mask:
+    """The mask with each stored value replaced by the wanted one; values that are not named stay."""
+    array = to_array(mask.image)
+    wanted = array.astype(np.uint32)
+    for old, new in values.items():
+        wanted[array == old] = new
+    labels = mask.labels and [replace(label, value=values.get(label.value, label.value)) for label in mask.labels]
+    fitting = wanted.astype(np.min_scalar_type(int(wanted.max())))
+    return Mask(from_array(fitting, mask.image), labels, mask.path)
+
+
+def bring_to(
+    mask: Mask, image: sitk.Image, image_path: Path | None = None, fill: int = 0, voxel_order_fallback: bool = False
+) -> Mask:
+    """The mask on the grid of `image`.
+
+    Equal grids are kept as they are. Others are resampled in world space, nearest neighbour, when they
+    overlap; voxels outside the mask's grid become `fill`. A warning tells which share of the annotation lies
+    outside the image. Raises GeometryError naming both files and grids when nothing of it lies inside.
+
+    voxel_order_fallback: for data whose masks are known to follow the image's voxel order whatever their
+    header says (NIH Pancreas-CT): the world decides only when both have the same voxel positions; otherwise
+    voxel (i, j, k) of the mask is voxel (i, j, k) of the image, with a warning.
+    """
+    import SimpleITK as sitk
+
+    own, wanted = Geometry.of(mask.image), Geometry.of(image)
+    if own.same_as(wanted):
+        return replace(mask, image=wanted.stamp(sitk.Image(mask.image)))
+    if voxel_order_fallback and not own.same_box(wanted):
+        return replace(mask, image=_in_voxel_order(mask, wanted, image_path))
+    _require_overlap(mask, wanted, image_path)
+    kind = mask.image.GetPixelID() if fill <= 255 else sitk.sitkUInt32
+    moved = sitk.Resample(mask.image, image, sitk.Transform(), sitk.sitkNearestNeighbor, fill, kind)
+    return replace(mask, image=moved)
+
+
+def _in_voxel_order(mask: Mask, wanted: Geometry, image_path: Path | None) -> sitk.Image:
+    import SimpleITK as sitk
+
+    if tuple(mask.image.GetSize()) != tuple(wanted.size):
+        raise GeometryError(_mismatch("differ in size", mask, wanted, image_path))
+    logger.warning("%s: its header does not match the scan; taken in the scan's voxel order", mask.path)
+    return wanted.stamp(sitk.Image(mask.image))
+
+
+def _require_overlap(mask: Mask, wanted: Geometry, image_path: Path | None) -> None:
+    own = Geometry.of(mask.image)
+    if not own.overlaps(wanted):
+        raise GeometryError(_mismatch("do not overlap", mask, wanted, image_path))
+    annotated = np.argwhere(to_array(mask.image))
+    inside = wanted.contains(own.world(annotated))
+    if len(annotated) and not inside.any():
+        raise GeometryError(_mismatch("do not meet: all annotated voxels lie outside", mask, wanted, image_path))
+    if not inside.all():
+        share = 100 * (1 - inside.mean())
+        logger.warning("%s: %.1f %% of the annotated voxels lie outside the scan %s", mask.path, share, image_path)
+
+
+def _mismatch(problem: str, mask: Mask, wanted: Geometry, image_path: Path | None) -> str:
+    own = Geometry.of(mask.image)
+    hint = "check that they belong together"
+    if own.size == wanted.size:
+        hint += "; they have equal sizes, so the mask may have been saved without its place in the world"
+    return (
+        f"mask and scan {problem}. Mask {mask.path or '(in memory)'}: {own.describe()}. "
+        f"Scan {image_path or '(in memory)'}: {wanted.describe()}. Please {hint}."
+    )
+
+
+# ---- writing ----------------------------------------------------------------------------------------------
+
+
+def write_mask(
+    mask: sitk.Image | Mask,
+    path: Path,
+    labels: Sequence[Label] | None = None,
+    template: Path | None = None,
+    terminology: Mapping[int, str] | None = None,
+) -> None:
+    """Writes a label map, compressed, with the smallest sufficient unsigned type, whole or not at all.
+
+    path: one of `WRITABLE`; `.seg.nrrd` opens in Slicer as a segmentation with names, colours and values.
+    labels: default those of the mask; values without a label get a name and a colour.
+    template: the scan the mask belongs to; the geometry in the file is then bit-equal to that scan's.
+    terminology: Slicer's `TerminologyEntry` text by label value, for `.seg.nrrd`.
+    Raises ImageError (extension, not whole numbers) and GeometryError (not on the template's grid).
+    """
+    image = mask.image if isinstance(mask, Mask) else mask
+    if labels is None and isinstance(mask, Mask):
+        labels = mask.labels
+    array = _whole_numbers(to_array(image), Path(path))
+    keys = None
+    if known_extension(Path(path), WRITABLE) == ".seg.nrrd":
+        keys = segnrrd.segment_keys(array.shape, _complete(labels, array), terminology)
+    _write(array, Geometry.of(image), Path(path), template, keys)
+
+
+def write_scalar(image: sitk.Image, path: Path, template: Path | None = None) -> None:
+    """Writes a map of numbers (signed distances in mm, probabilities) as float32; otherwise as `write_mask`."""
+    if known_extension(Path(path), WRITABLE) == ".seg.nrrd":
+        raise ImageError(f"{path}: .seg.nrrd holds segmentations; write a map of numbers as .nrrd or .nii.gz")
+    _write(to_array(image).astype(np.float32), Geometry.of(image), Path(path), template, None)
+
+
+def _complete(labels: Sequence[Label] | None, array: np.ndarray) -> list[Label]:
+    """The given labels, and one for every other value in the array."""
+    known = list(labels or [])
+    values = [int(value) for value in np.unique(array) if value > 0]
+    new = [value for value in values if value not in {label.value for label in known}]
+    return known + [Label(value, f"Label {value}", SPARE_COLORS[(value - 1) % len(SPARE_COLORS)]) for value in new]
+
+
+def _write(
+    array: np.ndarray, geometry: Geometry, path: Path, template: Path | None, keys: dict[str, str] | None
+) -> None:
+    kind = known_extension(path, WRITABLE)
+    if template is not None:
+        geometry = _template_geometry(geometry, path, Path(template))
+    if kind in (".nii", ".nii.gz"):
+        like = _if_format(template, (".nii", ".nii.gz"))
+        _whole(path, lambda unfinished: nifti.write(array, geometry, unfinished, like))
+    elif kind in (".nrrd", ".seg.nrrd"):
+        placed = nrrd.geometry_fields(geometry, _if_format(template, (".nrrd", ".seg.nrrd", ".nhdr")))
+        _whole(path, lambda unfinished: nrrd.write(array, unfinished, placed, keys))
+    else:
+        meta = _if_format(template, (".mha", ".mhd"))
+        exact = _itk_geometry(meta) if meta else None
+        _whole(path, lambda unfinished: _write_metaimage(array, exact or geometry, unfinished))
+
+
+def _if_format(template: Path | None, extensions: tuple[str, ...]) -> Path | None:
+    if template is None or Path(template).is_dir() or extension(Path(template)) not in extensions:
+        return None
+    return Path(template)
+
+
+def _template_geometry(geometry: Geometry, path: Path, template: Path) -> Geometry:
+    wanted = read_geometry(template)
+    if not geometry.same_as(wanted):
+        raise GeometryError(
+            f"{path}: not written, since it is not on the grid of {template}: it has {geometry.describe()}, "
+            f"the scan has {wanted.describe()}"
+        )
+    return wanted
+
+
+def _itk_geometry(path: Path) -> Geometry | None:
+    """The grid exactly as in the header of a 3D file, even where the reader straightens a negligible shear."""
+    reader = _itk_header(path)
+    if reader.GetDimension() != 3:
+        return None
+    return Geometry(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+
+
+def _write_metaimage(array: np.ndarray, geometry: Geometry, path: Path) -> None:
+    import SimpleITK as sitk
+
+    image = geometry.stamp(sitk.GetImageFromArray(np.ascontiguousarray(array.T)))
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` make a hidden file beside `path`, then renames it: readers see the whole file or none."""
+    unfinished = path.with_name(f".{stem(path)}-{uuid.uuid4().hex[:8]}{extension(path)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(unfinished)
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:
+        raise ImageError(f"{path}: cannot be written: {_last_line(error)}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
