@@ -166,15 +166,20 @@ def canonical(image: sitk.Image) -> sitk.Image:
     return sitk.DICOMOrient(image, "LPS")
 
 
+def turned_like(image: sitk.Image, like: sitk.Image) -> sitk.Image:
+    """The image with its axes swapped and reversed to point nearest to where those of `like` point; lossless."""
+    import SimpleITK as sitk
+
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(like.GetDirection())
+    return sitk.DICOMOrient(image, code)
+
+
 def restore_orientation(image: sitk.Image, like: sitk.Image) -> sitk.Image:
     """Undoes `canonical`: axes as in `like`, with exactly its origin, spacing and direction.
 
     Raises GeometryError when the voxels of `image` are not those of `like`.
     """
-    import SimpleITK as sitk
-
-    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(like.GetDirection())
-    turned = sitk.DICOMOrient(image, code)
+    turned = turned_like(image, like)
     if not Geometry.of(turned).same_as(Geometry.of(like)):
         raise GeometryError(
             f"the image is not on the grid to return to: it has {Geometry.of(turned).describe()}, "

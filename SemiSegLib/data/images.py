@@ -38,6 +38,7 @@ from SemiSegLib.data.geometry import (
     restore_orientation,
     right_angled,
     to_array,
+    turned_like,
 )
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def relabel(mask: Mask, values: Mapping[int, int]) -> Mask:
 
 
 def bring_to(
-    mask: Mask, image: sitk.Image, image_path: Path | None = None, fill: int = 0, voxel_order_fallback: bool = False
+    mask: Mask, image: sitk.Image, image_path: Path | None = None, fill: int = 0, by_orientation: bool = False
 ) -> Mask:
     """The mask on the grid of `image`.
 
@@ -251,30 +252,30 @@ def bring_to(
     overlap; voxels outside the mask's grid become `fill`. A warning tells which share of the annotation lies
     outside the image. Raises GeometryError naming both files and grids when nothing of it lies inside.
 
-    voxel_order_fallback: for data whose masks are known to follow the image's voxel order whatever their
-    header says (NIH Pancreas-CT): the world decides only when both have the same voxel positions; otherwise
-    voxel (i, j, k) of the mask is voxel (i, j, k) of the image, with a warning.
+    by_orientation: for data whose masks have a right orientation but an unreliable origin (NIH Pancreas-CT):
+    the world decides only when both have the same voxel positions; otherwise the mask's axes are turned to
+    those of the image and its voxels laid one to one onto the image's, with a warning.
     """
     import SimpleITK as sitk
 
     own, wanted = Geometry.of(mask.image), Geometry.of(image)
     if own.same_as(wanted):
         return replace(mask, image=wanted.stamp(sitk.Image(mask.image)))
-    if voxel_order_fallback and not own.same_box(wanted):
-        return replace(mask, image=_in_voxel_order(mask, wanted, image_path))
+    if by_orientation and not own.same_box(wanted):
+        return replace(mask, image=_laid_onto(mask, image, image_path))
     _require_overlap(mask, wanted, image_path)
     kind = mask.image.GetPixelID() if fill <= 255 else sitk.sitkUInt32
     moved = sitk.Resample(mask.image, image, sitk.Transform(), sitk.sitkNearestNeighbor, fill, kind)
     return replace(mask, image=moved)
 
 
-def _in_voxel_order(mask: Mask, wanted: Geometry, image_path: Path | None) -> sitk.Image:
-    import SimpleITK as sitk
-
-    if tuple(mask.image.GetSize()) != tuple(wanted.size):
+def _laid_onto(mask: Mask, image: sitk.Image, image_path: Path | None) -> sitk.Image:
+    wanted = Geometry.of(image)
+    turned = turned_like(mask.image, image)
+    if tuple(turned.GetSize()) != tuple(wanted.size):
         raise GeometryError(_mismatch("differ in size", mask, wanted, image_path))
-    logger.warning("%s: its header does not match the scan; taken in the scan's voxel order", mask.path)
-    return wanted.stamp(sitk.Image(mask.image))
+    logger.warning("%s: its place differs from the scan's; laid onto it by orientation alone", mask.path)
+    return wanted.stamp(turned)
 
 
 def _require_overlap(mask: Mask, wanted: Geometry, image_path: Path | None) -> None:

@@ -1,0 +1,161 @@
+"""The case list: which scans there are, which are annotated, and what each is used for; imports nothing heavy.
+
+>>> cases = find_cases(Path("data"))                                     # doctest: +SKIP
+>>> cases = apply_splits(cases, "data/splits.json:development", 8)       # doctest: +SKIP
+>>> image, mask = read_case(cases.labelled[0])                           # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SemiSegLib.config import Label
+from SemiSegLib.data.formats import is_hidden
+from SemiSegLib.errors import SemiSegError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from SemiSegLib.data.images import Mask
+
+HASHED_BYTES = 1 << 18
+"""At most this much of a file's start, and as much of its end, goes into its fingerprint: compressed voxels of
+two different scans differ there, and a thousand cases still take seconds."""
+
+
+class CasesError(SemiSegError):
+    """A data folder, a dataset.json or a split does not make a case list; the message says what was found."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan and, if annotated, its mask.
+
+    image: file, or folder of a DICOM series. label: mask file or None. label_values: stored value to label
+    value, where they differ. label_by_orientation: see `images.bring_to`.
+    """
+
+    name: str
+    image: Path
+    label: Path | None = None
+    label_values: dict[int, int] | None = None
+    label_by_orientation: bool = False
+
+
+@dataclass(frozen=True)
+class CaseList:
+    """The cases of a data set by their part; each part sorted by name, no name twice.
+
+    labels: foreground classes as the data set names them, else None. layout: how the folder was understood.
+    """
+
+    labelled: tuple[Case, ...]
+    unlabelled: tuple[Case, ...]
+    validation: tuple[Case, ...] = ()
+    labels: list[Label] | None = None
+    root: Path = Path()
+    layout: str = ""
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All cases: labelled, unlabelled, validation."""
+        return self.labelled + self.unlabelled + self.validation
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
+    def describe(self) -> str:
+        """One line for people."""
+        counts = f"{len(self.labelled)} labelled, {len(self.unlabelled)} unlabelled"
+        held_out = f", {len(self.validation)} for validation" if self.validation else ""
+        return f"{self.root}: {len(self)} cases ({counts}{held_out}); layout: {self.layout}"
+
+
+def find_cases(root: Path) -> CaseList:
+    """The cases in a data folder whose layout is one of `layouts.UNDERSTOOD`, or of a single image file.
+
+    Raises CasesError when there is nothing, a name occurs twice, or a dataset.json lists what is not there.
+    """
+    from SemiSegLib.data import layouts
+
+    return layouts.find(Path(root))
+
+
+def apply_splits(cases: CaseList, splits: str | None = None, labelled: int | Path | None = None) -> CaseList:
+    """The cases divided by a split file and a choice of labelled ones; see `splits.apply`."""
+    from SemiSegLib.data import splits as splitting
+
+    return splitting.apply(cases, splits, labelled)
+
+
+def read_case(case: Case, fill: int = 0) -> tuple[sitk.Image, Mask | None]:
+    """The scan (float32) and its mask on the scan's grid with label values mapped, or None without a mask.
+
+    fill: value of scan voxels that the mask's grid does not cover.
+    """
+    from SemiSegLib.data import images
+
+    image = images.read_image(case.image)
+    if case.label is None:
+        return image, None
+    mask = images.read_mask(case.label)
+    if case.label_values:
+        mask = images.relabel(mask, case.label_values)
+    return image, images.bring_to(mask, image, case.image, fill, case.label_by_orientation)
+
+
+def fingerprint(cases: CaseList) -> dict[str, Any]:
+    """What a run was trained on, as JSON: every case by part with names, sizes and short hashes of its files.
+
+    The hash covers the size and at most HASHED_BYTES at either end of each file; equal fingerprints of a
+    changed file are possible but need the change to hide in the middle of an equally long file.
+    """
+    parts = {
+        part: {case.name: _case_print(case) for case in getattr(cases, part)}
+        for part in ("labelled", "unlabelled", "validation")
+    }
+    whole = hashlib.sha256(repr(sorted((part, sorted(found.items())) for part, found in parts.items())).encode())
+    return {
+        "layout": cases.layout,
+        "labels": [{"value": x.value, "name": x.name, "color": list(x.color)} for x in cases.labels or []],
+        "cases": parts,
+        "digest": whole.hexdigest()[:16],
+    }
+
+
+def _case_print(case: Case) -> dict[str, Any]:
+    found: dict[str, Any] = {"image": _file_print(case.image)}
+    if case.label is not None and case.label != case.image:
+        found["label"] = _file_print(case.label)
+    return found
+
+
+def _file_print(path: Path) -> dict[str, Any]:
+    files = sorted(p for p in path.iterdir() if p.is_file() and not is_hidden(p)) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + _ends(file) + b"\0")
+    size = sum(file.stat().st_size for file in files)
+    return {"file": path.name, "bytes": size, "hash": digest.hexdigest()[:16]}
+
+
+def _ends(file: Path) -> bytes:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(HASHED_BYTES)
+        stream.seek(max(size - HASHED_BYTES, 0))
+        return str(size).encode() + b"\0" + start + stream.read(HASHED_BYTES)
+
+
+def listed(items: Iterable[object], limit: int = 10) -> str:
+    """'a, b, c and 7 more': for messages that name things."""
+    names = [str(item) for item in items]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

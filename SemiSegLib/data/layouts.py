@@ -1,0 +1,341 @@
+"""Recognises how a data folder is laid out and lists its cases."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from SemiSegLib.config import Label
+from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
+from SemiSegLib.data.dicom import is_dicom_series
+from SemiSegLib.data.formats import SUPPORTED, extension, is_hidden, is_image, is_mask, stem
+
+logger = logging.getLogger(__name__)
+
+UNDERSTOOD = """\
+  images/ and labels/ with equal file names (scans without a mask are unlabelled)
+  imagesTr/, labelsTr/, imagesTs/ and dataset.json (Medical Segmentation Decathlon, nnU-Net)
+  CASE/lgemri.nrrd and CASE/laendo.nrrd (2018 Atrial Segmentation Challenge)
+  CASE/mri_norm2.h5 (the same as prepared by UA-MT)
+  PANCREAS_0001/ with DICOM below, and label0001.nii.gz (NIH Pancreas-CT)
+  scan files or DICOM folders side by side, each perhaps with NAME.seg.nrrd beside it
+  one scan: a file, or a folder with one DICOM series"""
+
+ATRIUM = Label(1, "left atrium", (178, 34, 34))
+PANCREAS = Label(1, "pancreas", (249, 180, 111))
+COLORS = (
+    (216, 101, 79), (128, 174, 128), (111, 184, 210), (241, 214, 145), (177, 122, 101),
+    (183, 156, 220), (144, 238, 144), (240, 128, 128), (183, 214, 211), (255, 250, 160),
+)  # fmt: skip
+"""For data sets that name classes without colours; our own choice."""
+
+
+def find(root: Path) -> CaseList:
+    """The cases below `root` (see UNDERSTOOD). Raises CasesError."""
+    if not root.exists():
+        raise CasesError(f"{root}: no such file or folder")
+    if root.is_file():
+        return _single(root)
+    for layout in (_decathlon, _images_labels, _dicom_root, _challenge, _prepared_h5, _nih_pancreas, _side_by_side):
+        found = layout(root)
+        if found is not None:
+            return found
+    inside = sorted(path.name for path in root.iterdir() if not is_hidden(path))
+    raise CasesError(f"{root}: no scans found (it holds: {listed(inside) or 'nothing'}). Understood are:\n{UNDERSTOOD}")
+
+
+def _case_list(root: Path, layout: str, cases: Iterable[Case], labels: list[Label] | None = None) -> CaseList:
+    ordered = sorted(cases, key=lambda case: case.name)
+    _refuse_doubles(ordered)
+    if labels is None:
+        ordered, labels = _labels_from_masks(ordered)
+    return CaseList(
+        labelled=tuple(case for case in ordered if case.label is not None),
+        unlabelled=tuple(case for case in ordered if case.label is None),
+        labels=labels,
+        root=root,
+        layout=layout,
+    )
+
+
+def _refuse_doubles(cases: Iterable[Case]) -> None:
+    """Names differing in case alone are doubles too: their results would overwrite each other on Windows."""
+    seen: dict[str, Case] = {}
+    for case in cases:
+        other = seen.setdefault(case.name.casefold(), case)
+        if other is not case:
+            raise CasesError(f"two scans have the name '{case.name}': {other.image} and {case.image}; rename one")
+
+
+def _labels_from_masks(cases: list[Case]) -> tuple[list[Case], list[Label] | None]:
+    """Labels that Slicer segmentations name. The name decides: where files number the same names differently,
+    each case gets the mapping to the numbers of the first file that has the name."""
+    from SemiSegLib.data.segnrrd import read_segments
+
+    common: dict[str, Label] = {}
+    mapped = []
+    for case in cases:
+        own = read_segments(case.label) if case.label and extension(case.label) == ".seg.nrrd" else []
+        values = {}
+        for label in (segment.label for segment in own):
+            if label.name not in common:
+                free = label.value not in {known.value for known in common.values()}
+                value = label.value if free else 1 + max(known.value for known in common.values())
+                common[label.name] = Label(value, label.name, label.color)
+            values[label.value] = common[label.name].value
+        differs = any(stored != wanted for stored, wanted in values.items())
+        mapped.append(Case(case.name, case.image, case.label, values) if differs else case)
+    return mapped, sorted(common.values(), key=lambda label: label.value) or None
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not is_hidden(path)) if folder.is_dir() else []
+
+
+def _scans(folder: Path) -> list[Path]:
+    """Image files and DICOM folders directly in `folder`."""
+    return [path for path in _visible(folder) if (path.is_file() and is_image(path)) or is_dicom_series(path)]
+
+
+def _masks(folder: Path, key: Callable[[Path], str] = stem) -> dict[str, Path]:
+    """Mask files directly in `folder` by name. Raises CasesError for two of one name."""
+    found: dict[str, Path] = {}
+    for path in _visible(folder):
+        if path.is_file() and is_mask(path):
+            other = found.setdefault(key(path), path)
+            if other != path:
+                raise CasesError(f"two masks have the name '{key(path)}': {other} and {path}; remove one")
+    return found
+
+
+# ---- one scan, folders of scans ---------------------------------------------------------------------------
+
+
+def _single(path: Path) -> CaseList:
+    if not is_image(path):
+        raise CasesError(f"{path}: not a scan; supported are {', '.join(SUPPORTED)} and folders of DICOM")
+    if extension(path) == ".h5":
+        return _case_list(path, "one scan", [_h5_case(stem(path), path)], [ATRIUM])
+    return _case_list(path, "one scan", [Case(stem(path), path)])
+
+
+def _dicom_root(root: Path) -> CaseList | None:
+    return _case_list(root, "one scan (DICOM series)", [Case(root.name, root)]) if is_dicom_series(root) else None
+
+
+def _side_by_side(root: Path) -> CaseList | None:
+    scans = _scans(root)
+    beside = {stem(path): path for path in _visible(root) if extension(path) == ".seg.nrrd"}
+    cases = [Case(stem(path), path, beside.get(stem(path))) for path in scans]
+    return _case_list(root, "folder of scans", cases) if cases else None
+
+
+def _images_labels(root: Path) -> CaseList | None:
+    scans = _scans(root / "images")
+    if not scans:
+        return None
+    masks = _masks(root / "labels")
+    cases = [Case(stem(path), path, masks.get(stem(path))) for path in scans]
+    _report_orphans(masks, {case.name for case in cases}, root / "images")
+    file = root / "dataset.json"
+    labels = _dataset_labels(_read_dataset(file), file) if file.is_file() else None
+    return _case_list(root, "images and labels", cases, labels)
+
+
+def _report_orphans(masks: Mapping[str, Path], names: set[str], folder: Path) -> None:
+    """Masks without a scan: a warning, or CasesError when no mask at all has its scan."""
+    orphans = [path for name, path in masks.items() if name not in names]
+    if orphans and len(orphans) == len(masks):
+        raise CasesError(
+            f"no mask has the name of a scan in {folder} (masks: {listed(p.name for p in orphans)}; scans: "
+            f"{listed(sorted(names))}); a mask is found by having its scan's name"
+        )
+    if orphans:
+        logger.warning("no scan in %s for the masks %s; they are not used", folder, listed(p.name for p in orphans))
+
+
+# ---- Medical Segmentation Decathlon, nnU-Net --------------------------------------------------------------
+
+
+def _decathlon(root: Path) -> CaseList | None:
+    file = root / "dataset.json"
+    scans = _scans(root / "imagesTr")
+    if not scans and not file.is_file():
+        return None
+    dataset = _read_dataset(file) if file.is_file() else {}
+    _refuse_channels(dataset, file)
+    named = _listed_cases(root, dataset, file)
+    taken = {case.image for case in named}
+    suffixed = _has_channel_suffix([*scans, *_scans(root / "imagesTs")], root)
+    masks = _masks(root / "labelsTr")
+    beside = [path for path in scans if path not in taken]
+    extra = [_unlisted(path, masks, suffixed) for path in beside]
+    extra += [_unlisted(path, {}, suffixed) for path in _scans(root / "imagesTs") if path not in taken]
+    cases = [*named, *extra]
+    _report_orphans(masks, {case.name for case in cases}, root / "imagesTr")
+    if not cases and (root / "images").is_dir():
+        return None
+    if not cases:
+        raise CasesError(f"{file}: lists no scans, and there are none in {root / 'imagesTr'}")
+    return _case_list(root, "Decathlon / nnU-Net", cases, _dataset_labels(dataset, file))
+
+
+def _read_dataset(file: Path) -> dict[str, Any]:
+    try:
+        dataset = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise CasesError(f"{file}: not readable as JSON: {error}") from error
+    if not isinstance(dataset, dict):
+        raise CasesError(f"{file}: holds a {type(dataset).__name__} where an object with 'labels' is expected")
+    return dataset
+
+
+def _refuse_channels(dataset: Mapping[str, Any], file: Path) -> None:
+    channels = dataset.get("channel_names") or dataset.get("modality") or {}
+    if len(channels) > 1:
+        names = channels.values() if isinstance(channels, dict) else channels
+        raise CasesError(f"{file}: scans of several channels ({listed(names)}); only one channel is supported")
+
+
+def _dataset_labels(dataset: Mapping[str, Any], file: Path) -> list[Label] | None:
+    """Foreground classes of `labels` in either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net)."""
+    entries = dataset.get("labels")
+    if not entries:
+        return None
+    try:
+        if all(str(key).strip().isdigit() for key in entries):
+            pairs = [(int(key), str(name)) for key, name in entries.items()]
+        else:
+            pairs = [(int(value), str(name)) for name, value in entries.items()]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CasesError(
+            f"{file}: 'labels' must map one number to one name; regions of several labels are not supported: {entries}"
+        ) from error
+    if "ignore" in {name for _, name in pairs}:
+        raise CasesError(f"{file}: the label 'ignore' is not supported; leave such cases unlabelled")
+    foreground = sorted((value, name) for value, name in pairs if value > 0)
+    return [Label(value, name, COLORS[(value - 1) % len(COLORS)]) for value, name in foreground]
+
+
+def _listed_cases(root: Path, dataset: Mapping[str, Any], file: Path) -> list[Case]:
+    """The cases that dataset.json lists. A training file that is not there is an error, a test scan a warning."""
+    cases = []
+    missing: list[Path] = []
+    for name, entry in _training_entries(dataset, file):
+        image = _listed_file(root, entry["image"])
+        label = _listed_file(root, entry["label"]) if entry.get("label") else None
+        missing += [path for path in (image, label) if path and not path.exists()]
+        cases.append(Case(name or stem(root / str(entry["image"])), image, label))
+    if missing:
+        raise CasesError(f"{file}: lists files that are not there: {listed(missing)}")
+    for entry in dataset.get("test") or []:
+        scan = entry.get("image", "") if isinstance(entry, dict) else entry
+        image = _listed_file(root, scan)
+        if image.exists():
+            cases.append(Case(stem(root / str(scan)), image))
+        else:
+            logger.warning("%s: lists a test scan that is not there: %s", file, image)
+    return cases
+
+
+def _listed_file(root: Path, entry: object) -> Path:
+    """The file an entry means; nnU-Net version 1 leaves out the channel suffix _0000 that its files have."""
+    path = root / str(entry[0] if isinstance(entry, list) else entry)
+    channel = path.with_name(f"{stem(path)}_0000{extension(path)}")
+    return channel if not path.exists() and channel.exists() else path
+
+
+def _training_entries(dataset: Mapping[str, Any], file: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(name or '', {image, label}) of nnU-Net's `dataset` object or the Decathlon's `training` list."""
+    if isinstance(dataset.get("dataset"), dict):
+        entries = [
+            (str(name), {"image": found.get("images"), "label": found.get("label")})
+            for name, found in dataset["dataset"].items()
+        ]
+    else:
+        listed_entries = dataset.get("training") or []
+        entries = [("", found if isinstance(found, dict) else {"image": found}) for found in listed_entries]
+    for name, entry in entries:
+        images = entry.get("image")
+        if not images:
+            raise CasesError(f"{file}: the training entry {name or entry} names no image")
+        if isinstance(images, list) and len(images) > 1:
+            raise CasesError(f"{file}: {name} has several channels {images}; only one channel is supported")
+    return entries
+
+
+def _has_channel_suffix(scans: list[Path], root: Path) -> bool:
+    """Whether all scans are called NAME_0000 (nnU-Net). Raises CasesError for further channels NAME_0001."""
+    channels = {match[1] for path in scans if (match := re.search(r"_(\d{4})$", stem(path)))}
+    every = bool(scans) and all(re.search(r"_\d{4}$", stem(path)) for path in scans)
+    names = {stem(path)[:-5] for path in scans}
+    if every and "0000" in channels and len(channels) > 1 and len(names) < len(scans):
+        raise CasesError(f"{root}: scans of several channels (NAME_0000, NAME_0001, …); only one is supported")
+    return every and channels == {"0000"}
+
+
+def _unlisted(path: Path, masks: Mapping[str, Path], suffixed: bool) -> Case:
+    name = stem(path)[: -len("_0000")] if suffixed else stem(path)
+    return Case(name, path, masks.get(name))
+
+
+# ---- the literature's data sets ---------------------------------------------------------------------------
+
+
+def _challenge(root: Path) -> CaseList | None:
+    scans = [path for pattern in ("*/lgemri.nrrd", "*/*/lgemri.nrrd") for path in root.glob(pattern)]
+    cases = []
+    for scan in sorted(scans):
+        mask = scan.with_name("laendo.nrrd")
+        cases.append(Case(scan.parent.name, scan, mask if mask.is_file() else None, {255: 1}))
+    return _case_list(root, "Atrial Segmentation Challenge", cases, [ATRIUM]) if cases else None
+
+
+def _prepared_h5(root: Path) -> CaseList | None:
+    files = [path for pattern in ("*/mri_norm2.h5", "*/*/mri_norm2.h5") for path in root.glob(pattern)]
+    cases = [_h5_case(path.parent.name, path) for path in sorted(files)]
+    return _case_list(root, "left atrium as prepared by UA-MT", cases, [ATRIUM]) if cases else None
+
+
+def _h5_case(name: str, path: Path) -> Case:
+    from SemiSegLib.data.hdf5 import has_label
+
+    return Case(name, path, path if has_label(path) else None)
+
+
+def _nih_pancreas(root: Path) -> CaseList | None:
+    """NIH Pancreas-CT. Its masks are laid onto the scans by orientation where the worlds disagree, which is
+    what nnU-Net's converter for this data set does (both turned to closest canonical axes, paired by voxel);
+    not checked against the archive itself."""
+    scans: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("PANCREAS_*")):
+        number = re.fullmatch(r"PANCREAS_(\d{4})", stem(path))
+        if number and not any(parent.name == path.name for parent in path.parents):
+            scans.setdefault(number[1], []).extend(_series_below(path) if path.is_dir() else [path])
+    masks = {
+        stem(path)[len("label") :]: path
+        for path in sorted(root.rglob("label*.nii*"))
+        if not is_hidden(path) and re.fullmatch(r"label\d{4}", stem(path))
+    }
+    cases = []
+    for digits, found in scans.items():
+        if len(found) > 1:
+            raise CasesError(f"PANCREAS_{digits}: several series: {listed(found)}; keep one")
+        for path in found:
+            mask = masks.get(digits)
+            cases.append(Case(f"PANCREAS_{digits}", path, mask, label_by_orientation=mask is not None))
+    if not cases:
+        return None
+    _report_orphans(masks, set(scans), root)
+    return _case_list(root, "NIH Pancreas-CT", cases, [PANCREAS])
+
+
+def _series_below(folder: Path) -> list[Path]:
+    """Folders with DICOM files at or below `folder`, in order."""
+    if is_dicom_series(folder):
+        return [folder]
+    return [series for inner in _visible(folder) if inner.is_dir() for series in _series_below(inner)]

@@ -1,0 +1,178 @@
+"""Dividing a case list: which cases train with their mask, which without, which are held out for validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from SemiSegLib.config import Label
+from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
+
+TRAIN_KEYS = ("train", "train_patients", "training")
+VALIDATION_KEYS = ("validation", "validation_patients", "val", "val_patients")
+LABELLED_KEY = re.compile(r"labell?ed(_(\d+))?(_patients)?")
+
+
+def apply(cases: CaseList, splits: str | None, labelled: int | Path | None) -> CaseList:
+    """The cases in their parts.
+
+    splits: 'FILE:SECTION' of a JSON file whose sections name cases under `train`, `validation` and
+    `labeled_N` (or `…_patients`). A name stands for the case so called, or for all cases called NAME_….
+    Cases that no list names are left out.
+    labelled: how many, or a file with one name a line. A number takes the list `labeled_N` if the section has
+    it, else the first N annotated training cases by name. None takes the section's only such list, or all.
+
+    Training cases not chosen lose their mask path, so nothing can read it. Raises CasesError for unknown
+    names, cases in two parts, cases chosen as labelled or for validation that have no mask.
+    """
+    section: Mapping[str, Any] = {}
+    labels = cases.labels
+    if splits is not None:
+        file, name = parse(splits)
+        contents = _read(file)
+        section = _section(contents, name, file)
+        labels = labels or _labels(contents)
+    validation = _resolve(_names(section, VALIDATION_KEYS), cases, splits) or list(cases.validation)
+    training = _training(section, cases, validation, splits)
+    _refuse_both(training, validation, splits)
+    chosen = _chosen(section, training, labelled, splits)
+    _require_masks(chosen, "chosen as labelled")
+    _require_masks(validation, "chosen for validation")
+    names = {case.name for case in chosen}
+    rest = [dataclasses.replace(case, label=None) for case in training if case.name not in names]
+    return dataclasses.replace(
+        cases, labelled=tuple(chosen), unlabelled=tuple(rest), validation=tuple(validation), labels=labels
+    )
+
+
+def parse(splits: str) -> tuple[Path, str | None]:
+    r"""File and section of 'FILE:SECTION' or 'FILE'; a drive letter as in C:\x\splits.json:dev is no section."""
+    file, colon, name = splits.rpartition(":")
+    if not colon or "/" in name or "\\" in name or Path(splits).is_file():
+        return Path(splits), None
+    return Path(file), name or None
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CasesError(f"{file}: the split file cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CasesError(f"{file}: not a JSON file: {error}") from error
+
+
+def _section(contents: Any, name: str | None, file: Path) -> Mapping[str, Any]:
+    """The wanted section; a list as in nnU-Net's splits_final.json has the sections 0, 1, …"""
+    if isinstance(contents, list):
+        contents = {str(number): section for number, section in enumerate(contents)}
+    if not isinstance(contents, dict):
+        raise CasesError(f"{file}: holds no object with lists of cases")
+    if name is None and any(_is_list_key(key) for key in contents):
+        return contents
+    sections = {
+        key: value for key, value in contents.items() if isinstance(value, dict) and any(map(_is_list_key, value))
+    }
+    if name is None and len(sections) == 1:
+        return next(iter(sections.values()))
+    if name is None or name not in sections:
+        problem = "name a section" if name is None else f"no section '{name}'"
+        raise CasesError(f"{file}: {problem}; write {file}:SECTION with one of {listed(sections) or '(none)'}")
+    return sections[name]
+
+
+def _is_list_key(key: str) -> bool:
+    return key in TRAIN_KEYS + VALIDATION_KEYS or LABELLED_KEY.fullmatch(key) is not None
+
+
+def _labels(contents: Any) -> list[Label] | None:
+    """Class names that a split file may give as {"labels": {"1": "right ventricle"}}."""
+    from SemiSegLib.data.layouts import COLORS
+
+    entries = contents.get("labels") if isinstance(contents, dict) else None
+    if not isinstance(entries, dict) or not all(str(key).isdigit() for key in entries):
+        return None
+    pairs = sorted((int(key), str(name)) for key, name in entries.items() if int(key) > 0)
+    return [Label(value, name, COLORS[(value - 1) % len(COLORS)]) for value, name in pairs] or None
+
+
+def _names(section: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    return [str(name) for key in keys for name in section.get(key) or []]
+
+
+def _resolve(names: Sequence[str], cases: Sequence[Case] | CaseList, source: object) -> list[Case]:
+    """The cases that the names stand for, in name order. Raises CasesError naming those that stand for none."""
+    by_name = {case.name: case for case in cases}
+    found: dict[str, Case] = {}
+    unknown = []
+    for name in names:
+        meant = [name] if name in by_name else [other for other in by_name if other.startswith(name + "_")]
+        found.update((other, by_name[other]) for other in meant)
+        if not meant:
+            unknown.append(name)
+    if unknown:
+        raise CasesError(f"{source}: names cases that are not there: {listed(unknown)}; there are {listed(by_name)}")
+    return [found[name] for name in sorted(found)]
+
+
+def _training(section: Mapping[str, Any], cases: CaseList, validation: Sequence[Case], source: object) -> list[Case]:
+    if any(key in section for key in TRAIN_KEYS):
+        return _resolve(_names(section, TRAIN_KEYS), cases, source)
+    held_out = {case.name for case in validation}
+    return sorted((case for case in cases if case.name not in held_out), key=lambda case: case.name)
+
+
+def _refuse_both(training: Sequence[Case], validation: Sequence[Case], source: object) -> None:
+    both = sorted({case.name for case in training} & {case.name for case in validation})
+    if both:
+        raise CasesError(f"{source}: cases are both in training and in validation: {listed(both)}")
+
+
+def _chosen(
+    section: Mapping[str, Any], training: Sequence[Case], labelled: int | Path | None, source: object
+) -> list[Case]:
+    """The training cases whose masks may be used."""
+    lists = [key for key in section if LABELLED_KEY.fullmatch(key)]
+    if isinstance(labelled, int):
+        for key in lists:
+            if key in {f"labe{ls}ed_{labelled}{end}" for ls in ("l", "ll") for end in ("", "_patients")}:
+                return _from_training(_names(section, [key]), training, f"{source}, {key}")
+        return _first(labelled, training)
+    if labelled is not None:
+        return _from_training(_lines(Path(labelled)), training, labelled)
+    if len(lists) > 1:
+        raise CasesError(f"{source}: several lists of labelled cases, say how many to use: {listed(lists)}")
+    if lists:
+        return _from_training(_names(section, lists), training, f"{source}, {lists[0]}")
+    return [case for case in training if case.label is not None]
+
+
+def _first(count: int, training: Sequence[Case]) -> list[Case]:
+    annotated = [case for case in training if case.label is not None]
+    if not 0 < count <= len(annotated):
+        raise CasesError(f"{count} labelled cases wanted, but {len(annotated)} training cases have a mask")
+    return annotated[:count]
+
+
+def _from_training(names: Sequence[str], training: Sequence[Case], source: object) -> list[Case]:
+    if not names:
+        raise CasesError(f"{source}: names no labelled case")
+    return _resolve(names, training, source)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise CasesError(f"{file}: the list of labelled cases cannot be read: {error.strerror or error}") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _require_masks(cases: Sequence[Case], purpose: str) -> None:
+    bare = [case.name for case in cases if case.label is None]
+    if bare:
+        raise CasesError(f"cases {purpose} have no mask: {listed(bare)}")
