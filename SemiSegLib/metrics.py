@@ -1,6 +1,6 @@
 """Scores of a mask against its reference: overlap, and surface distances in mm or as the literature has them.
 
-Equal to medpy's `dc`, `jc`, `hd95`, `assd` and `asd` (connectivity 1), a case at least ten times faster.
+Equal to medpy's `dc`, `jc`, `hd95`, `assd` and `asd` (connectivity 1), about ten times faster.
 
 Empty masks. Both empty: DSC and Jaccard 1, distances 0. One empty: DSC and Jaccard 0, distances undefined (NaN),
 left out of means and counted there. The literature's tables instead give 0 to all four when the prediction is
