@@ -22,7 +22,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,20 +129,17 @@ class RunFolder:
         self.cache = self.path / "cache"
         self.report = self.path / "report"
         self.predictions = self.path / "predictions"
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """Make a new run folder; raises RunError if it holds a run or other files already."""
         run = cls(path)
         if (run.path / "run.json").exists():
-            raise RunError(
-                f"{path} already holds a run: add --resume to go on with it, or name another folder."
-            )
+            raise RunError(f"{path} already holds a run: add --resume to go on with it, or name another folder.")
         foreign = [entry.name for entry in run.path.iterdir()] if run.path.is_dir() else []
         if [name for name in foreign if name not in ("data", "config.json", "trainer.log")]:
-            raise RunError(
-                f"{path} holds other files ({', '.join(sorted(foreign)[:3])}); name a new or empty folder."
-            )
+            raise RunError(f"{path} holds other files ({', '.join(sorted(foreign)[:3])}); name a new or empty folder.")
         run.path.mkdir(parents=True, exist_ok=True)
         write_json(
             run.path / "run.json",
@@ -163,9 +160,12 @@ class RunFolder:
 
     def event(self, kind: str, **content: Any) -> None:
         """Append one line to events.jsonl; a reader never sees half of an earlier line."""
-        line = json.dumps(_finite({"event": kind, "time": round(time.time(), 3), **content}), allow_nan=False)
+        event = _finite({"event": kind, "time": round(time.time(), 3), **content})
+        line = json.dumps(event, allow_nan=False)
         with self.events_file.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(line + "\n")
+        for listener in self.listeners:
+            listener(event)
 
     def events(self, after_byte: int = 0) -> Iterator[dict[str, Any]]:
         """Events in order; a last line that is not yet complete is left for the next call."""
@@ -240,9 +240,7 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise RunError(
-                f"Another process is training in {self.path}; wait for it or stop it first."
-            ) from None
+            raise RunError(f"Another process is training in {self.path}; wait for it or stop it first.") from None
         try:
             yield
         finally:

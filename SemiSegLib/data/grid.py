@@ -7,13 +7,14 @@ so results come back to the scan's grid by resampling in world space, or untouch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from SemiSegLib.config import DataSettings
-from SemiSegLib.data.images import canonical, from_array, to_array
+from SemiSegLib.data.geometry import Geometry, canonical, from_array, restore_orientation, to_array
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -81,19 +82,10 @@ def back_to_scan(values: np.ndarray, grid: sitk.Image, scan: sitk.Image, outside
     import SimpleITK as sitk
 
     image = from_array(np.ascontiguousarray(values, dtype=np.float32), grid)
-    axes = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(scan.GetDirection())
-    oriented = sitk.DICOMOrient(image, axes)
-    if _same_grid(oriented, scan):
-        return to_array(oriented)
+    if Geometry.of(canonical(scan)).same_as(Geometry.of(grid)):
+        return to_array(restore_orientation(image, scan))
     inside = sitk.Resample(image, scan, sitk.Transform(), sitk.sitkLinear, outside, sitk.sitkFloat32)
     return to_array(inside)
-
-
-def _same_grid(a: sitk.Image, b: sitk.Image) -> bool:
-    return a.GetSize() == b.GetSize() and all(
-        np.allclose(getattr(a, get)(), getattr(b, get)(), atol=1e-4)
-        for get in ("GetSpacing", "GetOrigin", "GetDirection")
-    )
 
 
 def _normalised(image: sitk.Image, settings: DataSettings) -> sitk.Image:
@@ -111,11 +103,12 @@ def _normalised(image: sitk.Image, settings: DataSettings) -> sitk.Image:
 
 
 def _resampled_grid(image: sitk.Image, spacing: tuple[float, ...]) -> sitk.Image:
-    """An empty image over the same extent, its centre where the old one's is."""
+    """An empty image that covers the old one's extent, its centre in the same place."""
     import SimpleITK as sitk
 
     size = [
-        max(1, round(n * old / new)) for n, old, new in zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
+        max(1, math.ceil(n * old / new - 0.01))
+        for n, old, new in zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
     ]
     middle_old = [(n - 1) / 2 for n in image.GetSize()]
     middle = np.array(image.TransformContinuousIndexToPhysicalPoint(middle_old))

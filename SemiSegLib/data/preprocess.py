@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from SemiSegLib.config import DataSettings
-from SemiSegLib.data.cases import Case
+from SemiSegLib.data.cases import Case, read_case
 from SemiSegLib.data.distance import label_distances
+from SemiSegLib.data.geometry import canonical, from_array, to_array
 from SemiSegLib.data.grid import resample_mask, to_network_grid
-from SemiSegLib.data.images import bring_to, canonical, from_array, read_image, read_mask, to_array
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.losses import IGNORE
 
@@ -58,7 +58,7 @@ class Prepared:
 def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepared:
     """The case's preprocessed files, made now or found in `cache` (by content, so a folder serves many runs).
 
-    `case.label` is read only if it is not None: an unlabelled case's mask is never touched. Raises SemiSegError.
+    An unlabelled case has no `label`, so its mask cannot be read here. Raises SemiSegError.
     """
     folder = cache / f"{case.name}-{_key(case, settings, sdm)}"
     if not (folder / "meta.json").exists():
@@ -79,16 +79,15 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
 
 
 def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:
-    scan = read_image(case.image)
+    scan, given = read_case(case)
     try:
         image = to_network_grid(scan, settings)
     except SemiSegError as error:
         raise SemiSegError(f"{case.image}: {error}.") from error
     array = to_array(image)
     np.save(folder / "image.npy", np.clip(array, -60000, 60000).astype(np.float16))
-    if case.label is not None:
-        given = bring_to(read_mask(case.label).image, scan)
-        indices = class_indices(to_array(given), case, settings)
+    if given is not None:
+        indices = class_indices(to_array(given.image), case, settings)
         mask = to_array(resample_mask(canonical(from_array(indices, scan)), settings.spacing))
         np.save(folder / "mask.npy", np.ascontiguousarray(mask))
         _save_foreground(mask, len(settings.labels), folder)
@@ -106,13 +105,12 @@ def class_indices(mask: np.ndarray, case: Case, settings: DataSettings) -> np.nd
 
     Raises SemiSegError naming the file and the values that belong to no label.
     """
-    translate = case.label_values or {}
     known = {label.value: index for index, label in enumerate(settings.labels, start=1)}
     known |= {0: 0, settings.ignore_value: IGNORE}
     result = np.zeros(mask.shape, np.uint8)
     unknown = []
     for value in np.unique(mask):
-        index = known.get(translate.get(int(value), int(value)))
+        index = known.get(int(value))
         if index is None:
             unknown.append(int(value))
         elif index:
@@ -140,7 +138,7 @@ def _save_foreground(mask: np.ndarray, classes: int, folder: Path) -> None:
 def _key(case: Case, settings: DataSettings, sdm: bool) -> str:
     parts: list[object] = [_VERSION, _stamp(case.image), asdict(settings) | {"cache": None, "sdm_normalisation": None}]
     if case.label is not None:
-        parts += [_stamp(case.label), sorted((case.label_values or {}).items()), sdm]
+        parts += [_stamp(case.label), sorted((case.label_values or {}).items()), case.label_by_orientation, sdm]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 

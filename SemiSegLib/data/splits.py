@@ -176,3 +176,14 @@ def _require_masks(cases: Sequence[Case], purpose: str) -> None:
     bare = [case.name for case in cases if case.label is None]
     if bare:
         raise CasesError(f"cases {purpose} have no mask: {listed(bare)}")
+
+
+def hold_out(cases: CaseList, count: int) -> CaseList:
+    """The last `count` labelled cases become the validation part; 0 changes nothing. Raises CasesError."""
+    if count == 0:
+        return cases
+    if cases.validation:
+        raise CasesError("the splits name validation cases already: no more can be held out")
+    if not 0 < count < len(cases.labelled):
+        raise CasesError(f"{count} cases cannot be held out of {len(cases.labelled)} annotated ones: some must train")
+    return dataclasses.replace(cases, labelled=cases.labelled[:-count], validation=cases.labelled[-count:])

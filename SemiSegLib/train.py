@@ -1,0 +1,176 @@
+"""Train semi-supervised on a folder of scans of which a few are annotated.
+
+python -m SemiSegLib.train --data DIR --out RUN --preset left-atrium
+python -m SemiSegLib.train --out RUN --resume
+python -m SemiSegLib.train --demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from SemiSegLib import methods
+from SemiSegLib.config import PRESET_TITLES, Settings, SettingsError, build_settings, explain
+from SemiSegLib.errors import SemiSegError
+from SemiSegLib.runs import RunFolder
+
+
+def train(
+    data: Path,
+    out: Path,
+    settings: Settings,
+    splits: str | None = None,
+    labelled: int | Path | None = None,
+    validation: int = 0,
+    init: Path | None = None,
+    quiet: bool = False,
+) -> RunFolder:
+    """Train anew on the scans in `data`; everything that comes of it is in the run folder `out`.
+
+    `splits` is FILE:NAME, `labelled` a number of cases or a file that names them, `validation` a number of annotated
+    cases held out when the splits name none. Raises SemiSegError; the run folder then says the same.
+    """
+    from SemiSegLib.data.cases import apply_splits, find_cases
+    from SemiSegLib.data.splits import hold_out
+
+    cases = hold_out(apply_splits(find_cases(data), splits, labelled), validation)
+    run = RunFolder.create(out)
+    _listen(run, settings, quiet)
+    from SemiSegLib.training import session
+
+    session.start(run, settings, cases, init)
+    return run
+
+
+def resume(out: Path, device: str | None = None, data: Path | None = None, quiet: bool = False) -> RunFolder:
+    """Go on with the run in `out`; `data` says where its scans are now. Raises SemiSegError."""
+    from SemiSegLib.runs import read_json
+
+    run = RunFolder.open(out)
+    _listen(run, Settings.from_dict(read_json(run.settings_file)), quiet)
+    from SemiSegLib.training import session
+
+    session.resume(run, device, data)
+    return run
+
+
+def _listen(run: RunFolder, settings: Settings, quiet: bool) -> None:
+    from SemiSegLib.console import Console
+    from SemiSegLib.tensorboard import Board
+
+    if not quiet:
+        run.listeners.append(Console(settings.training.iterations))
+    board = Board.if_installed(run.path / "tensorboard")
+    if board:
+        run.listeners.append(board)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    names = "\n".join(f"  {name:16} {methods.describe(name).title}" for name in methods.available())
+    presets = "\n".join(f"  {name:16} {title}" for name, title in PRESET_TITLES.items())
+    result = argparse.ArgumentParser(
+        prog="python -m SemiSegLib.train",
+        description="Train on a folder of scans of which a few are annotated.",
+        epilog=f"methods:\n{names}\n\npresets:\n{presets}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = result.add_argument
+    add("--data", type=Path, metavar="DIR", help="scans and masks: images/ + labels/, dataset.json, and others")
+    add("--out", type=Path, metavar="RUN", help="the run folder to write")
+    add("--method", choices=methods.available(), help="training method (default: simcvd)")
+    add("--preset", choices=list(PRESET_TITLES), help="the task (default: custom)")
+    add("--splits", metavar="FILE:NAME", help="JSON file with named splits, and the one to use")
+    add("--labelled", metavar="N|FILE", help="use only so many annotations, or those of the cases listed in a file")
+    add("--validation", type=int, default=0, metavar="N", help="hold out the last N annotated cases to measure with")
+    add("--iterations", type=int, metavar="N", help="optimiser steps")
+    add("--spacing", metavar="X,Y,Z", help="voxel size to work at, mm")
+    add("--patch", metavar="X,Y,Z", help="patch size in voxels")
+    add("--seed", type=int, metavar="N", help="of everything random")
+    add("--device", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
+    add("--config", type=Path, metavar="FILE", help="settings as JSON, for example a run's settings.json")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting by name; may be repeated")
+    add("--init", type=Path, metavar="MODEL", help="start from a trained model (file or run folder)")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--demo", action="store_true", help="make a small synthetic data set, train, predict and evaluate on it")
+    add("--list-settings", action="store_true", help="print every setting with its value here, and stop")
+    add("--quiet", action="store_true", help="print errors only")
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 finished or stopped as asked, 2 wrong input."""
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except SemiSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.demo:
+        from SemiSegLib.demo import run_demo
+
+        run_demo(options.out or Path("semiseg-demo"), settings_overrides(options), options.quiet)
+        return 0
+    if options.resume:
+        if options.out is None:
+            raise SettingsError("--resume needs --out RUN, the run folder to go on with.")
+        if options.set or options.config or options.iterations or options.method:
+            raise SettingsError("--resume goes on with the run's own settings: only --device and --data may be added.")
+        resume(options.out, options.device, options.data, options.quiet)
+        return 0
+    settings = build_settings(
+        options.method or "simcvd", options.preset or "custom", options.config, settings_overrides(options)
+    )
+    if options.list_settings:
+        print_settings(settings)
+        return 0
+    if options.data is None or options.out is None:
+        raise SettingsError("--data DIR (the scans) and --out RUN (the folder to write) are needed; --help explains.")
+    labelled = options.labelled
+    if labelled is not None:
+        labelled = int(labelled) if labelled.isdigit() else Path(labelled)
+    train(
+        options.data, options.out, settings, options.splits, labelled, options.validation, options.init, options.quiet
+    )
+    return 0
+
+
+def settings_overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says about settings, under their dotted names; raises SettingsError."""
+    named = {
+        "method": options.method,
+        "preset": options.preset,
+        "training.iterations": options.iterations,
+        "training.seed": options.seed,
+        "training.device": options.device,
+        "data.spacing": options.spacing,
+        "training.patch_size": options.patch,
+    }
+    overrides = {key: value for key, value in named.items() if value is not None}
+    for assignment in options.set:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {assignment}: write KEY=VALUE, for example training.learning_rate=0.01.")
+        overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def print_settings(settings: Settings) -> None:
+    """Every setting with its value and explanation."""
+    for name, value, text in explain(settings):
+        print(f"{name} = {value}\n    {text}")
+    for option in methods.describe(settings.method).options:
+        print(f"method_settings.{option.name} = {settings.method_settings[option.name]}\n    {option.help}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""The training loop: one function to read from top to bottom; it knows no method by name."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from SemiSegLib.config import InferenceSettings, Settings, TrainingSettings
+from SemiSegLib.data.batch import Batch
+from SemiSegLib.data.patches import PatchSampler
+from SemiSegLib.data.preprocess import Prepared
+from SemiSegLib.errors import SemiSegError
+from SemiSegLib.inference.postprocess import largest_components
+from SemiSegLib.inference.windows import predict_probabilities
+from SemiSegLib.losses import IGNORE
+from SemiSegLib.methods import method_class
+from SemiSegLib.methods.base import Method, Plan
+from SemiSegLib.metrics import dice
+from SemiSegLib.models import Card, load_model, save_model
+from SemiSegLib.runs import RunFolder
+from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
+from SemiSegLib.training.devices import Compute
+from SemiSegLib.training.schedules import Step, learning_rate
+
+
+class TrainingError(SemiSegError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+@dataclass
+class PreparedCases:
+    """Preprocessed cases of a run and what is known of their files."""
+
+    labelled: list[Prepared]
+    unlabelled: list[Prepared]
+    validation: list[Prepared]
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+
+
+class Trainer:
+    """A method in training: its optimiser, its place in the schedule, its log."""
+
+    def __init__(self, run: RunFolder, settings: Settings, cases: PreparedCases, compute: Compute) -> None:
+        self.run, self.settings, self.cases, self.compute = run, settings, cases, compute
+        training = settings.training
+        torch.manual_seed(training.seed)
+        self.method = build_method(settings).to(compute.device)
+        self.method.to(memory_format=compute.memory_format(settings.data.dimensions))  # type: ignore[call-overload]
+        self.optimiser = _optimiser(self.method, training)
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
+        unlabelled = cases.unlabelled if self.method.needs_unlabelled else []
+        self.sampler = PatchSampler(cases.labelled, unlabelled, settings.data, training, self.method.needs_sdm)
+        self.forward = torch.compile(self.method.losses) if training.compile else self.method.losses
+        self.iteration = 0
+        self.parts = max(1, training.accumulation)
+        self.best = -math.inf
+        self.scores: dict[str, Any] = {}
+        self.log = _Log(run, training)
+
+    def run_to_end(self, stop: Callable[[], bool]) -> str:
+        """The loop: to the last iteration or until `stop` says so; returns "finished" or "stopped"."""
+        training = self.settings.training
+        validate_every = training.validation_every or max(1, training.iterations // 10)
+        saved = time.monotonic()
+        self.status("training")
+        for batch in self.sampler.batches(self.iteration, training.iterations):
+            self.step(batch)
+            done = self.iteration == training.iterations
+            if self.cases.validation and (self.iteration % validate_every == 0 or done):
+                self.validate()
+            stopped = stop() and not done
+            if done or stopped or time.monotonic() - saved > 60 * training.checkpoint_minutes:
+                self.save()
+                saved = time.monotonic()
+            if stopped:
+                self.status("stopped", "stopped as asked; the checkpoint is written")
+                return "stopped"
+        return "finished"
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step; split into more parts when memory does not suffice."""
+        training = self.settings.training
+        step = Step(self.iteration, training.iterations)
+        rate = learning_rate(step, training)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        while True:
+            try:
+                terms = self._forward_backward(batch, step)
+                break
+            except torch.OutOfMemoryError as error:
+                self._use_less_memory(batch, error)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.method.after_step(step)
+        self.iteration += 1
+        self.log.add(self, terms, rate)
+
+    def _forward_backward(self, batch: Batch, step: Step) -> dict[str, torch.Tensor]:
+        # Each iteration seeds itself: dropout and noise after a resume are those of an uninterrupted run.
+        torch.manual_seed(self.settings.training.seed * 1_000_003 + step.iteration)
+        self.method.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), device=self.compute.device))
+        for part in batch.split(self.parts) if self.parts > 1 else [batch]:
+            part = part.to(self.compute.device)
+            with self.compute.autocast():
+                terms = self.forward(part, step)
+            total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
+            self.scaler.scale(total / self.parts).backward()
+            for name, term in terms.items():
+                sums[name] += term.value.detach() / self.parts
+            sums["total"] += total.detach() / self.parts
+        return dict(sums)
+
+    def _use_less_memory(self, batch: Batch, error: Exception) -> None:
+        most = len(batch.labelled)
+        if self.parts >= most:
+            raise TrainingError(
+                "The device's memory does not suffice even for one labelled patch at a time: choose a smaller "
+                f"training.patch_size than {self.settings.training.patch_size}, a coarser data.spacing or --device cpu."
+            ) from error
+        self.parts = min(most, self.parts * 2)
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.compute.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.run.event(
+            "message", level="warning", text=f"memory ran out: batches are now computed in {self.parts} parts"
+        )
+
+    def validate(self) -> None:
+        """Score the network that will predict on the validation cases, on the networks' grid; keep the best."""
+        self.log.flush(self)
+        self.status("validating")
+        network = self.method.predictors()[self.settings.inference.network].eval()
+        cases = self.cases.validation
+        scores = {case.name: validation_dice(network, case, self.settings, self.compute) for case in cases}
+        per_class = {
+            label.name: float(np.nanmean([score[index] for score in scores.values()]))
+            for index, label in enumerate(self.settings.data.labels)
+        }
+        mean = float(np.mean(list(per_class.values())))
+        self.scores = {"dsc": mean, "dsc_per_class": per_class, "iteration": self.iteration}
+        self.run.event("validation", iteration=self.iteration, dsc=mean, per_class=per_class, cases=scores)
+        if mean > self.best:
+            self.best = mean
+            self._save_model(self.run.best_model)
+        self.status("training")
+        self.log.since = time.monotonic()
+
+    def save(self) -> None:
+        """Write checkpoint and model, each whole; the log comes first, so that no broken network is saved."""
+        self.log.flush(self)
+        save_checkpoint(
+            self.run.checkpoint,
+            {
+                "method": self.method.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "iteration": self.iteration,
+                "parts": self.parts,
+                "best": self.best,
+            },
+        )
+        self._save_model(self.run.last_model)
+        self.run.event("checkpoint", iteration=self.iteration)
+
+    def load(self) -> None:
+        """Go on from the run's checkpoint."""
+        content = load_checkpoint(self.run.checkpoint)
+        self.method.load_state_dict(content["method"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.iteration, self.parts, self.best = content["iteration"], content["parts"], content["best"]
+        self.run.event("resumed", iteration=self.iteration)
+
+    def start_from(self, source: Path) -> None:
+        """Take the weights of a trained model; what does not fit (other classes) stays as it was initialised."""
+        weights = load_model(source).weights
+        for network in self.method.predictors().values():
+            own = network.state_dict()
+            fitting = {n: w.to(own[n].dtype) for n, w in weights.items() if n in own and own[n].shape == w.shape}
+            network.load_state_dict(own | fitting)
+        left = sorted(set(own) - set(fitting))
+        note = f"; new, since they do not fit: {', '.join(left)}" if left else ""
+        self.run.event("message", level="info", text=f"Starting from {source}{note}.")
+
+    def status(self, state: str, message: str = "") -> None:
+        """Refresh status.json."""
+        self.run.set_status(
+            state,
+            message=message,
+            iteration=self.iteration,
+            iterations=self.settings.training.iterations,
+            eta_seconds=self.log.eta(self),
+            seconds_per_iteration=self.log.speed,
+            best_dsc=self.best if self.best > -math.inf else None,
+        )
+
+    def _save_model(self, path: Path) -> None:
+        name = self.settings.inference.network
+        network = self.method.predictors()[name]
+        card = Card(self.settings, self.method.needs_sdm, self.iteration, name, self.scores, self.cases.fingerprint)
+        save_model(path, network, card)
+
+
+def build_method(settings: Settings) -> Method:
+    """The method that the settings name, with fresh networks on the CPU; raises SettingsError."""
+    import importlib
+
+    cls = method_class(settings.method)
+    module = importlib.import_module(cls.__module__)
+    patch = settings.training.patch_size
+    assert patch is not None
+    plan = Plan(settings.data.dimensions, len(settings.data.labels) + 1, patch, settings.training.iterations)
+    return cls(module.MethodSettings(**settings.method_settings), plan)
+
+
+def validation_dice(network: torch.nn.Module, case: Prepared, settings: Settings, compute: Compute) -> list[float]:
+    """DSC of each class of one case, post-processed as `predict` does; NaN where a class is absent from both."""
+    patch = settings.training.patch_size
+    assert patch is not None
+    image = torch.from_numpy(np.array(case.image(), np.float32))
+    inference: InferenceSettings = settings.inference
+    indices = predict_probabilities(network, image, patch, inference, compute).argmax(0).numpy().astype(np.uint8)
+    reference = np.asarray(case.mask())
+    classes = len(settings.data.labels)
+    if inference.largest_component:
+        indices = largest_components(indices, classes)
+    indices = np.where(reference == IGNORE, IGNORE, indices)
+    present = [(indices == c, reference == c) for c in range(1, classes + 1)]
+    return [dice(a, b) if a.any() or b.any() else math.nan for a, b in present]
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set, so that training saves before it ends; a second Ctrl-C ends at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(name, handle) for name in names}
+    try:
+        yield event
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+class _Log:
+    """Collects loss terms on the device and writes their means every few iterations."""
+
+    def __init__(self, run: RunFolder, training: TrainingSettings) -> None:
+        self.run, self.every = run, training.log_every
+        self.terms: list[dict[str, torch.Tensor]] = []
+        self.rate = training.learning_rate
+        self.speed: float | None = None
+        self.bad = 0
+        self.since = time.monotonic()
+
+    def add(self, trainer: Trainer, terms: dict[str, torch.Tensor], rate: float) -> None:
+        """Remember the terms of an iteration; write when it is time."""
+        self.terms.append(terms)
+        self.rate = rate
+        if trainer.iteration % self.every == 0 or trainer.iteration == 1:
+            self.flush(trainer)
+            trainer.status("training")
+
+    def flush(self, trainer: Trainer) -> None:
+        """Write what is collected; raises TrainingError when the loss is no longer a number."""
+        if not self.terms:
+            return
+        count = len(self.terms)
+        means = {name: float(torch.stack([t[name] for t in self.terms]).mean()) for name in self.terms[0]}
+        now = time.monotonic()
+        self.speed, self.since, self.terms = (now - self.since) / count, now, []
+        total = means.pop("total")
+        self.run.event(
+            "iteration",
+            iteration=trainer.iteration,
+            losses=means,
+            total=total,
+            learning_rate=self.rate,
+            seconds_per_iteration=self.speed,
+            eta_seconds=self.eta(trainer),
+        )
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"The loss is no longer a number at iteration {trainer.iteration} ({means}): lower "
+                "training.learning_rate, or choose training.precision=fp32. The last checkpoint is still good."
+            )
+
+    def eta(self, trainer: Trainer) -> float | None:
+        """Seconds to the last iteration at the present speed."""
+        left = trainer.settings.training.iterations - trainer.iteration
+        return None if self.speed is None else left * self.speed
+
+
+def _optimiser(method: Method, training: TrainingSettings) -> torch.optim.Optimizer:
+    parameters = list(method.trained_parameters())
+    if training.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
+    return torch.optim.SGD(
+        parameters, training.learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
+    )

@@ -1,0 +1,73 @@
+"""What the settings leave open is taken from the scans: labels, spacing, patch size, plan of the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from SemiSegLib.config import DataSettings, Label, Settings, SettingsError
+from SemiSegLib.data.cases import Case, CaseList
+from SemiSegLib.data.geometry import to_array
+from SemiSegLib.data.images import SPARE_COLORS, read_geometry, read_mask, relabel
+from SemiSegLib.errors import SemiSegError
+
+_PATCH_VOXELS = {2: 256 * 256, 3: 96 * 96 * 96}  # of an automatic patch: the size of the literature's
+
+
+def complete(settings: Settings, cases: CaseList) -> None:
+    """Fill in labels, spacing and patch size where they are open; raises SemiSegError when that is impossible."""
+    if not cases.labelled:
+        raise SemiSegError("No case is annotated: training needs at least one, better four or more.")
+    if not settings.data.labels:
+        settings.data.labels = list(cases.labels or _labels_in(cases.labelled, settings.data))
+    sizes, spacings = _geometry([*cases.labelled, *cases.unlabelled][:50])
+    if settings.data.spacing is None:
+        settings.data.spacing = _median_spacing(spacings, settings.data.dimensions)
+    if settings.training.patch_size is None:
+        settings.training.patch_size = automatic_patch(sizes, spacings, settings.data)
+    settings.check()
+
+
+def automatic_patch(sizes: np.ndarray, spacings: np.ndarray, data: DataSettings) -> tuple[int, ...]:
+    """Multiples of 16 with the proportions of the median scan, as many voxels as the literature's patches."""
+    assert data.spacing is not None
+    target = np.where(np.array(data.spacing) > 0, data.spacing, np.median(spacings, 0))
+    extent = np.median(sizes * spacings / target, 0)[: data.dimensions]
+    factor = min(1.0, (_PATCH_VOXELS[data.dimensions] / math.prod(extent)) ** (1 / data.dimensions))
+    return tuple(int(max(16, round(side * factor / 16) * 16)) for side in extent)
+
+
+def _median_spacing(spacings: np.ndarray, dimensions: int) -> tuple[float, ...]:
+    middle = np.median(spacings, axis=0)
+    if dimensions == 2:
+        return (float(middle[0]), float(middle[1]), 0.0)
+    return tuple(round(float(s), 4) for s in middle)
+
+
+def _geometry(cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes (voxels) and spacings (mm) of scans along their canonical axes, (n, 3) each."""
+    sizes, spacings = [], []
+    for case in cases:
+        geometry = read_geometry(case.image)
+        # Column j of the direction is where the file's axis j points; rows are left, posterior, superior.
+        axes = np.abs(np.reshape(geometry.direction, (3, 3))).argmax(1)
+        sizes.append(np.array(geometry.size, float)[axes])
+        spacings.append(np.array(geometry.spacing)[axes])
+    return np.array(sizes), np.array(spacings)
+
+
+def _labels_in(cases: Sequence[Case], data: DataSettings) -> list[Label]:
+    """Labels named by the masks' own files (.seg.nrrd), or one for each value that occurs."""
+    values: set[int] = set()
+    for case in cases:
+        assert case.label is not None
+        mask = relabel(read_mask(case.label), case.label_values or {})
+        if mask.labels:
+            return list(mask.labels)
+        values |= {int(value) for value in np.unique(to_array(mask.image))}
+    values -= {0, data.ignore_value}
+    if not values:
+        raise SettingsError("The annotated masks hold no foreground: nothing to learn from. Check the label files.")
+    return [Label(v, f"label {v}", SPARE_COLORS[i % len(SPARE_COLORS)]) for i, v in enumerate(sorted(values))]

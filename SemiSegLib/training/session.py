@@ -1,0 +1,201 @@
+"""A training run from beginning to end: prepare, train, report; every outcome is written to the run folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from SemiSegLib import __version__
+from SemiSegLib.config import Settings
+from SemiSegLib.data.cases import Case, CaseList, fingerprint
+from SemiSegLib.errors import SemiSegError
+from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
+from SemiSegLib.training.devices import Compute, choose_compute
+from SemiSegLib.training.loop import PreparedCases, Trainer, stop_signals
+
+_LIBRARIES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "monai", "safetensors")
+
+
+class Stopped(Exception):
+    """A stop was asked for before training began."""
+
+
+def start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None = None) -> str:
+    """Train anew in an empty run folder; returns "finished" or "stopped", raises what went wrong after noting it.
+
+    `init` is a model file or run folder whose weights training starts from. An interrupted run may be started again
+    with `resume`.
+    """
+    with run.lock():
+        return _guarded(run, lambda: _start(run, settings, cases, init))
+
+
+def resume(run: RunFolder, device: str | None = None, root: Path | None = None) -> str:
+    """Go on with a run that was stopped, killed or moved; raises RunError if there is nothing to go on with.
+
+    `device` replaces the one in the settings, `root` the folder of the scans (after a move to another machine).
+    """
+    settings = Settings.from_dict(read_json(run.settings_file))
+    if device:
+        settings.training.device = device
+    cases = load_cases(run, root)
+    with run.lock():
+        if run.status().state == "finished":
+            raise RunError(f"{run.path} has finished all its {settings.training.iterations} iterations already.")
+        run.stop_file.unlink(missing_ok=True)
+        return _guarded(run, lambda: _go(run, settings, cases, None))
+
+
+def save_cases(run: RunFolder, cases: CaseList, marks: dict[str, Any]) -> None:
+    """cases.json: which cases the run uses, with paths relative to their root, and what their files were."""
+    parts = {
+        part: [_case_to_dict(case, cases.root) for case in getattr(cases, part)]
+        for part in ("labelled", "unlabelled", "validation")
+    }
+    write_json(run.cases_file, {"root": str(cases.root.resolve()), **parts, "fingerprint": marks})
+
+
+def load_cases(run: RunFolder, root: Path | None = None) -> CaseList:
+    """The cases of cases.json; `root` replaces the folder they were in. Raises RunError for scans that are gone."""
+    content = read_json(run.cases_file)
+    base = Path(root or content["root"])
+    parts = {
+        part: tuple(_case_from_dict(case, base) for case in content[part])
+        for part in ("labelled", "unlabelled", "validation")
+    }
+    for case in (case for part in parts.values() for case in part):
+        if not case.image.exists():
+            raise RunError(f"The scan {case.image} of {run.path} is gone; if the scans moved, add --data NEW_FOLDER.")
+    return CaseList(root=base, **parts)
+
+
+def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) -> str:
+    from SemiSegLib.training.planning import complete
+
+    complete(settings, cases)
+    write_json(run.settings_file, settings.to_dict())
+    save_cases(run, cases, fingerprint(cases))
+    return _go(run, settings, cases, init)
+
+
+def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) -> str:
+    """Prepare the cases, then train from the checkpoint if there is one, then report."""
+    with stop_signals() as signals:
+
+        def stop() -> bool:
+            return signals.is_set() or run.stop_requested()
+
+        training = settings.training
+        compute = choose_compute(training.device, training.precision, training.threads)
+        _note_environment(run, compute)
+        prepared = prepare_cases(run, settings, cases, stop)
+        trainer = Trainer(run, settings, prepared, compute)
+        if run.checkpoint.exists():
+            trainer.load()
+        elif init is not None:
+            trainer.start_from(init)
+        outcome = trainer.run_to_end(stop)
+    if outcome == "finished":
+        from SemiSegLib.training.summary import write_summary
+
+        trainer.status("reporting")
+        write_summary(run, cases, compute)
+        trainer.status("finished")
+    return outcome
+
+
+def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any) -> PreparedCases:
+    """Preprocess all cases that training needs, with progress as events; raises Stopped when asked to."""
+    from SemiSegLib.data.preprocess import prepare
+    from SemiSegLib.methods import method_class
+
+    method = method_class(settings.method)
+    cache = Path(settings.data.cache) if settings.data.cache else run.cache
+    wanted = {
+        "labelled": cases.labelled,
+        "unlabelled": cases.unlabelled if method.needs_unlabelled else [],
+        "validation": cases.validation,
+    }
+    count, done = sum(map(len, wanted.values())), 0
+    prepared: dict[str, list[Any]] = {}
+    for part, members in wanted.items():
+        prepared[part] = []
+        for case in members:
+            if stop():
+                raise Stopped
+            prepared[part].append(prepare(case, settings.data, cache, method.needs_sdm and part == "labelled"))
+            done += 1
+            run.event("preparing", index=done, count=count, name=case.name)
+    return PreparedCases(**prepared, fingerprint={"cases": count, "root": cases.root.name})
+
+
+def _guarded(run: RunFolder, work: Any) -> str:
+    """Run `work`; whatever happens ends in a state that a watcher understands."""
+    run.set_status("preparing")
+    try:
+        return work()
+    except Stopped:
+        run.set_status("stopped", message="stopped as asked, before training began")
+        return "stopped"
+    except SemiSegError as error:
+        _note_failure(run, str(error))
+        raise
+    except KeyboardInterrupt:
+        _note_failure(run, "interrupted twice; what was done since the last checkpoint is lost", "stopped")
+        raise
+    except BaseException as error:
+        run.event("message", level="error", text=traceback.format_exc())
+        _note_failure(run, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _note_failure(run: RunFolder, message: str, state: str = "failed") -> None:
+    before = read_json(run.status_file)
+    kept = {key: before[key] for key in ("iteration", "iterations", "best_dsc") if key in before}
+    run.set_status(state, message=message, **kept)
+
+
+def _note_environment(run: RunFolder, compute: Compute) -> None:
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    write_json(
+        run.environment_file,
+        {
+            "semiseg": __version__,
+            "python": sys.version.split()[0],
+            "platform": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "libraries": versions,
+            "device": str(compute.device),
+            "precision": str(compute.dtype).removeprefix("torch."),
+            "reason": compute.reason,
+        },
+    )
+    run.event("message", level="info", text=f"Computing on {compute.reason}.")
+
+
+def _case_to_dict(case: Case, root: Path) -> dict[str, Any]:
+    def relative(path: Path | None) -> str | None:
+        if path is None:
+            return None
+        path, base = path.resolve(), root.resolve()
+        return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+
+    values = {str(old): new for old, new in (case.label_values or {}).items()} or None
+    return {
+        "name": case.name,
+        "image": relative(case.image),
+        "label": relative(case.label),
+        "label_values": values,
+        "label_by_orientation": case.label_by_orientation,
+    }
+
+
+def _case_from_dict(content: dict[str, Any], root: Path) -> Case:
+    values = {int(old): new for old, new in (content["label_values"] or {}).items()} or None
+    label = content["label"]
+    label = root / label if label else None
+    return Case(content["name"], root / content["image"], label, values, content["label_by_orientation"])
