@@ -1,0 +1,53 @@
+"""The questions that the panel asks in windows of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+import slicer
+
+from .i18n import _
+
+SCANS = "*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd"
+
+
+def choose_files(title: str) -> list[Path]:
+    """Scans on disk; empty when cancelled."""
+    names = qt.QFileDialog.getOpenFileNames(
+        slicer.util.mainWindow(), title, "", _("Scans ({patterns})").format(patterns=SCANS)
+    )
+    return [Path(name) for name in names]
+
+
+def choose_folder(title: str, start: Path | None = None) -> Path | None:
+    """A folder; None when cancelled."""
+    name = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, str(start or ""))
+    return Path(name) if name else None
+
+
+def choose_model() -> Path | None:
+    """A model file to read; None when cancelled."""
+    name = qt.QFileDialog.getOpenFileName(
+        slicer.util.mainWindow(), _("Load a model"), "", _("SemiSeg models (*.safetensors)")
+    )
+    return Path(name) if name else None
+
+
+def choose_model_to_write(start: Path) -> Path | None:
+    """Where a model file goes; None when cancelled."""
+    name = qt.QFileDialog.getSaveFileName(
+        slicer.util.mainWindow(), _("Export the model"), str(start), _("SemiSeg models (*.safetensors)")
+    )
+    return Path(name) if name else None
+
+
+def choose_color(current: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """An RGB colour; None when cancelled."""
+    color = qt.QColorDialog.getColor(qt.QColor(*current), slicer.util.mainWindow())
+    return (color.red(), color.green(), color.blue()) if color.isValid() else None
+
+
+def confirm(text: str) -> bool:
+    """A question that can be declined; nobody is asked while tests run."""
+    return bool(slicer.util.confirmOkCancelDisplay(text, _("SemiSeg")))

@@ -1,0 +1,371 @@
+"""Stand-ins for the qMRML and ctk widgets that the panel uses, driven by the real MRML scene."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import slicer
+from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6.QtCore import Property, Signal
+from pythonqt import UiLoader
+
+HEADER = 26  # pixels of a collapsible button's title
+
+
+class qMRMLWidget(QtWidgets.QWidget):
+    """A widget that knows the scene."""
+
+    mrmlSceneChanged = Signal(object)
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene = None
+
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+        self.mrmlSceneChanged.emit(scene)
+
+
+class qSlicerWidget(qMRMLWidget):
+    """The root of a module's .ui file."""
+
+
+class qMRMLNodeComboBox(QtWidgets.QWidget):
+    """A choice of one node of the scene; follows nodes that come and go."""
+
+    currentNodeChanged = Signal(object)
+    currentNodeIDChanged = Signal(str)
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+        self._types: list[str] = []
+        self._none = False
+        self._flags: dict[str, bool] = {}
+        self._ids: list[str] = []
+        self._last = ""
+        self._box = QtWidgets.QComboBox(self)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._box)
+        self._box.currentIndexChanged.connect(self._changed)
+
+    def _set_types(self, types_: list[str]) -> None:
+        self._types = list(types_)
+        self._refresh()
+
+    def _set_none(self, enabled: bool) -> None:
+        self._none = enabled
+        self._refresh()
+
+    nodeTypes = Property("QStringList", lambda self: self._types, _set_types)
+    noneEnabled = Property(bool, lambda self: self._none, _set_none)
+
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+        if scene is not None:
+            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
+                scene.AddObserver(event, lambda *_: self._refresh())
+        self._refresh()
+
+    def _refresh(self) -> None:
+        chosen = self.currentNodeID
+        self._box.blockSignals(True)
+        self._box.clear()
+        self._ids = []
+        if self._none:
+            self._append("None", "")
+        for node in self._nodes():
+            self._append(node.GetName(), node.GetID())
+        self._box.setCurrentIndex(self._ids.index(chosen) if chosen in self._ids else min(0, len(self._ids) - 1))
+        self._box.blockSignals(False)
+        self._changed()
+
+    def _append(self, text: str, node_id: str) -> None:
+        self._box.addItem(text)
+        self._ids.append(node_id)
+
+    def _nodes(self) -> list[Any]:
+        if self._scene is None:
+            return []
+        nodes = []
+        for type_ in self._types:
+            count = self._scene.GetNumberOfNodesByClass(type_)
+            nodes += [self._scene.GetNthNodeByClass(index, type_) for index in range(count)]
+        return [node for node in nodes if not node.GetHideFromEditors()]
+
+    def _changed(self, *_: Any) -> None:
+        if self.currentNodeID != self._last:
+            self._last = self.currentNodeID
+            self.currentNodeChanged.emit(self.currentNode())
+            self.currentNodeIDChanged.emit(self._last)
+
+    def _current_id(self) -> str:
+        index = self._box.property("currentIndex")
+        return self._ids[index] if 0 <= index < len(self._ids) else ""
+
+    def setCurrentNodeID(self, node_id: str) -> None:
+        self._box.setCurrentIndex(self._ids.index(node_id or "") if (node_id or "") in self._ids else -1)
+
+    currentNodeID = Property(str, _current_id, setCurrentNodeID)
+
+    def currentNode(self) -> Any:
+        return self._scene.GetNodeByID(self.currentNodeID) if self._scene and self.currentNodeID else None
+
+    def setCurrentNode(self, node: Any) -> None:
+        self.setCurrentNodeID(node.GetID() if node is not None else "")
+
+
+def _flag(name: str) -> Property:
+    return Property(
+        bool,
+        lambda self: self._flags.get(name, True),
+        lambda self, value: self._flags.__setitem__(name, value),
+    )
+
+
+class _NodeComboBoxFlags(qMRMLNodeComboBox):
+    addEnabled = _flag("addEnabled")
+    removeEnabled = _flag("removeEnabled")
+    renameEnabled = _flag("renameEnabled")
+    editEnabled = _flag("editEnabled")
+    showHidden = _flag("showHidden")
+    showChildNodeTypes = _flag("showChildNodeTypes")
+    selectNodeUponCreation = _flag("selectNodeUponCreation")
+
+
+class qMRMLSegmentEditorWidget(qMRMLWidget):
+    """Shows the segments of the segmentation in its editor node; it cannot draw."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._node: Any = None
+        self._active_effect = ""
+        self._table = QtWidgets.QListWidget(self)
+        self._table.setMaximumHeight(70)
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        hint = QtWidgets.QLabel("(Slicer's Segment Editor appears here)")
+        hint.setStyleSheet("color: gray")
+        layout.addWidget(self._table)
+        layout.addWidget(hint)
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
+        self._node = node
+
+    def mrmlSegmentEditorNode(self) -> Any:
+        return self._node
+
+    def setSegmentationNode(self, node: Any) -> None:
+        self._node.SetAndObserveSegmentationNode(node)
+        self._table.clear()
+        segmentation = node.GetSegmentation() if node is not None else None
+        for index in range(segmentation.GetNumberOfSegments() if segmentation else 0):
+            segment = segmentation.GetNthSegment(index)
+            item = QtWidgets.QListWidgetItem(segment.GetName())
+            pixmap = QtGui.QPixmap(14, 14)
+            pixmap.fill(QtGui.QColor.fromRgbF(*segment.GetColor()))
+            item.setIcon(QtGui.QIcon(pixmap))
+            self._table.addItem(item)
+
+    def segmentationNode(self) -> Any:
+        return self._node.GetSegmentationNode() if self._node else None
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        self._node.SetAndObserveSourceVolumeNode(node)
+
+    def sourceVolumeNode(self) -> Any:
+        return self._node.GetSourceVolumeNode() if self._node else None
+
+    def setActiveEffectByName(self, name: str) -> None:
+        self._active_effect = name
+
+    def setSwitchToSegmentationsButtonVisible(self, visible: bool) -> None:
+        pass
+
+    def setSegmentationNodeSelectorVisible(self, visible: bool) -> None:
+        pass
+
+    def setSourceVolumeNodeSelectorVisible(self, visible: bool) -> None:
+        pass
+
+    def installKeyboardShortcuts(self) -> None:
+        pass
+
+    def uninstallKeyboardShortcuts(self) -> None:
+        pass
+
+    def setupViewObservations(self) -> None:
+        pass
+
+    def removeViewObservations(self) -> None:
+        pass
+
+
+class ctkCollapsibleButton(QtWidgets.QWidget):
+    """A titled group that folds."""
+
+    contentsCollapsed = Signal(bool)
+
+    def __init__(self, *arguments: Any) -> None:
+        parent = next((a for a in arguments if isinstance(a, QtWidgets.QWidget)), None)
+        super().__init__(parent)
+        self._text = next((a for a in arguments if isinstance(a, str)), "")
+        self._collapsed = False
+        self.setContentsMargins(4, HEADER, 4, 4)
+
+    def paintEvent(self, event: Any) -> None:
+        painter = QtGui.QPainter(self)
+        width = self.property("width")
+        painter.fillRect(0, 0, width, HEADER - 4, self.palette.color(QtGui.QPalette.Button).darker(108))
+        font = QtGui.QFont(self.font)
+        font.setBold(True)
+        painter.setFont(font)
+        painter.drawText(8, HEADER - 10, ("▸  " if self._collapsed else "▾  ") + self._text)
+        painter.end()
+
+    def mousePressEvent(self, event: Any) -> None:
+        if event.position().y() < HEADER:
+            self.collapsed = not self._collapsed
+
+    def event(self, event: Any) -> bool:
+        if event.type() == QtCore.QEvent.LayoutRequest and self._collapsed:
+            self._show_children()
+        return super().event(event)
+
+    def _show_children(self) -> None:
+        for child in self.children():
+            if isinstance(child, QtWidgets.QWidget):
+                child.setVisible(not self._collapsed)
+
+    def _set_collapsed(self, collapsed: bool) -> None:
+        self._collapsed = bool(collapsed)
+        self._show_children()
+        self.setMaximumHeight(HEADER if self._collapsed else 16777215)
+        self.contentsCollapsed.emit(self._collapsed)
+
+    def _set_text(self, text: str) -> None:
+        self._text = text
+        self.update()
+
+    text = Property(str, lambda self: self._text, _set_text)
+    collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)
+
+
+class ctkSliderWidget(QtWidgets.QWidget):
+    """A slider with a spin box."""
+
+    valueChanged = Signal(float)
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._slider = QtWidgets.QSlider(QtCore.Qt.Horizontal)
+        self._slider.setRange(0, 1000)
+        self._box = QtWidgets.QDoubleSpinBox()
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._slider, 1)
+        layout.addWidget(self._box)
+        self._box.valueChanged.connect(self._box_changed)
+        self._slider.sliderMoved.connect(self._slider_moved)
+
+    def _box_changed(self, value: float) -> None:
+        span = self.maximum - self.minimum or 1.0
+        self._slider.setValue(round((value - self.minimum) / span * 1000))
+        self.valueChanged.emit(value)
+
+    def _slider_moved(self, position: int) -> None:
+        self.value = self.minimum + position / 1000 * (self.maximum - self.minimum)
+
+    value = Property(
+        float, lambda self: self._box.property("value"), lambda self, v: self._box.setValue(v)
+    )
+    minimum = Property(
+        float, lambda self: self._box.property("minimum"), lambda self, v: self._box.setMinimum(v)
+    )
+    maximum = Property(
+        float, lambda self: self._box.property("maximum"), lambda self, v: self._box.setMaximum(v)
+    )
+    singleStep = Property(
+        float, lambda self: self._box.property("singleStep"), lambda self, v: self._box.setSingleStep(v)
+    )
+    decimals = Property(
+        int, lambda self: self._box.property("decimals"), lambda self, v: self._box.setDecimals(v)
+    )
+
+
+class ctkPathLineEdit(QtWidgets.QWidget):
+    """A path with a browse button."""
+
+    currentPathChanged = Signal(str)
+    Files, Dirs = 0x2, 0x1
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._filters = self.Files
+        self._edit = QtWidgets.QLineEdit(self)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._edit, 1)
+        layout.addWidget(QtWidgets.QToolButton(self))
+        self._edit.textChanged.connect(self.currentPathChanged)
+
+    currentPath = Property(
+        str, lambda self: self._edit.property("text"), lambda self, v: self._edit.setText(v)
+    )
+    filters = Property(int, lambda self: self._filters, lambda self, v: setattr(self, "_filters", v))
+
+
+class ctkColorPickerButton(QtWidgets.QPushButton):
+    """A button that shows the colour it chooses."""
+
+    colorChanged = Signal(QtGui.QColor)
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._color = QtGui.QColor()
+
+    def _set_color(self, color: Any) -> None:
+        self._color = QtGui.QColor(color)
+        pixmap = QtGui.QPixmap(16, 16)
+        pixmap.fill(self._color)
+        self.setIcon(QtGui.QIcon(pixmap))
+        self.colorChanged.emit(self._color)
+
+    color = Property(QtGui.QColor, lambda self: self._color, _set_color)
+
+
+def _plain(name: str, base: type) -> type:
+    return type(name, (base,), {"__doc__": "Named by parameterNodeWrapper; the panel does not use it."})
+
+
+def install() -> None:
+    """Put the stand-ins where Slicer has the real widgets: the modules `slicer` and `ctk`, and the .ui loader."""
+    ctk = types.ModuleType("ctk", "Stand-ins for CTK widgets")
+    widgets = [ctkCollapsibleButton, ctkSliderWidget, ctkPathLineEdit, ctkColorPickerButton]
+    widgets += [_plain(name, QtWidgets.QDoubleSpinBox) for name in ("ctkDoubleSlider", "ctkDoubleSpinBox")]
+    widgets += [_plain("ctkComboBox", QtWidgets.QComboBox), _plain("ctkCheckBox", QtWidgets.QCheckBox)]
+    widgets += [_plain("ctkCheckablePushButton", QtWidgets.QPushButton)]
+    widgets += [
+        _plain(name, QtWidgets.QWidget)
+        for name in ("ctkRangeWidget", "ctkDoubleRangeSlider", "ctkDirectoryButton")
+    ]
+    for widget in widgets:
+        setattr(ctk, widget.__name__, widget)
+        UiLoader.stand_ins[widget.__name__] = widget
+    sys.modules["ctk"] = ctk
+    _NodeComboBoxFlags.__name__ = "qMRMLNodeComboBox"
+    scene_widgets = [qMRMLWidget, qSlicerWidget, _NodeComboBoxFlags, qMRMLSegmentEditorWidget]
+    scene_widgets += [_plain(name, QtWidgets.QDoubleSpinBox) for name in ("qMRMLSliderWidget", "qMRMLSpinBox")]
+    scene_widgets += [_plain("qMRMLRangeWidget", QtWidgets.QWidget)]
+    for widget in scene_widgets:
+        setattr(slicer, widget.__name__, widget)
+        UiLoader.stand_ins[widget.__name__] = widget
