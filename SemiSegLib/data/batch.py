@@ -13,14 +13,14 @@ class Patches:
     """B patches of sides S, geometrically augmented, on the device.
 
     image     (B, 1, *S) normalised intensities
-    mask      (B, *S) class indices, 255 where nobody annotated; None for unlabelled patches
-    sdm       (B, C - 1, *S) true distance maps scaled to [-1, 1], NaN where unknown; None where not needed
+    mask      (B, *S) class indices, 255 where nobody annotated; empty for unlabelled patches
+    sdm       (B, C - 1, *S) true distance maps scaled to [-1, 1], NaN where unknown; empty where not needed
     position  (B, 3) centre of the patch in its scan, 0 to 1 along x, y, z
     """
 
     image: torch.Tensor
-    mask: torch.Tensor | None
-    sdm: torch.Tensor | None
+    mask: torch.Tensor
+    sdm: torch.Tensor
     position: torch.Tensor
 
     def __len__(self) -> int:
@@ -38,8 +38,7 @@ class Patches:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Patches:
-        values = (self.image, self.mask, self.sdm, self.position)
-        return Patches(*(None if value is None else function(value) for value in values))  # type: ignore[arg-type]
+        return Patches(function(self.image), function(self.mask), function(self.sdm), function(self.position))
 
 
 @dataclass

@@ -62,19 +62,13 @@ class PatchSampler:
         count = self.counts[stream]
         drawn = [self._draw_patch(iteration, slot, stream) for slot in range(count)]
         if not drawn:
-            empty = torch.empty((0, 1, *self.patch[: self.data.dimensions]))
-            return Patches(empty, None, None, torch.empty((0, 3)))
-        image, mask, sdm, position = zip(*drawn, strict=True)
-        return Patches(
-            torch.stack(image),
-            None if mask[0] is None else torch.stack(mask),
-            None if sdm[0] is None else torch.stack(sdm),
-            torch.stack(position),
-        )
+            return Patches(torch.empty((0, 1, *self.patch[: self.data.dimensions])), *torch.empty((3, 0)))
+        return Patches(*(torch.stack(values) for values in zip(*drawn, strict=True)))
 
     def _draw_patch(
         self, iteration: int, slot: int, stream: int
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(image, mask, distance maps, position); what a patch does not have is empty."""
         random = np.random.default_rng([self.training.seed, stream, iteration, slot])
         index = self._case_index(iteration * self.counts[stream] + slot, stream)
         case = self.cases[stream][index]
@@ -84,10 +78,11 @@ class PatchSampler:
         image = self._cut(case.image(), start, turn, 0.0)[None].float()
         middle = [(s + p / 2) / n for s, p, n in zip(start, self.patch, case.shape, strict=True)]
         position = torch.tensor(middle, dtype=torch.float32)
+        nothing = torch.empty(0)
         if stream == _UNLABELLED:
-            return image, None, None, position
+            return image, nothing, nothing, position
         mask = self._cut(case.mask(), start, turn, IGNORE)
-        return image, mask, self._sdm(case, index, start, turn) if self.sdm else None, position
+        return image, mask, self._sdm(case, index, start, turn) if self.sdm else nothing, position
 
     def _case_index(self, place: int, stream: int) -> int:
         """Case at a place in an endless sequence of random orders."""

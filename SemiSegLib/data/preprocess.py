@@ -132,7 +132,7 @@ def _save_foreground(mask: np.ndarray, classes: int, folder: Path) -> None:
         if len(voxels) > _MOST_VOXELS:
             voxels = voxels[generator.choice(len(voxels), _MOST_VOXELS, replace=False)]
         found[str(index)] = voxels
-    np.savez(folder / "foreground.npz", **found)
+    np.savez(folder / "foreground.npz", **found)  # type: ignore[arg-type]
 
 
 def _key(case: Case, settings: DataSettings, sdm: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +34,14 @@ class Term:
 class Method(nn.Module):
     """A training method: owns its networks and extra state, composes its loss.
 
-    A subclass names its settings' dataclass (`MethodSettings`), builds its networks as attributes, and implements
-    `losses`; it may implement `after_step`. All tensors it must remember are parameters or buffers, so that
-    `state_dict` holds the whole method.
+    A subclass names its settings' dataclass (`MethodSettings`), builds its networks as attributes and implements
+    `losses`; it may implement `after_step`, and `enter_stage` if it trains in several stages. All tensors it must
+    remember are parameters or buffers, so that `state_dict` holds the whole method.
     """
 
     needs_sdm = False  # whether labelled patches come with true distance maps
     needs_unlabelled = True
+    stages: Mapping[str, float] = {"main": 1.0}  # in order, with their shares of all iterations
     student: nn.Module
 
     def __init__(self, settings: Any, plan: Plan) -> None:
@@ -51,6 +52,12 @@ class Method(nn.Module):
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
         """Named terms of the loss of one batch."""
         raise NotImplementedError
+
+    def enter_stage(self, stage: str, first: bool) -> None:
+        """Called when a stage begins (`first`) and when training resumes within it: freeze, hand weights over.
+
+        The optimiser is made anew after it for the parameters that then require gradients.
+        """
 
     def after_step(self, step: Step) -> None:
         """Called after each optimiser step (an EMA teacher is updated here)."""

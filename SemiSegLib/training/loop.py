@@ -32,7 +32,7 @@ from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
 from SemiSegLib.training.devices import Compute
-from SemiSegLib.training.schedules import Step, learning_rate
+from SemiSegLib.training.schedules import Step, learning_rate, step_at
 
 
 class TrainingError(SemiSegError):
@@ -92,7 +92,9 @@ class Trainer:
     def step(self, batch: Batch) -> None:
         """One optimiser step; split into more parts when memory does not suffice."""
         training = self.settings.training
-        step = Step(self.iteration, training.iterations)
+        step = step_at(self.iteration, training.iterations, self.method.stages)
+        if step.iteration == 0:
+            self._enter_stage(step.stage, first=True)
         rate = learning_rate(step, training)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -108,9 +110,16 @@ class Trainer:
         self.iteration += 1
         self.log.add(self, terms, rate)
 
+    def _enter_stage(self, stage: str, first: bool) -> None:
+        """Let the method prepare for a stage; each has its own optimiser, as in a training of its own."""
+        if first and len(self.method.stages) > 1:
+            self.run.event("stage", stage=stage, iteration=self.iteration)
+        self.method.enter_stage(stage, first)
+        self.optimiser = _optimiser(self.method, self.settings.training)
+
     def _forward_backward(self, batch: Batch, step: Step) -> dict[str, torch.Tensor]:
         # Each iteration seeds itself: dropout and noise after a resume are those of an uninterrupted run.
-        torch.manual_seed(self.settings.training.seed * 1_000_003 + step.iteration)
+        torch.manual_seed(self.settings.training.seed * 1_000_003 + self.iteration)
         self.method.train()
         self.optimiser.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), device=self.compute.device))
@@ -181,9 +190,13 @@ class Trainer:
         """Go on from the run's checkpoint."""
         content = load_checkpoint(self.run.checkpoint)
         self.method.load_state_dict(content["method"])
+        self.iteration, self.parts, self.best = content["iteration"], content["parts"], content["best"]
+        if self.iteration < self.settings.training.iterations:
+            step = step_at(self.iteration, self.settings.training.iterations, self.method.stages)
+            previous = step_at(self.iteration - 1, self.settings.training.iterations, self.method.stages)
+            self._enter_stage(previous.stage if step.iteration == 0 else step.stage, first=False)
         self.optimiser.load_state_dict(content["optimiser"])
         self.scaler.load_state_dict(content["scaler"])
-        self.iteration, self.parts, self.best = content["iteration"], content["parts"], content["best"]
         self.run.event("resumed", iteration=self.iteration)
 
     def start_from(self, source: Path) -> None:

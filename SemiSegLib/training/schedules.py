@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from SemiSegLib.config import TrainingSettings
@@ -10,15 +11,34 @@ from SemiSegLib.config import TrainingSettings
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands: `iteration` counts from 0 to `iterations` - 1 over all stages."""
+    """Where training stands: iteration `iteration` of a stage with `iterations`, both counted within the stage."""
 
     iteration: int
     iterations: int
+    stage: str = "main"
+
+    @property
+    def fraction(self) -> float:
+        """Share of the stage that is done, 0 to below 1."""
+        return self.iteration / self.iterations
 
     @property
     def ramp(self) -> float:
         """exp(-5 (1 - t/T)^2): near 0 at the start, 1 at the end (Laine and Aila 2017; SimCVD's Psi)."""
-        return gaussian_ramp(self.iteration / self.iterations)
+        return gaussian_ramp(self.fraction)
+
+
+def step_at(iteration: int, iterations: int, stages: Mapping[str, float]) -> Step:
+    """The step of a run's iteration 0 to `iterations` - 1; `stages` gives each stage's share of the whole."""
+    first = 0
+    total, reached = sum(stages.values()), 0.0
+    for name, share in stages.items():
+        reached += share
+        end = round(iterations * reached / total)
+        if iteration < end:
+            return Step(iteration - first, end - first, name)
+        first = end
+    raise ValueError(f"iteration {iteration} lies beyond the last, {iterations - 1}")
 
 
 def gaussian_ramp(fraction: float) -> float:
@@ -27,11 +47,10 @@ def gaussian_ramp(fraction: float) -> float:
 
 
 def learning_rate(step: Step, settings: TrainingSettings) -> float:
-    """The learning rate of an iteration."""
-    fraction = step.iteration / step.iterations
+    """The learning rate of an iteration; the schedule runs once in every stage."""
     if settings.schedule == "poly":
-        return settings.learning_rate * (1 - fraction) ** 0.9
+        return settings.learning_rate * (1 - step.fraction) ** 0.9
     if settings.schedule == "step":
-        passed = sum(fraction >= milestone for milestone in settings.milestones)
+        passed = sum(step.fraction >= milestone for milestone in settings.milestones)
         return settings.learning_rate * 0.1**passed
     return settings.learning_rate

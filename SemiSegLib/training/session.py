@@ -63,14 +63,14 @@ def load_cases(run: RunFolder, root: Path | None = None) -> CaseList:
     """The cases of cases.json; `root` replaces the folder they were in. Raises RunError for scans that are gone."""
     content = read_json(run.cases_file)
     base = Path(root or content["root"])
-    parts = {
-        part: tuple(_case_from_dict(case, base) for case in content[part])
+    labelled, unlabelled, validation = (
+        tuple(_case_from_dict(case, base) for case in content[part])
         for part in ("labelled", "unlabelled", "validation")
-    }
-    for case in (case for part in parts.values() for case in part):
+    )
+    for case in (*labelled, *unlabelled, *validation):
         if not case.image.exists():
             raise RunError(f"The scan {case.image} of {run.path} is gone; if the scans moved, add --data NEW_FOLDER.")
-    return CaseList(root=base, **parts)
+    return CaseList(labelled, unlabelled, validation, root=base)
 
 
 def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) -> str:
