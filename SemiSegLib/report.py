@@ -264,9 +264,9 @@ def _show_sdm(axes: Axes, view: View, sdm: np.ndarray) -> None:
 
 
 def _sdm_limit(sdm: np.ndarray) -> float:
-    """Symmetric colour range, in mm, so wide that neither the deepest point nor the surroundings saturate."""
+    """Symmetric colour range in mm: half as much again as the mask is deep, in steps of 5 mm."""
     deepest = -float(np.nanmin(sdm)) if np.isfinite(sdm).any() else 0.0
-    return 5.0 * math.ceil(max(5.0, 1.5 * deepest) / 5)
+    return 5.0 * max(1, math.ceil(1.5 * deepest / 5))
 
 
 def _label_panels(panels: Sequence[Sequence[Axes]], views: Sequence[View]) -> None:

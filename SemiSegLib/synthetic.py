@@ -11,7 +11,7 @@ import numpy as np
 from SemiSegLib.errors import SemiSegError
 
 Point = Sequence[float] | np.ndarray  # x, y, z
-LABELS = {"left atrium": 1}
+LABELS = {"1": "left atrium"}
 PARTIAL_VOLUME_MM = 0.7  # softness of every edge, about half a voxel
 
 

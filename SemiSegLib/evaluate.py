@@ -1,0 +1,362 @@
+"""Score predicted masks against reference masks.
+
+python -m SemiSegLib.evaluate --predictions DIR --references DIR
+python -m SemiSegLib.evaluate --predictions DIR --references DIR --output report.json --csv scores.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SemiSegLib.errors import SemiSegError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from SemiSegLib.data.cases import Case
+    from SemiSegLib.data.images import Mask
+    from SemiSegLib.metrics import CaseMetrics, Statistics
+
+FORMAT_VERSION = 1
+NAME_FILES = ("labels.json", "dataset.json", "splits.json")  # may hold class names under "labels"
+
+
+class EvaluationError(SemiSegError):
+    """Predictions and references cannot be brought together."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores of every case that has a prediction and a reference, and what stands in the way of the others."""
+
+    labels: dict[str, int]
+    cases: dict[str, CaseMetrics]
+    summary: dict[str, dict[str, Statistics]]
+    missing_predictions: list[str]
+    missing_references: list[str]
+    messages: list[str] = field(default_factory=list)
+    ignore_value: int | None = None
+    literature: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; undefined values become null there."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "labels": self.labels,
+            "ignore_value": self.ignore_value,
+            "empty_masks": "literature" if self.literature else "undefined distances are left out",
+            "cases": self.cases,
+            "summary": self.summary,
+            "missing_predictions": self.missing_predictions,
+            "missing_references": self.missing_references,
+            "messages": self.messages,
+        }
+
+    def text(self, markdown: bool = False) -> str:
+        """Scores of each case, mean ± sd of each class, and what was noticed, for people."""
+        from SemiSegLib.report import case_rows, markdown_table, score_header, summary_rows, text_table
+
+        table = markdown_table if markdown else text_table
+        summary = table(score_header("mean ± sd"), summary_rows(self.summary))
+        notes = [f"{len(self.cases)} cases scored.", *self.messages]
+        for kind, names in (("prediction", self.missing_predictions), ("reference", self.missing_references)):
+            if names:
+                notes.append(f"No {kind} for {len(names)} cases, which are not in the means: {_some(names)}")
+        return "\n\n".join([table(score_header(), case_rows(self.cases)), summary, "\n".join(notes)])
+
+    def csv(self) -> str:
+        """One line for each case and class; undefined values are left empty."""
+        from SemiSegLib.metrics import METRICS
+
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["case", "class", *METRICS])
+        for case, classes in self.cases.items():
+            for name, scores in classes.items():
+                writer.writerow([case, name, *("" if math.isnan(v) else repr(v) for v in scores.values())])
+        return stream.getvalue()
+
+
+def evaluate(
+    predictions: Path | Mapping[str, Path],
+    references: Path | Mapping[str, Path],
+    labels: Mapping[str, int] | None = None,
+    ignore_value: int | None = None,
+    literature: bool = False,
+) -> Report:
+    """Score all predictions that have a reference of the same case name.
+
+    A prediction on another grid is brought onto its reference's in world space, and the report says so. Cases
+    without prediction or reference are named in the report and take no part in its means.
+
+    :param predictions: folder of mask files, or mask file by case name
+    :param references: the same, or a data folder in any layout that training understands
+    :param labels: name and value of the foreground classes; default: as the masks themselves (.seg.nrrd) or a
+        labels.json, dataset.json or splits.json beside them name them, else every value in the references
+    :param ignore_value: value of reference voxels that nobody annotated; they are left out
+    :param literature: treat empty masks as the literature's tables do, see `SemiSegLib.metrics`
+    :raises SemiSegError: nothing to compare, unreadable files, grids that do not meet
+    """
+    from SemiSegLib.data.images import read_mask
+    from SemiSegLib.metrics import case_metrics, summarise
+
+    predicted, wanted = _mask_files(predictions), _reference_readers(references)
+    names = sorted(predicted.keys() & wanted.keys())
+    if not names:
+        raise EvaluationError(
+            f"no prediction in {predictions} has the name of a reference in {references} (predictions: "
+            f"{_some(predicted) or 'none'}; references: {_some(wanted) or 'none'}); they are matched by file name"
+        )
+    known = (
+        dict(labels)
+        if labels
+        else _find_labels(names, predicted, wanted, predictions, references, ignore_value)
+    )
+    cases, messages = {}, []
+    for name in names:
+        reference = _renumbered(wanted[name](), known)
+        prediction, notes = _on_grid(_renumbered(read_mask(predicted[name]), known), reference)
+        arrays = _array(prediction), _array(reference)
+        messages += [*notes, *_unnamed_values(arrays, (prediction, reference), known, ignore_value)]
+        spacing = reference.image.GetSpacing()
+        cases[name] = case_metrics(*arrays, spacing, known, ignore_value, literature)
+    summary = summarise(list(cases.values()))
+    return Report(
+        known,
+        cases,
+        summary,
+        sorted(wanted.keys() - predicted.keys()),
+        sorted(predicted.keys() - wanted.keys()),
+        messages + _inconsistencies(summary),
+        ignore_value,
+        literature,
+    )
+
+
+def _mask_files(source: Path | Mapping[str, Path]) -> dict[str, Path]:
+    """Mask files by case name, those directly in a folder; raises EvaluationError for two of one name."""
+    from SemiSegLib.data.formats import is_mask, stem
+
+    if isinstance(source, Mapping):
+        return dict(source)
+    if not source.is_dir():
+        raise EvaluationError(f"{source}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in source.iterdir() if path.is_file() and is_mask(path)):
+        other = found.setdefault(stem(path), path)
+        if other != path:
+            raise EvaluationError(f"two masks have the name '{stem(path)}': {other} and {path}; remove one")
+    return found
+
+
+def _reference_readers(source: Path | Mapping[str, Path]) -> dict[str, Callable[[], Mask]]:
+    """By case name, what reads the reference: a mask file, or the mask of a case of a data set on its scan's grid."""
+    from SemiSegLib.data.cases import find_cases
+    from SemiSegLib.data.images import read_mask
+
+    files = _mask_files(source)
+    if files or isinstance(source, Mapping):
+        return {name: partial(read_mask, path) for name, path in files.items()}
+    annotated = (case for case in find_cases(source) if case.label is not None)
+    return {case.name: partial(_read_annotation, case) for case in annotated}
+
+
+def _read_annotation(case: Case) -> Mask:
+    from SemiSegLib.data.cases import read_case
+
+    mask = read_case(case)[1]
+    if mask is None:
+        raise EvaluationError(f"the case {case.name} has no mask")
+    return mask
+
+
+def _array(mask: Mask) -> np.ndarray:
+    from SemiSegLib.data.images import to_array
+
+    return to_array(mask.image)
+
+
+def _on_grid(prediction: Mask, reference: Mask) -> tuple[Mask, list[str]]:
+    """The prediction on the reference's grid, and what to tell when that is not its own."""
+    from SemiSegLib.data.images import Geometry, bring_to
+
+    own, wanted = Geometry.of(prediction.image), Geometry.of(reference.image)
+    moved = bring_to(prediction, reference.image, reference.path)
+    if own.same_as(wanted):
+        return moved, []
+    return moved, [
+        f"{prediction.path} was brought onto the grid of {reference.path}: from {own.describe()} to {wanted.describe()}"
+    ]
+
+
+# ---- classes ----------------------------------------------------------------------------------------------
+
+
+def _find_labels(
+    names: Sequence[str],
+    predicted: Mapping[str, Path],
+    wanted: Mapping[str, Callable[[], Mask]],
+    predictions: Path | Mapping[str, Path],
+    references: Path | Mapping[str, Path],
+    ignore_value: int | None,
+) -> dict[str, int]:
+    """Name and value of each class, from the first source that names any; else numbered as in the references."""
+    for folder in (references, predictions):
+        named = _labels_beside(folder) if isinstance(folder, Path) else {}
+        if named:
+            return named
+    from SemiSegLib.data.images import read_mask
+
+    first = wanted[names[0]]().labels or read_mask(predicted[names[0]]).labels
+    if first:
+        return {label.name: label.value for label in first if label.value != ignore_value}
+    import numpy as np
+
+    values = sorted({int(value) for name in names for value in np.unique(_array(wanted[name]()))})
+    found = {f"label {value}": value for value in values if value not in (0, ignore_value)}
+    if not found:
+        raise EvaluationError(f"no reference holds anything but background (looked at: {_some(names)})")
+    return found
+
+
+def _labels_beside(folder: Path) -> dict[str, int]:
+    """Class names from a JSON file in the folder or the one above."""
+    for file in (place / name for place in (folder, folder.parent) for name in NAME_FILES):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
+        except OSError:
+            continue
+        except ValueError as error:
+            raise EvaluationError(f"{file}: not readable as JSON: {error}") from error
+        labels = _parse_labels(content.get("labels") if isinstance(content, dict) else None)
+        if labels:
+            return labels
+    return {}
+
+
+def _parse_labels(entries: Any) -> dict[str, int]:
+    """{"liver": 1} as in nnU-Net, {"1": "liver"} as in the Decathlon, or [{"name": "liver", "value": 1}] as ours."""
+    try:
+        if isinstance(entries, list):
+            pairs = [(str(entry["name"]), int(entry["value"])) for entry in entries]
+        else:
+            pairs = [(v, int(k)) if str(k).isdigit() else (k, int(v)) for k, v in (entries or {}).items()]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return {}
+    return {name: value for name, value in pairs if value > 0 and name != "ignore"}
+
+
+def _renumbered(mask: Mask, labels: Mapping[str, int]) -> Mask:
+    """With the wanted values, where the file itself names its segments but numbers them differently."""
+    from SemiSegLib.data.images import relabel
+
+    values = {label.value: labels[label.name] for label in mask.labels or [] if label.name in labels}
+    return relabel(mask, values) if any(old != new for old, new in values.items()) else mask
+
+
+def _unnamed_values(
+    arrays: Iterable[np.ndarray], masks: Iterable[Mask], labels: Mapping[str, int], ignore_value: int | None
+) -> list[str]:
+    import numpy as np
+
+    named = {0, ignore_value, *labels.values()}
+    notes = []
+    for array, mask in zip(arrays, masks, strict=True):
+        odd = [int(value) for value in np.unique(array) if int(value) not in named]
+        if odd:
+            notes.append(f"{mask.path}: the values {_some(odd)} belong to no class and count as background")
+    return notes
+
+
+def _inconsistencies(summary: Mapping[str, Mapping[str, Statistics]]) -> list[str]:
+    from SemiSegLib.metrics import inconsistency
+
+    found = (
+        (name, inconsistency(part["dsc"]["mean"], part["jaccard"]["mean"])) for name, part in summary.items()
+    )
+    return [f"{name}: {problem}" for name, problem in found if problem]
+
+
+def _some(items: Iterable[object]) -> str:
+    from SemiSegLib.data.cases import listed
+
+    return listed(items)
+
+
+# ---- command line -----------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m SemiSegLib.evaluate",
+        description="Score predicted masks against reference masks of the same names: DSC, Jaccard, HD95 and ASSD in "
+        "mm, and the voxel variants of the literature's tables.",
+    )
+    add = result.add_argument
+    add("--predictions", type=Path, required=True, metavar="DIR", help="folder of predicted masks")
+    add(
+        "--references",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of reference masks, or a data folder",
+    )
+    add("--output", type=Path, metavar="FILE", help="write everything as JSON")
+    add("--csv", type=Path, metavar="FILE", help="write the scores of each case and class as CSV")
+    add("--markdown", action="store_true", help="print the tables as Markdown")
+    add(
+        "--ignore-value",
+        type=int,
+        metavar="V",
+        help="reference voxels of this value were annotated by nobody",
+    )
+    add(
+        "--literature",
+        action="store_true",
+        help="score empty masks as the literature's tables do (0, not undefined)",
+    )
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 wrong input."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        report = evaluate(
+            options.predictions,
+            options.references,
+            ignore_value=options.ignore_value,
+            literature=options.literature,
+        )
+        _write(report, options)
+    except SemiSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(report.text(options.markdown))
+    return 0
+
+
+def _write(report: Report, options: argparse.Namespace) -> None:
+    from SemiSegLib.runs import write_json, write_whole
+
+    if options.output:
+        write_json(options.output, report.to_dict())
+    if options.csv:
+        write_whole(options.csv, report.csv())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
