@@ -99,19 +99,23 @@ def _check_positions(reader: sitk.ImageSeriesReader, files: list[str], image: si
     positions = np.array([_numbers(reader.GetMetaData(n, POSITION)) for n in range(len(files))])
     normal = np.reshape(image.GetDirection(), (3, 3))[:, 2]
     heights = positions @ normal
-    steps = np.abs(np.diff(heights))
+    order = np.argsort(heights)
+    steps = np.diff(heights[order])
     usual = float(np.median(steps))
-    if steps.min() < 0.01 * usual or usual == 0:
+    if steps.min() <= 0.01 * usual:
         raise ImageError(
             f"{folder}: several slices lie at the same place, as in a time series or a series that was copied "
             "twice; keep one volume in the folder"
         )
     if steps.max() > 1.5 * usual:
         gap = int(np.argmax(steps))
+        before, after = (Path(files[order[n]]).name for n in (gap, gap + 1))
         raise ImageError(
-            f"{folder}: slices are missing between {Path(files[gap]).name} and {Path(files[gap + 1]).name}: "
+            f"{folder}: slices are missing between {before} and {after}: "
             f"{steps[gap]:.2f} mm apart where {usual:.2f} mm is usual"
         )
+    if (order != np.arange(len(files))).any():
+        raise ImageError(f"{folder}: slices cannot be brought into order (do their orientations differ?)")
     if steps.max() - steps.min() > 0.1 * usual:
         logger.warning("%s: slices are %.2f to %.2f mm apart", folder, steps.min(), steps.max())
     aside = positions - positions[0] - np.outer(heights - heights[0], normal)

@@ -326,7 +326,7 @@ def write_mask(
     array = _whole_numbers(to_array(image), Path(path))
     keys = None
     if known_extension(Path(path), WRITABLE) == ".seg.nrrd":
-        keys = segnrrd.segment_keys(array.shape, _complete(labels, array), terminology)
+        keys = segnrrd.segment_keys(Geometry.of(image), _complete(labels, array), terminology)
     _write(array, Geometry.of(image), Path(path), template, keys)
 
 

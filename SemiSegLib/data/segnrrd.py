@@ -12,6 +12,7 @@ import numpy as np
 from SemiSegLib.config import Label
 from SemiSegLib.data import nrrd
 from SemiSegLib.data.formats import ImageError
+from SemiSegLib.data.geometry import Geometry
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ def read_segments(path: Path) -> list[Segment]:
     values = [segment.label.value for segment in segments]
     if len(set(values)) == len(values):
         return segments
-    logger.warning("%s: segments share label values %s; they are numbered 1 to %d", path, values, len(values))
     return [
         Segment(Label(number, found.label.name, found.label.color), found.stored, found.layer)
         for number, found in enumerate(segments, start=1)
@@ -76,20 +76,27 @@ def merge_layers(layers: np.ndarray, segments: Sequence[Segment], path: Path) ->
         own = layers[..., segment.layer] == segment.stored
         overlap += int(np.count_nonzero(merged[own]))
         merged[own] = segment.label.value
+    if any(segment.stored != segment.label.value for segment in segments):
+        numbered = ", ".join(f"{segment.label.value} {segment.label.name}" for segment in segments)
+        logger.warning("%s: segments share label values; they are numbered anew: %s", path, numbered)
     if overlap:
         logger.warning("%s: %d voxels belong to several segments; the later segment wins", path, overlap)
+    lost = int(np.count_nonzero(layers.any(axis=3) & (merged == 0)))
+    if lost:
+        logger.warning("%s: %d voxels have values that no segment names; they become background", path, lost)
     return merged
 
 
 def segment_keys(
-    size: Sequence[int], labels: Sequence[Label], terminology: Mapping[int, str] | None = None
+    geometry: Geometry, labels: Sequence[Label], terminology: Mapping[int, str] | None = None
 ) -> dict[str, str]:
     """The `key:=value` pairs that make Slicer open an NRRD file as a segmentation with one layer.
 
-    size: voxels (x, y, z). terminology: Slicer's `TerminologyEntry` text by label value.
+    geometry: the file's grid; also named as the reference geometry that Slicer edits on.
+    terminology: Slicer's `TerminologyEntry` text by label value.
     Every segment gets the full extent: Slicer cuts a shared layer to the extent of its first segment.
     """
-    extent = " ".join(f"0 {n - 1}" for n in size)
+    extent = " ".join(f"0 {n - 1}" for n in geometry.size)
     keys: dict[str, str] = {}
     for number, label in enumerate(labels):
         tags = {STATUS_TAG: "completed"}
@@ -108,7 +115,17 @@ def segment_keys(
         }
         keys.update({f"Segment{number}_{name}": value for name, value in values.items()})
     keys["Segmentation_ContainedRepresentationNames"] = f"{REPRESENTATION}|"
-    keys["Segmentation_ConversionParameters"] = ""
+    keys["Segmentation_ConversionParameters"] = f"Reference image geometry|{_serialised(geometry)}|&"
     keys["Segmentation_MasterRepresentation"] = REPRESENTATION
     keys["Segmentation_ReferenceImageExtentOffset"] = "0 0 0"
     return keys
+
+
+def _serialised(geometry: Geometry) -> str:
+    """Slicer's text for a grid: the 4×4 matrix from voxels to RAS row by row, then the extent, each ended by ;"""
+    to_ras = np.eye(4)
+    to_ras[:3, :3] = geometry.axes
+    to_ras[:3, 3] = geometry.origin
+    to_ras[:2] *= -1
+    extent = [bound for n in geometry.size for bound in (0, n - 1)]
+    return "".join(f"{float(value) + 0.0!r};" for value in to_ras.ravel()) + "".join(f"{n};" for n in extent)
