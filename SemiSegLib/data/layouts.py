@@ -124,7 +124,11 @@ def _single(path: Path) -> CaseList:
 
 
 def _dicom_root(root: Path) -> CaseList | None:
-    return _case_list(root, "one scan (DICOM series)", [Case(root.name, root)]) if is_dicom_series(root) else None
+    return (
+        _case_list(root, "one scan (DICOM series)", [Case(root.resolve().name, root)])
+        if is_dicom_series(root)
+        else None
+    )
 
 
 def _side_by_side(root: Path) -> CaseList | None:
