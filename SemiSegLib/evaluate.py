@@ -118,11 +118,7 @@ def evaluate(
             f"no prediction in {predictions} has the name of a reference in {references} (predictions: "
             f"{_some(predicted) or 'none'}; references: {_some(wanted) or 'none'}); they are matched by file name"
         )
-    known = (
-        dict(labels)
-        if labels
-        else _find_labels(names, predicted, wanted, predictions, references, ignore_value)
-    )
+    known = dict(labels) if labels else _find_labels(names, predicted, wanted, predictions, references, ignore_value)
     cases, messages = {}, []
     for name in names:
         reference = _renumbered(wanted[name](), known)
@@ -216,9 +212,11 @@ def _find_labels(
         named = _labels_beside(folder) if isinstance(folder, Path) else {}
         if named:
             return named
+    from SemiSegLib.data.cases import find_cases
     from SemiSegLib.data.images import read_mask
 
-    first = wanted[names[0]]().labels or read_mask(predicted[names[0]]).labels
+    in_data_set = isinstance(references, Path) and not _mask_files(references) and find_cases(references).labels
+    first = in_data_set or wanted[names[0]]().labels or read_mask(predicted[names[0]]).labels
     if first:
         return {label.name: label.value for label in first if label.value != ignore_value}
     import numpy as np
@@ -282,9 +280,7 @@ def _unnamed_values(
 def _inconsistencies(summary: Mapping[str, Mapping[str, Statistics]]) -> list[str]:
     from SemiSegLib.metrics import inconsistency
 
-    found = (
-        (name, inconsistency(part["dsc"]["mean"], part["jaccard"]["mean"])) for name, part in summary.items()
-    )
+    found = ((name, inconsistency(part["dsc"]["mean"], part["jaccard"]["mean"])) for name, part in summary.items())
     return [f"{name}: {problem}" for name, problem in found if problem]
 
 

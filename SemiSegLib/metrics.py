@@ -123,16 +123,12 @@ def summarise(cases: Sequence[CaseMetrics]) -> dict[str, dict[str, Statistics]]:
     """
     names = list(dict.fromkeys(name for case in cases for name in case))
     summary = {
-        name: {
-            metric: _statistics([[case[name][metric]] for case in cases if name in case])
-            for metric in METRICS
-        }
+        name: {metric: _statistics([[case[name][metric]] for case in cases if name in case]) for metric in METRICS}
         for name in names
     }
     if len(names) > 1:
         summary["all classes"] = {
-            metric: _statistics([[scores[metric] for scores in case.values()] for case in cases])
-            for metric in METRICS
+            metric: _statistics([[scores[metric] for scores in case.values()] for case in cases]) for metric in METRICS
         }
     return summary
 
@@ -145,9 +141,7 @@ def inconsistency(mean_dsc: float, mean_jaccard: float, tolerance: float = 1e-6)
     least = mean_dsc / (2 - mean_dsc)
     if least - tolerance <= mean_jaccard <= mean_dsc + tolerance:
         return None
-    return (
-        f"mean Jaccard {mean_jaccard:.4f} cannot belong to mean DSC {mean_dsc:.4f}: {least:.4f} is the least"
-    )
+    return f"mean Jaccard {mean_jaccard:.4f} cannot belong to mean DSC {mean_dsc:.4f}: {least:.4f} is the least"
 
 
 def _class_metrics(
@@ -197,9 +191,7 @@ def _between(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _checked_spacing(shape: tuple[int, ...], spacing: Sequence[float]) -> np.ndarray:
     size = np.asarray(spacing, dtype=float)
     if size.shape != (len(shape),) or not (size > 0).all():
-        raise MetricsError(
-            f"spacing {tuple(spacing)} does not fit masks of shape {shape}: one positive size per axis"
-        )
+        raise MetricsError(f"spacing {tuple(spacing)} does not fit masks of shape {shape}: one positive size per axis")
     return size
 
 

@@ -41,9 +41,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        aligned = [
-            c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-        ]
+        aligned = [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
         return "  ".join(aligned).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, rows)])
@@ -73,9 +71,7 @@ def case_rows(cases: Mapping[str, CaseMetrics]) -> list[list[str]]:
 
 def summary_rows(summary: Mapping[str, Mapping[str, Statistics]]) -> list[list[str]]:
     """One row for each class: mean ± sd, and how many values were left out because they are undefined."""
-    return [
-        [name, *(_mean_and_sd(metric, part[metric]) for metric in METRICS)] for name, part in summary.items()
-    ]
+    return [[name, *(_mean_and_sd(metric, part[metric]) for metric in METRICS)] for name, part in summary.items()]
 
 
 def _number(metric: str, value: float) -> str:
@@ -157,9 +153,7 @@ def case_figure(
         for name, mask in (("reference", reference), ("prediction", prediction))
         if mask is not None
     }
-    shown = (
-        np.any([mask > 0 for mask in masks.values()], axis=0) if masks else np.zeros(image.shape, dtype=bool)
-    )
+    shown = np.any([mask > 0 for mask in masks.values()], axis=0) if masks else np.zeros(image.shape, dtype=bool)
     views = _choose_views(shown, spacing)
     if sdm is not None and sdm.ndim == 4:
         sdm = np.fmin.reduce(sdm, axis=0)
@@ -187,7 +181,7 @@ def curves_figure(events: Iterable[Mapping[str, Any]], path: Path) -> None:
     :param events: of a run (`RunFolder.history`); "iteration" and "validation" events are used
     :param path: PNG file to write, whole
     """
-    curves = _curves(events)
+    curves = curve_points(events)
     columns = min(4, len(curves))
     rows = math.ceil(len(curves) / columns)
     figure = _figure(3.6 * columns, 2.5 * rows)
@@ -195,6 +189,20 @@ def curves_figure(events: Iterable[Mapping[str, Any]], path: Path) -> None:
         axes = figure.add_subplot(rows, columns, number + 1)
         _curve_panel(axes, name, np.asarray(points, dtype=float).reshape(-1, 2))
     _save(figure, path)
+
+
+def curve_points(events: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Points (iteration, value) by name, in the order: total, terms as they first appear, validation DSC."""
+    curves: dict[str, list[tuple[float, float]]] = {"total loss": []}
+    validation: list[tuple[float, float]] = []
+    for event in events:
+        if event.get("event") == "iteration":
+            for name, value in {"total loss": event.get("total"), **event.get("losses", {})}.items():
+                if value is not None:
+                    curves.setdefault(name, []).append((event["iteration"], value))
+        elif event.get("event") == "validation" and event.get("dsc") is not None:
+            validation.append((event["iteration"], 100 * event["dsc"]))
+    return {**curves, "validation DSC [%]": validation}
 
 
 def _choose_views(shown: np.ndarray, spacing: tuple[float, ...]) -> list[View]:
@@ -247,8 +255,7 @@ def _contour(axes: Axes, view: View, picture: np.ndarray, level: float, colour: 
     if min(picture.shape) < 2 or not picture.min() < level < picture.max():
         return
     down, across = (
-        (np.arange(n) + 0.5) * view.spacing[a]
-        for n, a in zip(picture.shape, (view.down, view.across), strict=True)
+        (np.arange(n) + 0.5) * view.spacing[a] for n, a in zip(picture.shape, (view.down, view.across), strict=True)
     )
     axes.contour(across, down, picture, levels=[level], colors=colour, linewidths=width)
 
@@ -310,26 +317,10 @@ def _explain(figure: Figure, masks: Mapping[str, np.ndarray], labels: Mapping[st
 
 
 def _colour_bar(figure: Figure, panels: Sequence[Axes]) -> None:
-    bar = figure.colorbar(
-        panels[0].images[0], ax=list(panels), extend="both", shrink=0.6, pad=0.02, panchor=False
-    )
+    bar = figure.colorbar(panels[0].images[0], ax=list(panels), extend="both", shrink=0.6, pad=0.02, panchor=False)
     bar.set_label("signed distance [mm], negative inside", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.ax.axhline(0, color="black", linewidth=1.3)
-
-
-def _curves(events: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """Points (iteration, value) by name, in the order: total, terms as they first appear, validation DSC."""
-    curves: dict[str, list[tuple[float, float]]] = {"total loss": []}
-    validation: list[tuple[float, float]] = []
-    for event in events:
-        if event.get("event") == "iteration":
-            for name, value in {"total loss": event.get("total"), **event.get("losses", {})}.items():
-                if value is not None:
-                    curves.setdefault(name, []).append((event["iteration"], value))
-        elif event.get("event") == "validation" and event.get("dsc") is not None:
-            validation.append((event["iteration"], 100 * event["dsc"]))
-    return {**curves, "validation DSC [%]": validation}
 
 
 def _curve_panel(axes: Axes, name: str, points: np.ndarray) -> None:

@@ -49,9 +49,7 @@ def make_dataset(
     :raises SyntheticError: impossible numbers, or a folder that already holds something
     """
     if labelled < 1 or validation < 0 or labelled + validation > cases:
-        raise SyntheticError(
-            f"{cases} cases cannot be {labelled} labelled (at least 1) and {validation} validation"
-        )
+        raise SyntheticError(f"{cases} cases cannot be {labelled} labelled (at least 1) and {validation} validation")
     if len(size) != 3 or min(size) < 8:
         raise SyntheticError(f"size needs three numbers of voxels, at least 8 each, not {tuple(size)}")
     folder = Path(folder)
@@ -132,9 +130,7 @@ def _wave(points: np.ndarray, shortest: float, longest: float, rng: np.random.Ge
     """A plane wave between -1 and 1 of random direction, length (mm) and phase."""
     heading = rng.normal(size=3)
     heading *= 2 * np.pi / (np.linalg.norm(heading) * rng.uniform(shortest, longest))
-    return np.sin(
-        np.tensordot(heading.astype(np.float32), points, axes=1) + np.float32(rng.uniform(0, 2 * np.pi))
-    )
+    return np.sin(np.tensordot(heading.astype(np.float32), points, axes=1) + np.float32(rng.uniform(0, 2 * np.pi)))
 
 
 def _ellipsoid(points: np.ndarray, centre: Point, radii: Point) -> np.ndarray:
@@ -177,12 +173,8 @@ def _draw_anatomy(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndar
     paint(left_ventricle, blood())
     paint(_ellipsoid(points, jitter[1] + (-20, -52, -22), (27, 22, 26)), blood())  # right ventricle
     paint(_ellipsoid(points, jitter[2] + (-43, -22, -6), (19, 20, 25)), blood())  # right atrium
-    paint(
-        _tube(points, jitter[2] + (-40, -16, 10), jitter[2] + (-36, -14, 70), 8), blood()
-    )  # superior vena cava
-    paint(
-        _tube(points, jitter[3] + (-4, -32, 2), jitter[3] + (-14, -34, 70), 12.5), blood()
-    )  # ascending aorta
+    paint(_tube(points, jitter[2] + (-40, -16, 10), jitter[2] + (-36, -14, 70), 8), blood())  # superior vena cava
+    paint(_tube(points, jitter[3] + (-4, -32, 2), jitter[3] + (-14, -34, 70), 12.5), blood())  # ascending aorta
     paint(_tube(points, jitter[4] + (24, 34, -80), jitter[4] + (18, 36, 80), 11), blood())  # descending aorta
     paint(_tube(points, (16, -36, 20), (-18, -8, 38), 10.5), blood())  # pulmonary artery
     atrium, lumen = _left_atrium(points, rng)

@@ -184,7 +184,5 @@ def _checked_spacing(mask: np.ndarray, spacing: Sequence[float]) -> tuple[float,
     if mask.ndim not in (2, 3):
         raise DistanceError(f"a distance map needs a 2D or 3D mask, this one has the shape {mask.shape}")
     if len(sizes) != mask.ndim or not all(np.isfinite(s) and s > 0 for s in sizes):
-        raise DistanceError(
-            f"spacing {sizes} does not fit a mask of shape {mask.shape}: one positive size per axis"
-        )
+        raise DistanceError(f"spacing {sizes} does not fit a mask of shape {mask.shape}: one positive size per axis")
     return sizes

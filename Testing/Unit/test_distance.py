@@ -37,9 +37,7 @@ def ball(shape=BALL_SHAPE, radius=20.0, spacing=(1.0, 1.0, 1.0)):
     return radii <= radius, radii
 
 
-masks = hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=8).flatmap(
-    lambda s: hnp.arrays(bool, s)
-)
+masks = hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=8).flatmap(lambda s: hnp.arrays(bool, s))
 sizes = st.floats(0.3, 6.0)
 
 
@@ -143,9 +141,7 @@ def test_slices_are_independent_of_their_neighbours():
 def test_distance_given_beside_ignored_voxels_is_right_however_they_are_filled(data, spacing):
     """The definition of 'certain': no way of labelling the ignored voxels gives another distance."""
     mask = data.draw(hnp.arrays(np.uint8, (5, 6), elements=st.sampled_from([0, 0, 1, 1])))
-    holes = data.draw(
-        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=4, unique=True)
-    )
+    holes = data.draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=4, unique=True))
     for hole in holes:
         mask[hole] = 7
     sdm = label_distances(mask, (1,), spacing, ignore_value=7)[0]

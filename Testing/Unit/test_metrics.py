@@ -144,9 +144,7 @@ def test_classes_are_scored_by_their_own_value():
     scores = case_metrics(prediction, reference, (1, 2, 3), {"three": 3, "one": 1})
     assert list(scores) == ["three", "one"]
     for name, value in (("three", 3), ("one", 1)):
-        assert scores[name] == pytest.approx(
-            medpy_metrics(prediction == value, reference == value, (1, 2, 3))
-        )
+        assert scores[name] == pytest.approx(medpy_metrics(prediction == value, reference == value, (1, 2, 3)))
 
 
 def test_summary_leaves_undefined_values_out_and_counts_them():
@@ -159,9 +157,7 @@ def test_summary_leaves_undefined_values_out_and_counts_them():
         {"a": scores(6.0), "b": scores(5.0)},
     ]
     summary = summarise(cases)
-    assert summary["a"]["dsc"] == pytest.approx(
-        {"mean": 3, "sd": np.std([1, 2, 6], ddof=1), "n": 3, "undefined": 0}
-    )
+    assert summary["a"]["dsc"] == pytest.approx({"mean": 3, "sd": np.std([1, 2, 6], ddof=1), "n": 3, "undefined": 0})
     assert summary["b"]["hd95_mm"] == pytest.approx({"mean": 4, "sd": np.sqrt(2), "n": 2, "undefined": 1})
     over_all = summary["all classes"]["hd95_mm"]
     assert over_all == pytest.approx(
@@ -172,9 +168,7 @@ def test_summary_leaves_undefined_values_out_and_counts_them():
 def test_summary_of_one_class_and_one_case():
     summary = summarise([{"a": dict.fromkeys(METRICS, math.nan)}])
     assert list(summary) == ["a"]
-    assert summary["a"]["dsc"] == pytest.approx(
-        {"mean": math.nan, "sd": math.nan, "n": 0, "undefined": 1}, nan_ok=True
-    )
+    assert summary["a"]["dsc"] == pytest.approx({"mean": math.nan, "sd": math.nan, "n": 0, "undefined": 1}, nan_ok=True)
     assert summarise([]) == {}
 
 

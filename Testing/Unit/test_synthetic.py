@@ -14,9 +14,7 @@ SIZE = (40, 40, 18)
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return make_dataset(
-        tmp_path_factory.mktemp("synthetic") / "data", 7, labelled=3, validation=2, size=SIZE, seed=5
-    )
+    return make_dataset(tmp_path_factory.mktemp("synthetic") / "data", 7, labelled=3, validation=2, size=SIZE, seed=5)
 
 
 def names(folder):
@@ -72,9 +70,7 @@ def test_same_seed_same_voxels_another_seed_other_voxels(dataset, tmp_path):
     np.testing.assert_array_equal(
         first, sitk.GetArrayFromImage(sitk.ReadImage(str(again / "images" / "atrium_001.nii.gz")))
     )
-    assert (
-        first != sitk.GetArrayFromImage(sitk.ReadImage(str(other / "images" / "atrium_001.nii.gz")))
-    ).any()
+    assert (first != sitk.GetArrayFromImage(sitk.ReadImage(str(other / "images" / "atrium_001.nii.gz")))).any()
 
 
 def test_the_best_threshold_of_each_scan_fails():

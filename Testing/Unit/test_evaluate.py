@@ -1,0 +1,219 @@
+"""Evaluation of folders of masks, through files and the command line."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from SemiSegLib.config import Label
+from SemiSegLib.data.images import GeometryError, write_mask
+from SemiSegLib.evaluate import EvaluationError, evaluate, main
+from SemiSegLib.metrics import METRICS, case_metrics
+
+LABELS = {"right ventricle": 1, "myocardium": 2}
+
+
+def masks(seed, shape=(14, 12, 10)):
+    """Two blobs of 1 and 2, and a version of them with some voxels changed."""
+    rng = np.random.default_rng(seed)
+    reference = np.zeros(shape, dtype=np.uint8)
+    reference[3:9, 3:9, 2:8] = 1
+    reference[5:12, 5:8, 4:9] = 2
+    prediction = np.where(rng.random(shape) < 0.03, rng.integers(0, 3, shape), reference).astype(np.uint8)
+    return prediction, reference
+
+
+def save(array, path, spacing=(1.0, 1.5, 2.0), origin=(5.0, -7.0, 9.0), labels=None):
+    image = sitk.GetImageFromArray(array.T)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mask(image, path, labels)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three cases; b lacks its prediction, d its reference."""
+    for seed, name in enumerate(("a", "b", "c", "d")):
+        prediction, reference = masks(seed)
+        if name != "b":
+            save(prediction, tmp_path / "predictions" / f"{name}.nii.gz")
+        if name != "d":
+            save(reference, tmp_path / "references" / f"{name}.nrrd")
+    return tmp_path / "predictions", tmp_path / "references"
+
+
+def test_scores_pairs_and_names_what_is_missing(folders):
+    report = evaluate(*folders, labels=LABELS)
+    assert list(report.cases) == ["a", "c"]
+    assert report.missing_predictions == ["b"]
+    assert report.missing_references == ["d"]
+    assert report.cases["c"] == case_metrics(*masks(2), (1.0, 1.5, 2.0), LABELS)
+    dices = [case["myocardium"]["dsc"] for case in report.cases.values()]
+    assert report.summary["myocardium"]["dsc"]["mean"] == pytest.approx(np.mean(dices))
+    assert report.messages == []
+
+
+def test_text_shows_every_case_class_and_gap(folders):
+    text = evaluate(*folders, labels=LABELS).text()
+    for expected in ("a, right ventricle", "c, myocardium", "all classes", "2 cases scored", "±"):
+        assert expected in text
+    assert "No prediction for 1 cases, which are not in the means: b" in text
+    assert "No reference for 1 cases, which are not in the means: d" in text
+
+
+def test_values_of_the_references_are_the_classes_when_nothing_names_them(folders):
+    assert evaluate(*folders).labels == {"label 1": 1, "label 2": 2}
+    assert evaluate(*folders, ignore_value=2).labels == {"label 1": 1}
+
+
+@pytest.mark.parametrize(
+    ("file", "labels"),
+    [
+        ("labels.json", [{"name": "myocardium", "value": 2}, {"name": "right ventricle", "value": 1}]),
+        ("dataset.json", {"background": 0, "myocardium": 2, "right ventricle": 1}),
+        ("dataset.json", {"0": "background", "1": "right ventricle", "2": "myocardium"}),
+    ],
+)
+@pytest.mark.parametrize("place", ["references", "predictions", "."])
+def test_names_are_found_in_json_files(folders, file, labels, place):
+    (folders[0].parent / place / file).write_text(json.dumps({"labels": labels}))
+    assert evaluate(*folders).labels == LABELS
+
+
+def test_segmentations_name_their_classes_and_names_beat_numbers(tmp_path):
+    prediction, reference = masks(0)
+    labels = [Label(1, "right ventricle", (1, 2, 3)), Label(2, "myocardium", (4, 5, 6))]
+    save(reference, tmp_path / "r" / "a.seg.nrrd", labels=labels)
+    swapped = np.array([0, 2, 1], dtype=np.uint8)[prediction]
+    exchanged = [replace(labels[0], value=2), replace(labels[1], value=1)]
+    save(swapped, tmp_path / "p" / "a.seg.nrrd", labels=exchanged)
+    report = evaluate(tmp_path / "p", tmp_path / "r")
+    assert report.labels == LABELS
+    assert report.cases["a"] == case_metrics(prediction, reference, (1.0, 1.5, 2.0), LABELS)
+
+
+def test_prediction_on_another_grid_is_brought_over_and_reported(tmp_path):
+    prediction, reference = masks(0)
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    cropped, origin = prediction[1:, 1:], (6.0, -5.5, 9.0)  # one voxel later along x and y
+    save(cropped, tmp_path / "p" / "a.nii.gz", origin=origin)
+    report = evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+    prediction[0] = prediction[:, 0] = 0
+    assert report.cases["a"] == case_metrics(prediction, reference, (1.0, 1.5, 2.0), LABELS)
+    assert "brought onto the grid" in report.messages[0]
+    assert "13 x 11 x 10" in report.messages[0]
+
+
+def test_prediction_elsewhere_in_the_world_is_refused(tmp_path):
+    prediction, reference = masks(0)
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    save(prediction, tmp_path / "p" / "a.nii.gz", origin=(500.0, 0.0, 0.0))
+    with pytest.raises(GeometryError, match=r"a\.nii\.gz"):
+        evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+
+
+def test_ignored_voxels_and_foreign_values(tmp_path):
+    prediction, reference = masks(0)
+    reference[:, :, 5:] = 255
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    save(prediction, tmp_path / "p" / "a.nii.gz")
+    ignored = evaluate(tmp_path / "p", tmp_path / "r", LABELS, ignore_value=255)
+    assert ignored.cases["a"] == case_metrics(prediction, reference, (1.0, 1.5, 2.0), LABELS, 255)
+    assert ignored.messages == []
+    counted = evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+    assert "255 belong to no class" in counted.messages[0]
+    assert counted.cases["a"]["myocardium"]["dsc"] < ignored.cases["a"]["myocardium"]["dsc"]
+
+
+def test_a_data_folder_serves_as_references(tmp_path):
+    """The atrial challenge's own layout, where the mask's value is 255."""
+    _, reference = masks(0)
+    save((reference == 1).astype(np.uint8) * 255, tmp_path / "data" / "CASE1" / "laendo.nrrd")
+    save(reference, tmp_path / "data" / "CASE1" / "lgemri.nrrd")
+    save((reference == 1).astype(np.uint8), tmp_path / "p" / "CASE1.nii.gz")
+    report = evaluate(tmp_path / "p", tmp_path / "data")
+    assert report.cases["CASE1"]["left atrium"]["dsc"] == 1
+
+
+def test_empty_prediction_is_undefined_or_zero_as_in_the_literature(tmp_path):
+    _, reference = masks(0)
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    save(np.zeros_like(reference), tmp_path / "p" / "a.nii.gz")
+    report = evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+    assert math.isnan(report.cases["a"]["myocardium"]["hd95_mm"])
+    assert report.summary["myocardium"]["hd95_mm"]["undefined"] == 1
+    assert "1 undefined" in report.text()
+    literature = evaluate(tmp_path / "p", tmp_path / "r", LABELS, literature=True)
+    assert set(literature.cases["a"]["myocardium"].values()) == {0.0}
+
+
+def test_command_writes_json_and_csv(folders, tmp_path, capsys):
+    arguments = ["--predictions", str(folders[0]), "--references", str(folders[1])]
+    files = ["--output", str(tmp_path / "out" / "report.json"), "--csv", str(tmp_path / "out" / "scores.csv")]
+    assert main([*arguments, *files]) == 0
+    assert "a, label 1" in capsys.readouterr().out
+    report = evaluate(*folders)
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["cases"] == report.cases
+    assert written["summary"] == report.summary
+    assert written["missing_predictions"] == ["b"]
+    with (tmp_path / "out" / "scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["case"], row["class"]) for row in rows] == [
+        (case, name) for case in ("a", "c") for name in ("label 1", "label 2")
+    ]
+    assert float(rows[0]["assd_mm"]) == report.cases["a"]["label 1"]["assd_mm"]
+    assert list(rows[0]) == ["case", "class", *METRICS]
+
+
+def test_undefined_values_are_null_in_json_and_empty_in_csv(tmp_path):
+    _, reference = masks(0)
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    save(np.zeros_like(reference), tmp_path / "p" / "a.nii.gz")
+    arguments = ["--predictions", str(tmp_path / "p"), "--references", str(tmp_path / "r")]
+    assert main([*arguments, "--output", str(tmp_path / "x.json"), "--csv", str(tmp_path / "x.csv")]) == 0
+    assert json.loads((tmp_path / "x.json").read_text())["cases"]["a"]["label 1"]["hd95_mm"] is None
+    assert (tmp_path / "x.csv").read_text().splitlines()[1] == "a,label 1,0.0,0.0,,,,"
+
+
+def test_wrong_input_ends_with_one_line_and_code_2(folders, tmp_path, capsys):
+    assert main(["--predictions", str(tmp_path / "nowhere"), "--references", str(folders[1])]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "nowhere" in error
+    assert error.count("\n") == 1
+
+
+def test_nothing_in_common_and_doubled_names_are_refused(folders, tmp_path):
+    save(masks(0)[0], tmp_path / "other" / "z.nii.gz")
+    with pytest.raises(EvaluationError, match="matched by file name"):
+        evaluate(tmp_path / "other", folders[1])
+    save(masks(0)[0], folders[0] / "a.nrrd")
+    with pytest.raises(EvaluationError, match="two masks have the name 'a'"):
+        evaluate(*folders)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom SemiSegLib.evaluate import parser\nparser().format_help()\n"
+        "heavy = {'numpy', 'scipy', 'SimpleITK', 'nibabel', 'matplotlib', 'torch'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_evaluation_never_imports_torch(folders):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom SemiSegLib.evaluate import evaluate\n"
+        "evaluate(Path(sys.argv[1]), Path(sys.argv[2])).text()\nassert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code, *map(str, folders)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
