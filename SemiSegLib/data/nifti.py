@@ -41,8 +41,16 @@ def read_geometry(path: Path) -> Geometry:
     return _geometry(_load(path), path)
 
 
+def _nibabel(path: Path) -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise ImageError(f"{path}: NIfTI files need the package nibabel: pip install nibabel") from error
+    return nibabel
+
+
 def _load(path: Path) -> Any:
-    import nibabel
+    nibabel = _nibabel(path)
     from nibabel.filebasedimages import ImageFileError
 
     try:
@@ -101,8 +109,7 @@ def write(array: np.ndarray, geometry: Geometry, path: Path, template: Path | No
     template's, bit for bit; texts and extensions in its header, which may name the patient, are dropped.
     Without one, sform and qform (code 1, mm) are made from `geometry`, as exactly as float32 can say it.
     """
-    import nibabel
-
+    nibabel = _nibabel(path)
     if template is None:
         affine = np.eye(4)
         affine[:3, :3] = RAS_TO_LPS @ geometry.axes
@@ -122,7 +129,6 @@ def _reused_header(like: Any, dtype: np.dtype) -> Any:
     header = like.header.copy()
     header.extensions[:] = []
     header.set_data_dtype(dtype)
-    header.set_slope_inter(1, 0)
     for field in ("descrip", "aux_file", "db_name", "data_type", "intent_name"):
         header[field] = b""
     for field in ("cal_min", "cal_max", "intent_code", "intent_p1", "intent_p2", "intent_p3"):

@@ -204,6 +204,19 @@ def test_sheared_nrrd_is_refused_too(tmp_path: Path) -> None:
         images.read_image(tmp_path / "a.nrrd")
 
 
+@pytest.mark.parametrize("kind", ["nrrd", "mha"])
+def test_negligible_shear_of_other_formats_is_written_back_exactly(tmp_path: Path, kind: str) -> None:
+    scan = some_scan("straight")
+    scan.SetDirection((1, 0.02, 0, 0, 1, 0, 0, 0, 1))
+    sitk.WriteImage(scan, str(tmp_path / f"a.{kind}"))
+    found = images.read_image(tmp_path / f"a.{kind}")
+    direction = np.reshape(found.GetDirection(), (3, 3))
+    np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-12)
+    images.write_mask(some_mask(found), tmp_path / f"m.{kind}", template=tmp_path / f"a.{kind}")
+    source, written = sitk.ReadImage(str(tmp_path / f"a.{kind}")), sitk.ReadImage(str(tmp_path / f"m.{kind}"))
+    assert Geometry.of(written) == Geometry.of(source)
+
+
 def test_an_affine_that_spans_no_volume_is_refused(tmp_path: Path) -> None:
     made = nibabel.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4))
     made.header["srow_x"] = made.header["srow_y"] = made.header["srow_z"] = 0
