@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,7 +60,7 @@ def _slices(network: nn.Module, image: torch.Tensor, patch_size: Sequence[int], 
     stack = image.permute(2, 0, 1).unsqueeze(1)
     padded, crop = _pad(stack, [_round_up(max(n, p)) for n, p in zip(stack.shape[2:], patch_size, strict=True)])
     budget = max(1, _voxel_budget(compute) // padded[0].numel())
-    parts = [_run(network, part, compute)[(..., *crop)].cpu() for part in padded.split(min(budget, 32))]
+    parts = [_run(network, part, compute)[crop].cpu() for part in padded.split(min(budget, 32))]
     return torch.cat(parts).permute(1, 2, 3, 0)
 
 
@@ -72,7 +73,7 @@ def _volume(
         budget = settings.window_voxels or _voxel_budget(compute)
         if math.prod(whole) <= budget:
             padded, crop = _pad(volume, whole)
-            return _run(network, padded, compute)[0][(..., *crop)].cpu()
+            return _run(network, padded, compute)[crop][0].cpu()
         window = _largest_window(whole, patch_size, budget)
         return _blend(network, volume, window, settings.overlap, "gaussian", compute)
     # MONAI wants the overlap as a share and rounds the step down: aim at its middle.
@@ -129,10 +130,10 @@ def _round_up(length: int) -> int:
     return -(-length // _MULTIPLE) * _MULTIPLE
 
 
-def _pad(batch: torch.Tensor, sides: Sequence[int]) -> tuple[torch.Tensor, list[slice]]:
-    """(batch padded with zeros on both sides, where the original lies in it)."""
+def _pad(batch: torch.Tensor, sides: Sequence[int]) -> tuple[torch.Tensor, tuple[Any, ...]]:
+    """(batch padded with zeros on both sides, the index that takes the original out again)."""
     before = [(side - n) // 2 for side, n in zip(sides, batch.shape[2:], strict=True)]
     margins = [(b, side - n - b) for b, side, n in zip(before, sides, batch.shape[2:], strict=True)]
     flat = [margin for pair in reversed(margins) for margin in pair]
     crop = [slice(b, b + n) for b, n in zip(before, batch.shape[2:], strict=True)]
-    return functional.pad(batch, flat), crop
+    return functional.pad(batch, flat), (Ellipsis, *crop)

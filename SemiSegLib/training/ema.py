@@ -24,5 +24,6 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float, iterati
     own in train() mode (UA-MT, train_LA_meanteacher_certainty_unlabel.py:68-72).
     """
     current = min(1.0 - 1.0 / (iteration + 1), decay)
-    ours, theirs = list(teacher.parameters()), list(student.parameters())
+    ours: list[torch.Tensor] = list(teacher.parameters())
+    theirs: list[torch.Tensor] = list(student.parameters())
     torch._foreach_lerp_(ours, theirs, 1.0 - current)
