@@ -23,7 +23,6 @@ from pathlib import Path
 
 import slicer
 import vtk
-from slicer.util import VTKObservationMixin
 
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
@@ -32,6 +31,7 @@ from . import segments
 
 ORIENTATIONS = ("axial", "coronal", "sagittal")
 _ROLE = "SemiSeg.Role"
+_SCENE_EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndImportEvent", "EndCloseEvent")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
@@ -219,6 +219,12 @@ class Case:
     def exported_world_matrix(self, matrix: Sequence[Sequence[float]]) -> None:
         self._set("exported_world_matrix", json.dumps([[float(value) for value in row] for row in matrix]))
 
+    def forget_deleted(self) -> None:
+        """After the user deleted the annotation: a new one has to be marked as done anew."""
+        if self.annotation is None and (self._flag("done") or self.partial):
+            self._set_flag("done", False)
+            self.partial = ""
+
     def shown_segmentation(self):
         """What counts for this case: the annotation once something is drawn in it, else the prediction, or None."""
         return self.annotation if self.has_drawing else self.prediction
@@ -264,21 +270,26 @@ class Case:
         self._set(name, "true" if value else "false")
 
 
-class CaseTable(VTKObservationMixin):
+class CaseTable:
     """The cases of a scene, in the order they were added. Two tables of one scene show the same."""
 
     def __init__(self, scene=None) -> None:
-        super().__init__()
         self.scene = scene or slicer.mrmlScene
+        self._observed: dict[str, tuple] = {}  # node ID: node, tag of the observer
         self._listeners: list[Callable[[], None]] = []
         self._last_seen: list[tuple] = []
-        for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndImportEvent", "EndCloseEvent"):
-            self.addObserver(self.scene, getattr(slicer.vtkMRMLScene, event), self._on_change)
+        self._scene_tags = [
+            self.scene.AddObserver(getattr(slicer.vtkMRMLScene, event), self._on_change) for event in _SCENE_EVENTS
+        ]
         self.refresh()
 
     def close(self) -> None:
         """Stop observing; the cases stay in the scene."""
-        self.removeObservers()
+        for tag in self._scene_tags:
+            self.scene.RemoveObserver(tag)
+        for node, tag in self._observed.values():
+            node.RemoveObserver(tag)
+        self._scene_tags, self._observed = [], {}
         self._listeners.clear()
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -387,22 +398,32 @@ class CaseTable(VTKObservationMixin):
 
     def refresh(self) -> None:
         """Drop cases whose scan was deleted, and tell the listeners if anything is different."""
+        self._forget_deleted()
         for node in self._nodes("case"):
             case = Case(node)
             if case.volume is None:
                 logging.info("SemiSeg: the scan of case '%s' was deleted; it leaves the table.", node.GetName())
                 self.scene.RemoveNode(node)
-            else:
-                self._watch(node)
-                self._watch(case.volume)
+                continue
+            case.forget_deleted()
+            self._observe(node)
+            self._observe(case.volume)
         seen = [self._look(case) for case in self]
         if seen != self._last_seen:
             self._last_seen = seen
             self._notify()
 
-    def _watch(self, node) -> None:
-        if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_change):
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_change)
+    def _observe(self, node) -> None:
+        if node.GetID() not in self._observed:
+            tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_change)
+            self._observed[node.GetID()] = (node, tag)
+
+    def _forget_deleted(self) -> None:
+        """Let go of nodes that left the scene: a deleted scan must not stay in memory."""
+        gone = [key for key, (node, _) in self._observed.items() if self.scene.GetNodeByID(key) is not node]
+        for key in gone:
+            node, tag = self._observed.pop(key)
+            node.RemoveObserver(tag)
 
     def _on_change(self, caller, event) -> None:
         if not self._busy():
@@ -426,7 +447,7 @@ class CaseTable(VTKObservationMixin):
 
     def _work(self):
         existing = self._nodes("work")
-        return existing[0] if existing else self._new_node("work", "SemiSeg work")
+        return existing[0] if existing else self.scene.AddNode(self._new_node("work", "SemiSeg work"))
 
     def _read(self, parameter: str) -> str:
         """A parameter of the work; reading makes no node in a scene that has nothing of SemiSeg."""
@@ -438,6 +459,7 @@ class CaseTable(VTKObservationMixin):
         case = Case(self._new_node("case", f"SemiSeg case {volume_node.GetName()}"))
         case._set("file_name", safe_file_name(volume_node.GetName(), taken))
         case._refer("volume", volume_node)
+        self.scene.AddNode(case.node)  # when it is complete: a case without a scan leaves the table at once
         return case
 
     def _new_node(self, role: str, name: str):
@@ -446,7 +468,7 @@ class CaseTable(VTKObservationMixin):
         node.SetModuleName(f"SemiSeg.{role}")
         node.SetAttribute(_ROLE, role)
         node.SetHideFromEditors(True)
-        return self.scene.AddNode(node)
+        return node
 
 
 def safe_file_name(name: str, taken: Iterable[str] = ()) -> str:

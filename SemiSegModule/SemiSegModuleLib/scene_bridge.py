@@ -14,8 +14,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -25,7 +27,11 @@ from SemiSegLib.config import DataSettings, Label
 from SemiSegLib.runs import write_json
 
 from . import segments, volumes
-from .case_table import Case, CaseError, CaseTable, Quality, State
+from .case_table import ORIENTATIONS, Case, CaseError, CaseTable, Quality, State
+
+if TYPE_CHECKING:
+    from SemiSegLib.data.cases import Case as DataCase
+    from SemiSegLib.data.images import Mask
 
 IGNORE_VALUE = DataSettings().ignore_value
 MANIFEST = "exported_from_scene.json"
@@ -239,12 +245,74 @@ def add_files(table: CaseTable, paths: Iterable[Path], progress: Progress | None
     return added
 
 
-def _add_case(table: CaseTable, entry, labels: Sequence[Label] | None) -> Case:
-    """Load one entry of a case list; the mask first becomes voxels of the scan's grid."""
-    from SemiSegLib.data.cases import read_case
+def _add_case(table: CaseTable, entry: DataCase, labels: Sequence[Label] | None) -> Case:
+    volume = _load_volume(table.scene, entry)
+    case = table.add_volume(volume)
+    if entry.label is not None:
+        _load_annotation(table, case, entry, labels)
+    return case
 
-    raise NotImplementedError
 
+def _load_volume(scene, entry: DataCase):
+    """A scan as Slicer loads it; folders of DICOM and HDF5 through SemiSegLib."""
+    if entry.image.is_file() and entry.image.suffix != ".h5":
+        node = slicer.modules.volumes.logic().AddArchetypeVolume(str(entry.image), entry.name)
+        if node is None:
+            raise CaseError(f"{entry.image} cannot be loaded as a volume.")
+        return node
+    from SemiSegLib.data.images import read_image
+
+    image = read_image(entry.image)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", entry.name)
+    volumes.fill_volume(node, sitk.GetArrayFromImage(image), volumes.image_to_ras(image))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _load_annotation(table: CaseTable, case: Case, entry: DataCase, labels: Sequence[Label] | None) -> None:
+    """The mask of a data set as a finished annotation; 255 in whole slices becomes `Case.partial`."""
+    from SemiSegLib.data.images import bring_to, relabel
+
+    stored = _read_mask(entry.label)
+    stored = relabel(stored, entry.label_values) if entry.label_values else stored
+    scan = volumes.world_image(case.volume)
+    image = bring_to(stored, scan, entry.image, IGNORE_VALUE, entry.label_by_orientation).image
+    array = sitk.GetArrayFromImage(image)
+    drawn = np.where(array == IGNORE_VALUE, 0, array)
+    meaning = _scene_labels(entry.label, volumes.like(image, drawn), labels or table.labels, table.labels)
+    annotation = make_annotation(table, case)
+    segments.set_voxels(
+        annotation, _relabelled(drawn, meaning), volumes.ijk_to_ras(case.volume), list(meaning.values())
+    )
+    case.partial = _partial_orientation(case, array, drawn)
+    case.mark_done() if case.has_drawing else None
+
+
+def _partial_orientation(case: Case, array: np.ndarray, drawn: np.ndarray) -> str:
+    """The orientation of slices that nobody annotated, '' when all voxels count."""
+    if not (array == IGNORE_VALUE).any():
+        return ""
+    for orientation in ORIENTATIONS:
+        if np.array_equal(_ignore_slices(drawn, volumes.slice_axis(case.volume, orientation)), array):
+            return orientation
+    logging.warning("SemiSeg: %s: voxels of value %d are not whole slices; axial is assumed", case.name, IGNORE_VALUE)
+    return "axial"
+
+
+def _read_mask(path: Path) -> Mask:
+    """A mask of any format; NIfTI through SimpleITK where nibabel is not installed (Slicer itself lacks it)."""
+    from SemiSegLib.data.images import Mask, read_mask
+
+    try:
+        return read_mask(path)
+    except ImportError as error:
+        if not path.name.lower().endswith((".nii", ".nii.gz")):
+            raise CaseError(f"{path} needs a package that is not installed: {error}.") from error
+        image = volumes.read_image(path)
+        array = sitk.GetArrayFromImage(image)
+        if array.min() < 0 or (array != np.rint(array)).any():
+            raise CaseError(f"{path} is not a mask: labels are the whole numbers 0, 1, 2, …") from error
+        return Mask(volumes.like(image, array.astype(np.uint16)), None, path)
 
 
 def load_prediction(
@@ -454,9 +522,9 @@ def _follow(node, transform_node) -> None:
 def _put_beside(node, volume_node) -> None:
     """Same patient, study or folder in the subject hierarchy as the volume."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
-    if hierarchy is not None:
-        parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volume_node))
-        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), parent)
+    volume_item = hierarchy.GetItemByDataNode(volume_node) if hierarchy is not None else 0
+    if volume_item:
+        hierarchy.CreateItem(hierarchy.GetItemParent(volume_item), node)  # moves the item that is there already
 
 
 def _names(labels: Sequence[Label]) -> str:

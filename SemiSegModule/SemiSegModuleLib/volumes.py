@@ -58,6 +58,13 @@ def image_to_ras(image: sitk.Image) -> np.ndarray:
     return RAS_LPS @ matrix
 
 
+def like(image: sitk.Image, array: np.ndarray) -> sitk.Image:
+    """An array (k, j, i) as an image in the place of another."""
+    made = sitk.GetImageFromArray(array)
+    made.CopyInformation(image)
+    return made
+
+
 def fill_volume(volume_node, array: np.ndarray, matrix: np.ndarray) -> None:
     """Give the node voxels (k, j, i) and their place: 4 x 4 to its own frame, mm."""
     slicer.util.updateVolumeFromArray(volume_node, np.ascontiguousarray(array))

@@ -1,0 +1,289 @@
+"""The case table on the real scene: states, deletions by the user, saving and loading in the middle of the work."""
+
+import numpy as np
+import pytest
+
+
+def draw(table, case, value=1, where=np.s_[2:5, 3:8, 4:9]):
+    """Annotate a box, as voxels (k, j, i) of the case's volume."""
+    import slicer
+    from SemiSegModuleLib import segments, volumes
+    from SemiSegModuleLib.scene_bridge import make_annotation
+
+    node = make_annotation(table, case)
+    mask = segments.voxels_on_grid(node, case.volume, table.labels)
+    mask[where] = value
+    segments.set_voxels(node, mask, volumes.ijk_to_ras(case.volume), table.labels)
+    assert slicer.util.arrayFromVolume(case.volume).shape == mask.shape
+    return mask
+
+
+def type_of(segment):
+    """Coding scheme, code and meaning of the segment's type, read by Slicer's own terminology logic."""
+    import slicer
+
+    entry = slicer.vtkSlicerTerminologyEntry()
+    text = segment.GetTerminology()
+    assert slicer.modules.terminologies.logic().DeserializeTerminologyEntry(text, entry)
+    kind = entry.GetTypeObject()
+    return kind.GetCodingSchemeDesignator(), kind.GetCodeValue(), kind.GetCodeMeaning()
+
+
+def test_a_new_case_is_unlabelled_and_keeps_its_place(table, add_volume):
+    names = ["zebra", "ape", "lion"]
+    for name in names:
+        table.add_volume(add_volume(name))
+    assert [case.name for case in table] == names
+    assert {case.state.value for case in table} == {"unlabelled"}
+
+
+def test_adding_a_volume_twice_gives_the_same_case(table, a_volume):
+    assert table.add_volume(a_volume) == table.add_volume(a_volume)
+    assert len(table) == 1
+
+
+def test_a_case_counts_as_annotated_once_it_is_marked_done(table, a_volume):
+    case = table.add_volume(a_volume)
+    draw(table, case)
+    assert case.state.value == "unlabelled"
+    case.mark_done()
+    assert case.state.value == "annotated"
+    case.mark_done(False)
+    assert case.state.value == "unlabelled"
+
+
+def test_an_empty_annotation_cannot_be_marked_done(table, a_volume):
+    from SemiSegModuleLib.case_table import CaseError
+    from SemiSegModuleLib.scene_bridge import make_annotation
+
+    case = table.add_volume(a_volume)
+    with pytest.raises(CaseError, match="no annotation"):
+        case.mark_done()
+    make_annotation(table, case)
+    with pytest.raises(CaseError, match="Nothing is drawn"):
+        case.mark_done()
+
+
+def test_exclusion_wins_over_every_state_and_can_be_taken_back(table, a_volume):
+    case = table.add_volume(a_volume)
+    draw(table, case)
+    case.mark_done()
+    case.excluded = True
+    assert case.state.value == "excluded"
+    case.excluded = False
+    assert case.state.value == "annotated"
+
+
+def test_annotation_has_a_segment_for_every_label_with_name_colour_and_terminology(table, a_volume):
+    from SemiSegModuleLib.scene_bridge import make_annotation
+
+    node = make_annotation(table, table.add_volume(a_volume))
+    segmentation = node.GetSegmentation()
+    assert list(segmentation.GetSegmentIDs()) == ["SemiSeg_1", "SemiSeg_3"]
+    atrium = segmentation.GetSegment("SemiSeg_1")
+    assert atrium.GetName() == "left atrium"
+    assert np.allclose(atrium.GetColor(), np.array([152, 55, 13]) / 255)
+    assert type_of(atrium) == ("SCT", "82471001", "Left atrium of heart")
+    assert type_of(segmentation.GetSegment("SemiSeg_3")) == ("SCT", "85756007", "Tissue")
+
+
+def test_annotation_lies_beside_its_volume_in_the_subject_hierarchy(scene, table, a_volume):
+    from SemiSegModuleLib.scene_bridge import make_annotation
+
+    hierarchy = scene.GetSubjectHierarchyNode()
+    study = hierarchy.CreateStudyItem(hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "patient"), "study")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(a_volume), study)
+    node = make_annotation(table, table.add_volume(a_volume))
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
+
+
+def test_new_labels_are_added_to_an_annotation_that_is_under_way(table, a_volume):
+    from SemiSegModuleLib.scene_bridge import make_annotation
+
+    from SemiSegLib.config import Label
+
+    case = table.add_volume(a_volume)
+    mask = draw(table, case)
+    table.labels = [*table.labels, Label(7, "scar", (1, 2, 3))]
+    node = make_annotation(table, case)
+    assert list(node.GetSegmentation().GetSegmentIDs()) == ["SemiSeg_1", "SemiSeg_3", "SemiSeg_7"]
+    assert case.labels_present(table.labels) == table.labels[:1]
+    assert mask.any()
+
+
+def test_volume_in_ml_follows_from_voxels_and_spacing(table, an_oblique_volume):
+    case = table.add_volume(an_oblique_volume)
+    mask = draw(table, case)
+    expected = np.count_nonzero(mask) * 0.9 * 1.3 * 2.5 / 1000
+    assert case.volumes_ml(table.labels) == pytest.approx({1: expected})
+
+
+def test_volume_in_ml_is_that_of_the_world_when_a_transform_scales(scene, table, a_volume):
+    import slicer
+
+    case = table.add_volume(a_volume)
+    mask = draw(table, case)
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([2.0, 1.0, 1.0, 1.0])))
+    case.annotation.SetAndObserveTransformNodeID(transform.GetID())
+    expected = 2 * np.count_nonzero(mask) * 0.9 * 1.3 * 2.5 / 1000
+    assert case.volumes_ml(table.labels) == pytest.approx({1: expected})
+
+
+def test_a_case_leaves_the_table_when_the_user_deletes_its_scan_but_the_annotation_stays(scene, table, a_volume):
+    case = table.add_volume(a_volume)
+    draw(table, case)
+    annotation_id = case.annotation.GetID()
+    scene.RemoveNode(a_volume)
+    assert len(table) == 0
+    assert scene.GetNodeByID(annotation_id) is not None
+
+
+def test_a_deleted_annotation_makes_the_case_unlabelled(scene, table, a_volume):
+    case = table.add_volume(a_volume)
+    draw(table, case)
+    case.mark_done()
+    scene.RemoveNode(case.annotation)
+    assert case.state.value == "unlabelled"
+    draw(table, case)
+    assert case.state.value == "unlabelled", "a new drawing must be marked as done anew"
+
+
+def test_listeners_hear_of_changes_by_whomever(scene, table, a_volume):
+    heard = []
+    table.on_change(lambda: heard.append(len(table)))
+    case = table.add_volume(a_volume)
+    assert heard[-1] == 1
+    before = len(heard)
+    case.excluded = True
+    assert len(heard) == before + 1
+    a_volume.SetName("renamed by the user")
+    assert table.cases[0].name == "renamed by the user"
+    assert len(heard) == before + 2
+    scene.RemoveNode(a_volume)
+    assert heard[-1] == 0
+    scene.Clear(0)
+    assert len(table) == 0
+
+
+def test_removing_a_case_leaves_the_scan_and_the_human_annotation(scene, table, a_volume):
+    case = table.add_volume(a_volume)
+    draw(table, case)
+    kept = [a_volume.GetID(), case.annotation.GetID()]
+    table.remove(case)
+    assert len(table) == 0
+    assert all(scene.GetNodeByID(identifier) for identifier in kept)
+
+
+def test_candidates_are_scans_that_are_not_yet_cases(scene, table, add_volume):
+    scan, other = add_volume("scan"), add_volume("other")
+    scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "mask")
+    scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
+    scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "without voxels")
+    table.add_volume(scan)
+    assert [node.GetName() for node in table.candidates()] == [other.GetName()]
+
+
+@pytest.mark.parametrize("kind", ["vtkMRMLLabelMapVolumeNode", "vtkMRMLVectorVolumeNode", "vtkMRMLScalarVolumeNode"])
+def test_what_is_no_scan_is_refused_by_name(scene, table, kind):
+    from SemiSegModuleLib.case_table import CaseError
+
+    with pytest.raises(CaseError, match="thing"):
+        table.add_volume(scene.AddNewNodeByClass(kind, "thing"))
+
+
+def test_file_names_are_safe_and_unique(table, add_volume):
+    import re
+
+    names = ["a b", "a/b", "A_B", "CON", "Müller: 3/4?", "名前", "x" * 200, "case.1"]
+    stems = [table.add_volume(add_volume(name)).file_name for name in names]
+    assert len({stem.casefold() for stem in stems}) == len(stems)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,70}", stem) for stem in stems)
+    assert not {stem.casefold() for stem in stems} & {"con", "nul", "aux"}
+
+
+def test_file_name_stays_when_the_volume_is_renamed(table, a_volume):
+    case = table.add_volume(a_volume)
+    a_volume.SetName("another")
+    assert case.file_name == "scan"
+    assert table.by_file_name("scan") == case
+
+
+def test_stepping_through_the_cases_goes_round(table, add_volume):
+    first, second, third = (table.add_volume(add_volume(name)) for name in ("a", "b", "c"))
+    assert table.next(first) == second
+    assert table.next(third) == first
+    assert table.next(first, -1) == third
+    assert table.next(None) == first
+
+
+def test_a_prediction_cannot_be_taken_as_the_human_annotation(scene, table, a_volume):
+    from SemiSegModuleLib.case_table import CaseError
+
+    case = table.add_volume(a_volume)
+    case.prediction = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "machine")
+    with pytest.raises(CaseError, match="accept or correct"):
+        case.annotation = case.prediction
+
+
+def test_saving_and_loading_the_scene_brings_the_work_back(application, table, add_volume, tmp_path):
+    from SemiSegModuleLib.case_table import CaseTable, Quality
+
+    done, excluded = table.add_volume(add_volume("done")), table.add_volume(add_volume("excluded"))
+    mask = draw(table, done)
+    done.mark_done()
+    done.partial = "axial"
+    done.quality = Quality(0.9, "by eye")
+    excluded.excluded = True
+    table.run_folder = tmp_path / "run"
+    labels, volumes_ml = table.labels, done.volumes_ml(table.labels)
+    application.save(tmp_path / "work.mrb")
+    application.load(tmp_path / "work.mrb")
+
+    assert [(case.name, case.state.value) for case in table] == [("done", "annotated"), ("excluded", "excluded")]
+    fresh = CaseTable(application.scene)
+    again = fresh.cases[0]
+    fresh.close()
+    assert again.partial == "axial"
+    assert again.quality == Quality(0.9, "by eye")
+    assert again.file_name == "done"
+    assert table.labels == labels
+    assert again.volume.GetName() == "done"
+    assert again.volumes_ml(labels) == pytest.approx(volumes_ml)
+    assert table.run_folder == tmp_path / "run"
+    assert mask.any()
+
+
+def test_importing_a_second_scene_adds_its_cases(application, table, add_volume, tmp_path):
+    table.add_volume(add_volume("first"))
+    application.save(tmp_path / "first.mrb")
+    application.scene.Clear(0)
+    assert len(table) == 0
+    table.add_volume(add_volume("second"))
+    application.add(tmp_path / "first.mrb")
+    assert sorted(case.name for case in table) == ["first", "second"]
+    assert all(case.volume.GetName() == case.name for case in table)
+
+
+def test_the_run_is_found_again_in_a_new_scene(application, table, tmp_path):
+    from SemiSegModuleLib.case_table import find_run
+
+    from SemiSegLib.runs import RunFolder
+
+    run = RunFolder.create(tmp_path / "run")
+    table.run_folder = run.path
+    application.save(tmp_path / "work.mrb")
+    application.load(tmp_path / "work.mrb")
+    assert find_run(application.scene) == run.path
+    table.run_folder = tmp_path / "gone"
+    assert find_run(application.scene) is None
+
+
+def test_reading_an_empty_table_leaves_no_trace_in_the_scene(scene):
+    from SemiSegModuleLib.case_table import CaseTable, find_run
+
+    before = scene.GetNumberOfNodes()
+    table = CaseTable(scene)
+    assert (len(table), table.labels, table.run_folder, find_run(scene)) == (0, [], None, None)
+    assert scene.GetNumberOfNodes() == before
+    table.close()
