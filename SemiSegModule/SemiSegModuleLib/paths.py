@@ -42,6 +42,11 @@ def training_python() -> Path:
     return _python_slicer() or Path(sys.executable)
 
 
+def python_is_named() -> bool:
+    """Somebody chose another interpreter, whose packages this process cannot see."""
+    return bool(os.environ.get(PYTHON_VARIABLE))
+
+
 def _python_slicer() -> Path | None:
     import slicer
 

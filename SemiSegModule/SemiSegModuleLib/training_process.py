@@ -51,8 +51,8 @@ class TrainingProcess:
 
     @property
     def resumable(self) -> bool:
-        """It can go on from a checkpoint."""
-        return not self.active and self.state != "finished" and self.run.checkpoint.exists()
+        """It can go on, from its checkpoint if it has one."""
+        return not self.active and self.state != "finished" and self.run.cases_file.exists()
 
     def start(
         self,
@@ -60,10 +60,12 @@ class TrainingProcess:
         settings: Mapping[str, Any] | None = None,
         resume: bool = False,
         initial_model: Path | None = None,
+        validation: int = 0,
     ) -> None:
         """Start training on `data`, or go on with this run where it stopped.
 
         :param settings: as in a `--config` file: 'method', 'preset', and dotted names; a resumed run keeps its own
+        :param validation: so many annotated cases are held out to measure with
         :param initial_model: weights to start from instead of random ones
         :raises OSError: the interpreter cannot be started
         """
@@ -73,8 +75,10 @@ class TrainingProcess:
         else:
             write_json(self.run.path / "config.json", dict(settings or {}))
             arguments += ["--config", str(self.run.path / "config.json")]
-        if initial_model and not resume:
-            arguments += ["--init", str(initial_model)]
+            if validation:
+                arguments += ["--validation", str(validation)]
+            if initial_model:
+                arguments += ["--init", str(initial_model)]
         self.failure, self._deadline, self._started = None, None, time.time()
         self.log.skip()
         self._log_start = self.log.position
@@ -94,6 +98,11 @@ class TrainingProcess:
             self._observe()
         self._enforce_deadline()
         return events
+
+    def skip_history(self) -> list[dict[str, Any]]:
+        """What the run has been through so far; the next `poll` goes on after it."""
+        self._new_events()
+        return self.run.history()
 
     def stop(self) -> None:
         """Ask for a checkpoint and an end; what still runs after the grace period is ended."""

@@ -1,0 +1,294 @@
+"""SemiSeg: annotate a few scans, train with all of them, see, correct, export. Thin; the parts are beside it."""
+
+import enum
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import qt
+import slicer
+import vtk
+from SemiSegModuleLib import paths
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+paths.make_library_importable()
+
+from SemiSegLib import methods  # noqa: E402  found only after the line above in an unbuilt checkout
+from SemiSegLib.config import PRESET_TITLES  # noqa: E402
+
+
+class SemiSegModule(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("SemiSeg")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        self.parent.dependencies = ["Segmentations", "Volumes", "Plots"]
+        self.parent.contributors = ["SemiSeg contributors"]
+        self.parent.helpText = _(
+            "Annotate a few scans, train with the unlabeled ones by semi-supervised contrastive learning, and "
+            "review, correct and export the segmentations of all of them. "
+            'See the <a href="{url}">documentation</a>.'
+        ).format(url="https://github.com/semiseg/SlicerSemiSeg#readme")
+        self.parent.acknowledgementText = _(
+            "The training methods are those of You et al. (SimCVD and its successors); see the documentation for "
+            "how to cite them. SemiSeg is not a medical device."
+        )
+        self.parent.icon = qt.QIcon(str(paths.resource_path("Icons/SemiSegModule.png")))
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Add the data sets to the Sample Data module, where there is one."""
+    if importlib.util.find_spec("SampleData") is not None:
+        from SemiSegModuleLib import sample_data
+
+        sample_data.register()
+
+
+class _Choice(enum.Enum):
+    """A choice whose text in the panel differs from its value."""
+
+    def label(self):
+        return _choiceTexts()[type(self).__name__][self.value]
+
+
+def _choices(name, values):
+    """The parameter node keeps the member's name, so it must be stable: the value in capitals."""
+    return _Choice(name, {value.strip(".").upper().replace("-", "_").replace(".", "_"): value for value in values})
+
+
+Task = _choices("Task", PRESET_TITLES)
+Method = _choices("Method", sorted(methods.available(), key=lambda name: name != "simcvd"))
+Device = _choices("Device", ["auto", "cuda", "mps", "cpu"])
+Curve = _choices("Curve", ["loss", "dsc"])
+ExportFormat = _choices("ExportFormat", [".seg.nrrd", ".nii.gz", ".nrrd", ".stl", ".obj", ".ply"])
+
+
+def _choiceTexts():
+    return {
+        "Task": PRESET_TITLES,
+        "Method": {name: _methodName(name) for name in methods.available()},
+        "Device": {
+            "auto": _("the fastest there is"),
+            "cuda": _("NVIDIA or AMD graphics card (CUDA)"),
+            "mps": _("Apple graphics processor (MPS)"),
+            "cpu": _("processor (CPU)"),
+        },
+        "Curve": {"loss": _("Training loss"), "dsc": _("Validation DSC")},
+        "ExportFormat": {
+            ".seg.nrrd": _("Slicer segmentation (.seg.nrrd)"),
+            ".nii.gz": _("NIfTI label map (.nii.gz)"),
+            ".nrrd": _("NRRD label map (.nrrd)"),
+            ".stl": _("Surface (.stl)"),
+            ".obj": _("Surface with color (.obj)"),
+            ".ply": _("Surface with color (.ply)"),
+        },
+    }
+
+
+def _methodName(name):
+    """The title of a method up to its colon is its name, if it has one; else the name in the registry."""
+    head, colon, _rest = methods.describe(name).title.partition(":")
+    return head if colon and len(head) < 25 else name.replace("-", " ").capitalize()
+
+
+@parameterNodeWrapper
+class SemiSegModuleParameterNode:
+    """
+    All settings of the panel; a saved scene brings them back. 0 and empty texts mean: as task and method suggest.
+
+    task - What is segmented; a preset of SemiSegLib.
+    studyFolder - Trainings, models and predictions are kept here.
+    currentCase - ID of the case at hand.
+    method, device, iterations, learningRate, spacing, patchSize, validationCases, extraSettings - The training.
+    startFromLastModel - Learn on from the model in use.
+    modelFile - The model in use.
+    shownCurve - What the plot view shows.
+    showMask, maskOpacity, showSdm, sdmOpacity, showProbability, probabilityOpacity - Overlays.
+    exportFormat, exportFolder, exportSelectedOnly - What is exported, and where to.
+    """
+
+    task: Task = Task.LEFT_ATRIUM
+    studyFolder: Path = Path()
+    currentCase: str = ""
+    method: Method = Method.SIMCVD
+    device: Device = Device.AUTO
+    iterations: Annotated[int, WithinRange(0, 1000000)] = 0
+    learningRate: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
+    spacing: str = ""
+    patchSize: str = ""
+    validationCases: Annotated[int, WithinRange(0, 1000)] = 0
+    extraSettings: str = ""
+    startFromLastModel: bool = False
+    modelFile: str = ""
+    shownCurve: Curve = Curve.LOSS
+    showMask: bool = True
+    maskOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    showSdm: bool = False
+    sdmOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    showProbability: bool = False
+    probabilityOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    exportFormat: ExportFormat = ExportFormat.SEG_NRRD
+    exportFolder: Path = Path()
+    exportSelectedOnly: bool = False
+
+
+class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel; its sections are in SemiSegModuleLib."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
+
+    def setup(self):
+        """Called when the user opens the module the first time."""
+        ScriptedLoadableModuleWidget.setup(self)
+        from SemiSegModuleLib.panel import Panel
+
+        uiWidget = slicer.util.loadUI(str(paths.resource_path("UI/SemiSegModule.ui")))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = SemiSegModuleLogic()
+        self.panel = Panel(self.ui)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.initializeParameterNode()
+
+    def cleanup(self):
+        """Called when the application closes and the module widget is destroyed."""
+        self.setParameterNode(None)
+        self.removeObservers()
+        self.panel.close()
+
+    def enter(self):
+        """Called each time the user opens this module."""
+        self.initializeParameterNode()
+        self.panel.enter()
+
+    def exit(self):
+        """Called each time the user opens a different module; a training goes on and is still watched."""
+        self.panel.leave()
+        if self._parameterNode:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._parameterNodeGuiTag = None
+
+    def onSceneStartClose(self, caller, event):
+        """The parameter node will be reset, do not use it anymore."""
+        self.setParameterNode(None)
+        self.panel.sceneClosed()
+
+    def onSceneEndClose(self, caller, event):
+        """If this module is shown while the scene is closed then recreate a new parameter node immediately."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller, event):
+        """A loaded scene brings its own settings and cases."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self):
+        """Ensure the parameter node exists and is observed."""
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, parameterNode):
+        """Observe another parameter node, or none."""
+        if self._parameterNode:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+        self._parameterNode = parameterNode
+        if self._parameterNode:
+            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
+            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+        self.panel.adopt(self._parameterNode)
+
+    def _onParametersModified(self, caller=None, event=None):
+        self.panel.work.changed()
+
+
+class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
+    """The settings in the scene, and access to the work without a panel."""
+
+    def getParameterNode(self):
+        """The settings; choices that this version does not know (a scene of a newer one) become the default."""
+        node = super().getParameterNode()
+        for name, choice in (("task", Task), ("method", Method), ("device", Device), ("shownCurve", Curve)):
+            if node.GetParameter(name) and node.GetParameter(name) not in choice.__members__:
+                node.UnsetParameter(name)
+        parameters = SemiSegModuleParameterNode(node)
+        self._setDefaultFolders(parameters)
+        return parameters
+
+    @staticmethod
+    def _setDefaultFolders(parameters):
+        from SemiSegModuleLib.work import default_study_folder
+
+        if parameters.studyFolder == Path():
+            parameters.studyFolder = default_study_folder()
+        if parameters.exportFolder == Path():
+            parameters.exportFolder = parameters.studyFolder / "exports"
+
+
+class SemiSegModuleTest(ScriptedLoadableModuleTest):
+    """The self-test, to be run inside Slicer: Reload and Test, or ctest. It trains nothing and installs nothing."""
+
+    def setUp(self):
+        """Begin with an empty scene."""
+        slicer.mrmlScene.Clear(0)
+
+    def runTest(self):
+        """Run as few or as many tests as needed here."""
+        for name in [name for name in dir(self) if name.startswith("test_")]:
+            self.setUp()
+            getattr(self, name)()
+
+    def test_ParametersSurviveTheScene(self):
+        """Settings are kept in the scene's parameter node."""
+        logic = SemiSegModuleLogic()
+        logic.getParameterNode().iterations = 123
+        assert SemiSegModuleLogic().getParameterNode().iterations == 123
+
+    def test_AnnotationBecomesFiles(self):
+        """A synthetic scan is loaded with its annotation and exported for training."""
+        import tempfile
+
+        from SemiSegModuleLib.case_table import CaseTable, State
+        from SemiSegModuleLib.scene_bridge import add_files, export_cases
+
+        from SemiSegLib.config import PRESETS
+        from SemiSegLib.synthetic import make_dataset
+
+        with tempfile.TemporaryDirectory() as folder:
+            data = make_dataset(Path(folder) / "data", cases=2, labelled=1, validation=0, size=(32, 32, 16))
+            table = CaseTable(slicer.mrmlScene)
+            table.labels = PRESETS["left-atrium"]["data.labels"]
+            add_files(table, [data])
+            assert [case.state for case in table] == [State.ANNOTATED, State.UNLABELLED]
+            export = export_cases(table, Path(folder) / "export")
+            assert (len(export.labelled), len(export.unlabelled)) == (1, 1)
+            table.close()
+
+    def test_TorchStaysOutside(self):
+        """Nothing of the module imports torch into Slicer's process."""
+        if "torch" in sys.modules:  # another module's doing
+            return
+        import SemiSegModuleLib.panel  # noqa: F401
+
+        assert "torch" not in sys.modules

@@ -1,0 +1,122 @@
+"""The Annotate section: Slicer's segment editor on the case at hand, and the word that an annotation is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from .case_table import ORIENTATIONS, Case, State
+from .i18n import _
+from .scene_bridge import make_annotation
+from .work import Work
+
+_EDITOR_TAG = "SemiSegEditor"
+
+
+class AnnotatePanel:
+    """Connects the widgets of the Annotate section and owns the segment editor."""
+
+    def __init__(self, ui: Any, work: Work) -> None:
+        self._ui, self._work = ui, work
+        self._filling = False
+        self.editor = slicer.qMRMLSegmentEditorWidget()
+        self.editor.setMRMLScene(slicer.mrmlScene)
+        for hide in ("setSegmentationNodeSelectorVisible", "setSourceVolumeNodeSelectorVisible"):
+            getattr(self.editor, hide)(False)
+        self.editor.setSwitchToSegmentationsButtonVisible(False)
+        ui.segmentEditorContainer.layout().addWidget(self.editor)
+        for text in _partial_choices().values():
+            ui.partialComboBox.addItem(text)
+        ui.annotateButton.connect("clicked()", self.annotate)
+        ui.doneCheckBox.connect("toggled(bool)", self._done_toggled)
+        ui.partialComboBox.connect("currentIndexChanged(int)", self._partial_chosen)
+        work.on_change(self.update)
+
+    def use_scene(self) -> None:
+        """Give the editor its node in the present scene."""
+        node = slicer.mrmlScene.GetSingletonNode(_EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(_EDITOR_TAG)
+            node = slicer.mrmlScene.AddNode(node)
+        self.editor.setMRMLSegmentEditorNode(node)
+
+    def leave(self) -> None:
+        """Put the editor's tools down: another module, or a closing scene, must not draw with them."""
+        self.editor.setActiveEffectByName("")
+        self.editor.uninstallKeyboardShortcuts()
+        self.editor.removeViewObservations()
+
+    def enter(self) -> None:
+        """Take the tools up again."""
+        self.editor.setupViewObservations()
+        self.editor.installKeyboardShortcuts()
+
+    def update(self) -> None:
+        """Show the case at hand."""
+        case = self._work.case
+        self._filling = True
+        try:
+            self._ui.annotateLabel.text = _hint(case)
+            self._ui.annotateButton.enabled = case is not None
+            self._ui.doneCheckBox.checked = case is not None and case.done
+            self._ui.doneCheckBox.enabled = case is not None and case.annotation is not None
+            self._ui.partialComboBox.enabled = case is not None
+            self._ui.partialComboBox.currentIndex = list(_partial_choices()).index(case.partial if case else "")
+        finally:
+            self._filling = False
+        annotation = case.annotation if case else None
+        self._ui.segmentEditorContainer.visible = annotation is not None
+        if annotation is None or self.editor.segmentationNode() is not annotation:
+            self._edit(case)
+
+    def annotate(self) -> None:
+        """Make the segments for the case at hand and edit them."""
+        with slicer.util.tryWithErrorDisplay(_("The scan cannot be annotated."), waitCursor=True):
+            case = self._work.case
+            if case is not None:
+                make_annotation(self._work.cases, case)
+                self._edit(case)
+                self._work.changed()
+
+    def _edit(self, case: Case | None) -> None:
+        if self.editor.mrmlSegmentEditorNode() is None:
+            return
+        annotation = case.annotation if case else None
+        self.editor.setSegmentationNode(annotation)
+        self.editor.setSourceVolumeNode(case.volume if annotation is not None else None)
+
+    def _done_toggled(self, done: bool) -> None:
+        if self._filling or self._work.case is None:
+            return
+        try:
+            with slicer.util.tryWithErrorDisplay(_("The scan cannot be marked as done.")):
+                self._work.case.mark_done(done)
+        finally:
+            self.update()
+
+    def _partial_chosen(self, index: int) -> None:
+        if not self._filling and self._work.case is not None:
+            self._work.case.partial = list(_partial_choices())[index]
+
+
+def _partial_choices() -> dict[str, str]:
+    """Values of `Case.partial` and what they are called."""
+    slices = {
+        "axial": _("only the axial slices with something drawn"),
+        "coronal": _("only the coronal slices with something drawn"),
+        "sagittal": _("only the sagittal slices with something drawn"),
+    }
+    return {"": _("the whole scan"), **{orientation: slices[orientation] for orientation in ORIENTATIONS}}
+
+
+def _hint(case: Case | None) -> str:
+    if case is None:
+        return _("Select a scan in the table above.")
+    if case.annotation is None:
+        return _("{name} has no annotation yet.").format(name=case.name)
+    if case.state in (State.ANNOTATED, State.CORRECTED):
+        return _("{name} is done. Change it here whenever you like.").format(name=case.name)
+    return _("Draw on {name}, then say that it is done.").format(name=case.name)

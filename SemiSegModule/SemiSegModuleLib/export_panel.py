@@ -1,0 +1,92 @@
+"""The Export section: masks, surfaces, volumes and the model as files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ctk
+import slicer
+
+from . import dialogs, exports
+from .case_table import Case
+from .i18n import _
+from .model_card import read_card
+from .work import Work
+
+
+class ExportPanel:
+    """Connects the widgets of the Export section."""
+
+    def __init__(self, ui: Any, work: Work) -> None:
+        self._ui, self._work = ui, work
+        ui.exportFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
+        ui.exportButton.connect("clicked()", self.export_masks)
+        ui.exportVolumesButton.connect("clicked()", self.export_volumes)
+        ui.exportModelButton.connect("clicked()", self.export_model)
+        work.on_change(self.update)
+
+    def export_masks(self) -> None:
+        """Masks or surfaces of the chosen cases, in the chosen format."""
+        suffix, cases = self._work.parameters.exportFormat.value, self._cases()
+        write = exports.export_surfaces if suffix in exports.SURFACE_FORMATS else exports.export_masks
+        error = slicer.util.tryWithErrorDisplay(_("The masks cannot be exported."))
+        with error, self._work.busy(_("Exporting")) as progress:
+            files = _asking_before_overwriting(
+                lambda overwrite: write(
+                    self._work.cases, cases, self._folder(), suffix, overwrite=overwrite, progress=progress
+                )
+            )
+            if files:
+                self._say(_("{count} files written to {folder}").format(count=len(files), folder=self._folder()))
+
+    def export_volumes(self) -> None:
+        """A table of the volumes of every label of the chosen cases."""
+        path = self._folder() / "volumes.csv"
+        question = _("{path} exists. Replace it?").format(path=path)
+        if path.exists() and not dialogs.confirm(question):
+            return
+        with slicer.util.tryWithErrorDisplay(_("The volumes cannot be exported."), waitCursor=True):
+            exports.export_volumes_csv(self._work.cases, self._cases(), path)
+            self._say(_("Volumes written to {path}").format(path=path))
+
+    def export_model(self) -> None:
+        """The model in use as one file; its card is inside."""
+        model = self._work.model
+        target = dialogs.choose_model_to_write(self._folder() / "model.safetensors") if model else None
+        if target:
+            with slicer.util.tryWithErrorDisplay(_("The model cannot be exported."), waitCursor=True):
+                read_card(model)
+                target = target if target.suffix == ".safetensors" else Path(f"{target}.safetensors")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(model, target)
+                self._say(_("Model written to {path}").format(path=target))
+
+    def update(self) -> None:
+        """Something to export is needed."""
+        some = any(exports.segmentation_of(case) is not None for case in self._cases())
+        self._ui.exportButton.enabled = some
+        self._ui.exportVolumesButton.enabled = some
+
+    def _cases(self) -> list[Case]:
+        if self._work.parameters.exportSelectedOnly:
+            return [self._work.case] if self._work.case else []
+        return self._work.cases.cases
+
+    def _folder(self) -> Path:
+        return Path(self._work.parameters.exportFolder)
+
+    def _say(self, text: str) -> None:
+        self._ui.exportLabel.text = text
+
+
+def _asking_before_overwriting(write: Callable[[bool], list[Path]]) -> list[Path]:
+    try:
+        return write(False)
+    except exports.FilesExist as existing:
+        names = "\n".join(str(path) for path in existing.paths[:10])
+        if not dialogs.confirm(_("These files exist already. Replace them?\n\n{names}").format(names=names)):
+            return []
+    return write(True)

@@ -1,0 +1,50 @@
+"""What is known of a model file, read from its header alone: neither torch nor safetensors is needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from SemiSegLib.config import Settings
+from SemiSegLib.models import ModelError
+
+from .i18n import _
+
+_LARGEST_HEADER = 50_000_000  # bytes; safetensors itself allows 100 MB
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The part of a model's card that the panel shows and uses."""
+
+    settings: Settings
+    iteration: int
+    scores: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """One line: method, labels, iterations, DSC where known."""
+        labels = ", ".join(label.name for label in self.settings.data.labels)
+        words = _("{labels}; {method}, {count} iterations").format(
+            labels=labels, method=self.settings.method, count=self.iteration
+        )
+        dsc = self.scores.get("dsc")
+        return words if dsc is None else _("{words}, validation DSC {dsc:.3f}").format(words=words, dsc=dsc)
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of a .safetensors file; raises ModelError naming the file when it is none of SemiSeg's."""
+    try:
+        with Path(path).open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = stream.read(min(size, _LARGEST_HEADER))
+        card = json.loads(json.loads(header)["__metadata__"]["card"])
+        return ModelCard(Settings.from_dict(card["settings"]), card["iteration"], card.get("scores") or {})
+    except OSError as error:
+        raise ModelError(_("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            _("{path} is not a model of SemiSeg: choose a .safetensors file that SemiSeg wrote.").format(path=path)
+        ) from error

@@ -1,0 +1,168 @@
+"""The panel under PySide6 with PythonQt's rules, on the real MRML scene; skipped where either is not installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+PYTHON_VARIABLE = "SEMISEG_TEST_PYTHON"
+
+
+@pytest.fixture(scope="session")
+def qt_modules() -> Iterator[Any]:
+    """`qt`, `ctk` and the widgets of `slicer` in place; the application object lives as long as the tests."""
+    pytest.importorskip("PySide6", reason="the panel is tested with PySide6-Essentials==6.8.3")
+    pytest.importorskip("slicer_core", reason="the panel is tested with slicer-core==5.12.4.0")
+    for folder in (Path(__file__).parent, REPOSITORY / "Testing" / "Slicer", REPOSITORY / "SemiSegModule"):
+        sys.path.insert(0, str(folder))
+    import pythonqt
+
+    qt = pythonqt.install()
+    application = qt.QApplication.instance() or qt.QApplication(["SemiSeg tests"])
+    application.setStyle("Fusion")
+    import stand_in_widgets
+
+    stand_in_widgets.install()
+    import stand_in_application
+
+    stand_in_application.install(None)
+    yield qt
+
+
+@pytest.fixture
+def mrml(qt_modules: Any) -> Iterator[Any]:
+    """A scene with Slicer's logics, new for each test."""
+    from mrml_application import MrmlApplication
+
+    import slicer
+
+    application = MrmlApplication()
+    slicer.app._logic = application.logic
+    yield application
+    application.close()
+
+
+@pytest.fixture
+def training_python() -> Path:
+    """The interpreter of the child processes: $SEMISEG_TEST_PYTHON, else this one."""
+    return Path(os.environ.get(PYTHON_VARIABLE, sys.executable))
+
+
+@pytest.fixture
+def training_python_with_torch(training_python: Path) -> Path:
+    """The same, skipped when it has no torch."""
+    import subprocess
+
+    asked = [str(training_python), "-c", "import importlib.util as u; raise SystemExit(u.find_spec('torch') is None)"]
+    if subprocess.run(asked, check=False).returncode:
+        pytest.skip(f"real training needs torch in {training_python}: name another Python by {PYTHON_VARIABLE}")
+    return training_python
+
+
+class Opened:
+    """The opened module: `widget`, its `ui`, `panel`, `parameters`, and what a user does with them."""
+
+    def __init__(self, qt: Any, module: Any) -> None:
+        self.qt, self.module = qt, module
+        parent = qt.QWidget()
+        parent.setLayout(qt.QVBoxLayout())
+        parent.__dict__["isEntered"] = True
+        self.parent = parent
+        self.widget = module.SemiSegModuleWidget(parent)
+        self.widget.setup()
+        self.widget.enter()
+
+    @property
+    def ui(self) -> Any:
+        return self.widget.ui
+
+    @property
+    def panel(self) -> Any:
+        return self.widget.panel
+
+    @property
+    def work(self) -> Any:
+        return self.widget.panel.work
+
+    @property
+    def parameters(self) -> Any:
+        return self.widget._parameterNode
+
+    def wait_until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
+        """Let the event loop run until the condition holds; fails with what the panel says when it never does."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"{self.ui.stateLabel.text}; {self.ui.failureLabel.text}"
+            self.qt.QApplication.processEvents()
+            time.sleep(0.02)
+
+    def unfold(self, *names: str) -> None:
+        """Open these sections and close the others."""
+        for name in ("data", "annotate", "train", "results", "export"):
+            getattr(self.ui, f"{name}CollapsibleButton").collapsed = name not in names
+
+    def picture(self, path: Path, width: int = 560) -> None:
+        """Save what the panel looks like."""
+        self.parent.resize(width, 10)
+        self.parent.show()
+        self.qt.QApplication.processEvents()
+        self.parent.resize(width, self.parent.sizeHint.height())
+        self.qt.QApplication.processEvents()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert self.parent.grab().save(str(path))
+
+    def close(self) -> None:
+        self.widget.cleanup()
+        self.parent.deleteLater()
+
+
+@pytest.fixture
+def module(mrml: Any) -> Any:
+    """The Python module SemiSegModule, loaded as Slicer loads it from an unbuilt checkout."""
+    import slicer
+
+    module = importlib.import_module("SemiSegModule")
+    slicer.modules.semisegmodule = types.SimpleNamespace(path=module.__file__)
+    return module
+
+
+@pytest.fixture
+def opened(
+    module: Any, qt_modules: Any, tmp_path: Path, training_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Opened]:
+    """The module, opened in an empty scene, with a study folder of its own."""
+    monkeypatch.setenv("SEMISEG_PYTHON", str(training_python))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    qt_modules.QSettings().clear()
+    opened = Opened(qt_modules, module)
+    opened.parameters.studyFolder = tmp_path / "study"
+    opened.parameters.exportFolder = tmp_path / "exports"
+    yield opened
+    training = opened.panel.train.training
+    if training is not None:
+        training.end_now()
+    opened.close()
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Four small synthetic scans, two of them annotated."""
+    from SemiSegLib.synthetic import make_dataset
+
+    return make_dataset(tmp_path / "scans", cases=4, labelled=2, validation=0, size=(32, 32, 32))
+
+
+@pytest.fixture
+def with_cases(opened: Opened, scans: Path) -> Opened:
+    """The module with these scans in its table."""
+    opened.panel.data.add_folder(scans)
+    return opened
