@@ -81,7 +81,11 @@ class TrainingSettings:
         "scans have foreground; 0: uniform crops, as the papers do on scans cropped around the organ",
     )
     rotate: bool = setting(True, "random quarter turns in the x-y plane")
-    flip: bool = setting(True, "random flips along x and y")
+    flip: str = setting(
+        "one",
+        "one: always along x or y, as in UA-MT's code (with the turns, patches are then always mirrored); "
+        "each: along x and along y with probability 1/2; none",
+    )
     optimiser: str = setting("sgd", "sgd or adamw")
     learning_rate: float = setting(0.01, "at the start")
     momentum: float = setting(0.9, "of SGD")
@@ -196,6 +200,7 @@ _CHOICES = {
     "data.dimensions": (2, 3),
     "data.normalisation": ("z-score", "unit"),
     "data.sdm_normalisation": ("patch", "case"),
+    "training.flip": ("one", "each", "none"),
     "training.optimiser": ("sgd", "adamw"),
     "training.schedule": ("step", "poly", "constant"),
     "training.precision": ("auto", "bf16", "fp16", "fp32"),

@@ -17,6 +17,7 @@ from SemiSegLib.data.distance import normalise
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.losses import IGNORE
 
+Turn = tuple[int, tuple[int, ...]]  # quarter turns in the x-y plane, then axes to flip
 _LABELLED, _UNLABELLED, _ORDER = 0, 1, 2  # streams of random numbers
 
 
@@ -117,15 +118,15 @@ class PatchSampler:
         jitter = random.uniform(-0.25, 0.25) * side
         return int(np.clip(round(centre[axis] - side / 2 + jitter), 0, length - side))
 
-    def _random_turn(self, random: np.random.Generator) -> tuple[int, int | None]:
-        """(quarter turns in the x-y plane, axis to flip)."""
-        turns, axis = int(random.integers(4)), int(random.integers(2))
+    def _random_turn(self, random: np.random.Generator) -> Turn:
+        turns, axis, each = int(random.integers(4)), int(random.integers(2)), random.random(2) < 0.5
         if self.patch[0] != self.patch[1]:
             turns -= turns % 2  # a quarter turn would swap the sides
-        return turns if self.training.rotate else 0, axis if self.training.flip else None
+        flips = {"one": (axis,), "each": tuple(np.flatnonzero(each).tolist()), "none": ()}
+        return (turns if self.training.rotate else 0), flips[self.training.flip]
 
     def _cut(
-        self, volume: np.ndarray, start: Sequence[int], turn: tuple[int, int | None], padding: float
+        self, volume: np.ndarray, start: Sequence[int], turn: Turn, padding: float
     ) -> torch.Tensor:
         """Crop, pad, turn and flip a volume (x, y, z); a slice loses its z axis."""
         wanted = [(s, s + p) for s, p in zip(start, self.patch, strict=True)]
@@ -135,14 +136,14 @@ class PatchSampler:
             margins = [(c - a, b - d) for (a, b), (c, d) in zip(wanted, inside, strict=True)]
             crop = np.pad(crop, margins, constant_values=padding)
         tensor = torch.from_numpy(crop)
-        turns, axis = turn
+        turns, flips = turn
         if turns:
             tensor = tensor.rot90(turns, (0, 1))
-        if axis is not None:
-            tensor = tensor.flip(axis)
+        if flips:
+            tensor = tensor.flip(flips)
         return (tensor[..., 0] if self.flat else tensor).contiguous()
 
-    def _sdm(self, case: Prepared, index: int, start: Sequence[int], turn: tuple[int, int | None]) -> torch.Tensor:
+    def _sdm(self, case: Prepared, index: int, start: Sequence[int], turn: Turn) -> torch.Tensor:
         maps = torch.stack([self._cut(channel, start, turn, np.nan) for channel in case.sdm()]).float()
         if self._scale is not None:
             outside, inside = self._scale[index]

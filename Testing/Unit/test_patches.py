@@ -1,0 +1,169 @@
+"""Patches: image, mask and distance map stay together, and everything follows from seed and iteration."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from SemiSegLib.config import DataSettings, Label, TrainingSettings
+from SemiSegLib.data.distance import signed_distance
+from SemiSegLib.data.patches import PatchSampler
+from SemiSegLib.data.preprocess import Prepared
+
+SPACING = (1.0, 1.5, 2.0)
+
+
+def make_case(folder, name, shape, seed, annotated=True):
+    """A preprocessed case whose image is a function of its mask, so that they can be compared in any patch."""
+    folder = folder / name
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    centre = random.uniform(0.35, 0.65, 3) * shape
+    radii = np.array(shape) * 0.25
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    mask = (((index - centre) / radii) ** 2).sum(-1) < 1
+    code = index @ np.array([1, 100, 10000]) / 1e6  # tells every voxel's place
+    np.save(folder / "image.npy", (code + 8 * mask).astype(np.float16))
+    if annotated:
+        np.save(folder / "mask.npy", mask.astype(np.uint8))
+        np.save(folder / "sdm.npy", signed_distance(mask, SPACING)[None].astype(np.float16))
+        np.savez(folder / "foreground.npz", **{"1": np.argwhere(mask).astype(np.uint16)})
+    (folder / "meta.json").write_text(json.dumps({}))
+    return Prepared(name, folder, shape, SPACING, annotated)
+
+
+@pytest.fixture
+def sampler(tmp_path):
+    def make(shape=(40, 36, 28), patch=(32, 32, 16), sdm=True, normalisation="patch", dimensions=3, **training):
+        labelled = [make_case(tmp_path, f"l{i}", shape, i) for i in range(3)]
+        unlabelled = [make_case(tmp_path, f"u{i}", shape, 10 + i, annotated=False) for i in range(5)]
+        data = DataSettings(
+            labels=[Label(1, "a", (0, 0, 0))], sdm_normalisation=normalisation, dimensions=dimensions
+        )
+        return PatchSampler(labelled, unlabelled, data, TrainingSettings(patch_size=patch, **training), sdm)
+
+    return make
+
+
+def test_a_batch_follows_from_seed_and_iteration(sampler):
+    first, other = sampler(), None
+    a, b = first.draw(5), first.draw(5)
+    assert torch.equal(a.images, b.images)
+    assert torch.equal(a.labelled.mask, b.labelled.mask)
+    other = first.draw(6)
+    assert not torch.equal(a.images, other.images)
+    first.training.seed += 1
+    assert not torch.equal(a.images, first.draw(5).images)
+
+
+def test_drawing_ahead_gives_the_same_batches(sampler):
+    source = sampler()
+    for iteration, batch in zip(range(3, 7), source.batches(3, 7), strict=True):
+        assert torch.equal(batch.images, source.draw(iteration).images)
+
+
+@pytest.mark.parametrize("iteration", range(6))
+def test_image_mask_and_distances_are_turned_together(sampler, iteration):
+    batch = sampler().draw(iteration).labelled
+    inside = batch.image[:, 0] > 5
+    assert torch.equal(inside, batch.mask == 1)
+    assert (batch.sdm[:, 0][inside] <= 0).all()
+    assert (batch.sdm[:, 0][~inside] > 0).all()
+
+
+def test_shapes(sampler):
+    batch = sampler().draw(0)
+    assert batch.labelled.image.shape == batch.unlabelled.image.shape == (2, 1, 32, 32, 16)
+    assert batch.labelled.mask.shape == (2, 32, 32, 16)
+    assert batch.labelled.sdm.shape == (2, 1, 32, 32, 16)
+    assert batch.unlabelled.mask.numel() == batch.unlabelled.sdm.numel() == 0
+
+
+@pytest.mark.parametrize(("flip", "count"), [("one", 4), ("each", 8), ("none", 4)])
+def test_all_turns_and_flips_occur(sampler, flip, count):
+    """With the place of every voxel written into the image, the turn can be read off the corners.
+
+    A quarter turn followed by exactly one flip is always one of the four mirror images; without flips there are the
+    four turns; with independent flips all eight.
+    """
+    source = sampler(shape=(32, 32, 16), foreground_fraction=0.0, flip=flip)
+    seen = set()
+    for iteration in range(40):
+        for image in source.draw(iteration).labelled.image[:, 0, :, :, 0]:
+            place = image - 8 * (image > 5)
+            rows, columns = place[-1, 0] - place[0, 0], place[0, -1] - place[0, 0]
+            # x steps by 1, y by 100 (times 1e-6): which one runs along the rows, and which way.
+            seen.add((bool(rows.abs() > columns.abs()), bool(rows > 0), bool(columns > 0)))
+    assert len(seen) == count
+    turns = {(False, False, False), (False, True, True), (True, False, True), (True, True, False)}
+    assert len(seen & turns) == {"one": 0, "each": 4, "none": 4}[flip]
+
+
+def test_every_labelled_case_comes_once_in_a_round(sampler):
+    source = sampler()
+    order = [source._case_index(place, 0) for place in range(9)]
+    for start in (0, 3, 6):
+        assert sorted(order[start : start + 3]) == [0, 1, 2]
+
+
+def test_patches_larger_than_the_scan_are_padded_and_padding_is_not_annotated(sampler):
+    batch = sampler(shape=(20, 36, 10), patch=(32, 32, 16)).draw(0).labelled
+    padding = batch.mask == 255
+    assert (padding.flatten(1).float().mean(1) > 0.5).all()
+    assert (batch.image[:, 0][padding] == 0).all()
+    assert batch.sdm[:, 0][padding].isnan().all()
+    assert torch.equal(batch.image[:, 0][~padding] > 5, batch.mask[~padding] == 1)
+
+
+def test_normalised_within_the_patch(sampler):
+    sdm = sampler().draw(2).labelled.sdm
+    for channel in sdm[:, 0]:
+        assert channel.max() == 1
+        assert channel.min() == -1
+
+
+def test_normalised_by_the_case(sampler):
+    source = sampler(normalisation="case", foreground_fraction=0.0)
+    sdm = torch.cat([source.draw(i).labelled.sdm for i in range(8)])
+    assert sdm.max() <= 1
+    assert sdm.min() >= -1
+    highest = sdm.flatten(1).max(1).values
+    assert (highest < 0.999).any()  # a patch need not reach the farthest voxel of its case
+
+
+def test_a_patch_without_foreground_has_a_map_of_zeros(sampler):
+    source = sampler(shape=(64, 64, 48), patch=(16, 16, 16), foreground_fraction=0.0)
+    patches = [source.draw(i).labelled for i in range(20)]
+    empty = [p.sdm[j] for p in patches for j in range(2) if not (p.mask[j] == 1).any()]
+    assert len(empty) > 3
+    assert all((sdm == 0).all() for sdm in empty)
+
+
+def test_foreground_is_found_in_large_scans(sampler):
+    source = sampler(shape=(96, 96, 64), patch=(16, 16, 16), foreground_fraction=1.0)
+    assert all((source.draw(i).labelled.mask == 1).flatten(1).any(1).all() for i in range(10))
+
+
+def test_slices_for_2d(sampler):
+    batch = sampler(shape=(40, 36, 9), patch=(32, 32), dimensions=2).draw(0)
+    assert batch.labelled.image.shape == (2, 1, 32, 32)
+    assert batch.labelled.mask.shape == (2, 32, 32)
+    assert batch.labelled.sdm.shape == (2, 1, 32, 32)
+
+
+def test_position_is_the_patch_s_place_in_its_scan(sampler):
+    source = sampler(shape=(64, 32, 16), patch=(32, 32, 16), foreground_fraction=0.0)
+    position = torch.cat([source.draw(i).labelled.position for i in range(10)])
+    assert (position[:, 1:] == 0.5).all()
+    assert position[:, 0].min() >= 0.25
+    assert position[:, 0].max() <= 0.75
+    assert position[:, 0].std() > 0.01
+
+
+def test_a_batch_in_parts_holds_the_same_patches(sampler):
+    batch = sampler().draw(0)
+    parts = batch.split(2)
+    assert [len(part.labelled) for part in parts] == [1, 1]
+    assert torch.equal(torch.cat([part.labelled.image for part in parts]), batch.labelled.image)
+    assert torch.equal(torch.cat([part.unlabelled.image for part in parts]), batch.unlabelled.image)

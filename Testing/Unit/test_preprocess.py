@@ -1,0 +1,92 @@
+"""Preprocessed cases: classes, ignored voxels, distance maps, and masks that must not be looked at."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from SemiSegLib.config import DataSettings, Label
+from SemiSegLib.data.cases import Case
+from SemiSegLib.data.distance import signed_distance
+from SemiSegLib.data.preprocess import prepare
+from SemiSegLib.errors import SemiSegError
+
+LABELS = [Label(3, "cavity", (255, 0, 0)), Label(7, "wall", (0, 255, 0))]
+
+
+@pytest.fixture
+def case(tmp_path, ball):
+    """A ball of value 3 in a shell of value 7, its last slices not annotated, written as files."""
+    scan, mask = ball((32, 30, 20), (1.0, 1.0, 1.5), radius=8)
+    shell = sitk.BinaryDilate(mask, [3, 3, 2])
+    values = mask * 3 + (shell - mask) * 7
+    values[:, :, 17:] = 255
+    sitk.WriteImage(scan, tmp_path / "scan.nii.gz")
+    sitk.WriteImage(values, tmp_path / "mask.nii.gz")
+    return Case("one", tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz")
+
+
+def test_file_values_become_class_indices(case, tmp_path):
+    prepared = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False)
+    stored = sitk.GetArrayFromImage(sitk.ReadImage(case.label)).T
+    mask = prepared.mask()
+    for value, index in ((0, 0), (3, 1), (7, 2), (255, 255)):
+        assert np.array_equal(mask == index, stored == value)
+    assert prepared.shape == (32, 30, 20)
+    assert prepared.spacing == pytest.approx((1.0, 1.0, 1.5))
+
+
+def test_foreground_positions_are_foreground(case, tmp_path):
+    prepared = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False)
+    for index, voxels in enumerate(prepared.foreground(), start=1):
+        assert len(voxels)
+        assert (prepared.mask()[tuple(voxels.T)] == index).all()
+
+
+def test_distance_maps_are_in_mm_and_unknown_where_annotation_could_change_them(case, tmp_path):
+    prepared = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=True)
+    found, mask = np.asarray(prepared.sdm(), np.float32), prepared.mask()
+    assert np.isnan(found[:, mask == 255]).all()
+    exact = signed_distance(np.asarray(mask == 1), prepared.spacing)
+    known = ~np.isnan(found[0])
+    assert 0.2 < known.mean() < 0.9
+    np.testing.assert_allclose(found[0][known], exact[known], rtol=1e-3)
+    # Far from the unannotated slices the maps are known: at the first slice, below the ball.
+    assert known[:, :, :3].mean() > 0.5
+
+
+def test_the_cache_is_used_and_follows_the_files(case, tmp_path):
+    settings = DataSettings(labels=LABELS)
+    first = prepare(case, settings, tmp_path / "cache", sdm=False)
+    stamp = (first.folder / "image.npy").stat().st_mtime_ns
+    assert prepare(case, settings, tmp_path / "cache", sdm=False) == first
+    assert (first.folder / "image.npy").stat().st_mtime_ns == stamp
+    sitk.WriteImage(sitk.ReadImage(case.image) + 1, case.image)
+    assert prepare(case, settings, tmp_path / "cache", sdm=False).folder != first.folder
+    other = prepare(case, DataSettings(labels=LABELS, spacing=(2, 2, 2)), tmp_path / "cache", sdm=False)
+    assert other.shape == (16, 15, 15)
+
+
+def test_a_half_made_cache_entry_is_made_again(case, tmp_path):
+    first = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False)
+    (first.folder / "meta.json").unlink()  # written last
+    (first.folder / "image.npy").write_bytes(b"cut off")
+    again = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False)
+    assert again.image().shape == (32, 30, 20)
+
+
+def test_unknown_values_name_the_file(case, tmp_path):
+    with pytest.raises(SemiSegError, match=r"mask\.nii\.gz.*\[7\]"):
+        prepare(case, DataSettings(labels=LABELS[:1]), tmp_path / "cache", sdm=False)
+
+
+def test_an_empty_scan_is_named(case, tmp_path):
+    scan = sitk.ReadImage(case.image)
+    sitk.WriteImage(scan * 0, case.image)
+    with pytest.raises(SemiSegError, match=r"scan\.nii\.gz.*same intensity"):
+        prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False)
+
+
+def test_an_unlabelled_case_has_no_mask(case, tmp_path):
+    prepared = prepare(Case("one", case.image), DataSettings(labels=LABELS), tmp_path / "cache", sdm=True)
+    assert not prepared.annotated
+    assert sorted(path.name for path in prepared.folder.iterdir()) == ["image.npy", "meta.json"]
