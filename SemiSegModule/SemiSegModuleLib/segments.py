@@ -6,6 +6,7 @@ A segment belongs to a label by its ID (`SemiSeg_<value>`, kept when a clinician
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import slicer
@@ -112,9 +113,10 @@ def voxels_on_grid(segmentation_node, volume_node, labels: Sequence[Label]) -> n
     shape = slicer.util.arrayFromVolume(volume_node).shape
     values = segments_by_label(segmentation_node, labels)
     mask = np.zeros(shape, np.min_scalar_type(max((label.value for label in labels), default=0)))
-    for identifier, value in values.items():
-        if not is_empty(segmentation_node, identifier):
-            mask[_segment_on_grid(segmentation_node, identifier, volume_node)] = value
+    with _temporary_labelmap(segmentation_node.GetScene()) as labelmap:
+        for identifier, value in values.items():
+            if not is_empty(segmentation_node, identifier):
+                mask[_segment_on_grid(segmentation_node, identifier, volume_node, labelmap)] = value
     return mask
 
 
@@ -234,16 +236,29 @@ def _volume_mm3(segment) -> float:
     return count * float(np.prod(segment.GetRepresentation(BINARY).GetSpacing())) if count else 0.0
 
 
-def _segment_on_grid(segmentation_node, identifier: str, volume_node) -> np.ndarray:
+def _segment_on_grid(segmentation_node, identifier: str, volume_node, labelmap) -> np.ndarray:
     """True where the segment is, on the voxels of the volume; Slicer resamples through both nodes' transforms."""
-    scene = segmentation_node.GetScene()
-    labelmap = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    exported = slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode(
+        segmentation_node, [identifier], labelmap, volume_node, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
+    )
+    if not exported:
+        raise SegmentError(f"A segment of '{segmentation_node.GetName()}' could not be turned into voxels.")
+    return slicer.util.arrayFromVolume(labelmap) != 0
+
+
+@contextmanager
+def _temporary_labelmap(scene):
+    """A hidden label map node that leaves nothing behind, not even the display and colour nodes Slicer adds."""
+    labelmap = slicer.vtkMRMLLabelMapVolumeNode()
+    labelmap.SetHideFromEditors(True)
+    scene.AddNode(labelmap)
     try:
-        exported = slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode(
-            segmentation_node, [identifier], labelmap, volume_node, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
-        )
-        if not exported:
-            raise SegmentError(f"A segment of '{segmentation_node.GetName()}' could not be turned into voxels.")
-        return slicer.util.arrayFromVolume(labelmap) != 0
+        yield labelmap
     finally:
+        display = labelmap.GetDisplayNode()
+        colors = display.GetColorNode() if display is not None else None
+        if colors is not None and colors.IsA("vtkMRMLColorTableNode") and colors.GetType() == colors.User:
+            scene.RemoveNode(colors)
+        if display is not None:
+            scene.RemoveNode(display)
         scene.RemoveNode(labelmap)

@@ -2,20 +2,7 @@
 
 import numpy as np
 import pytest
-
-
-def draw(table, case, value=1, where=np.s_[2:5, 3:8, 4:9]):
-    """Annotate a box, as voxels (k, j, i) of the case's volume."""
-    import slicer
-    from SemiSegModuleLib import segments, volumes
-    from SemiSegModuleLib.scene_bridge import make_annotation
-
-    node = make_annotation(table, case)
-    mask = segments.voxels_on_grid(node, case.volume, table.labels)
-    mask[where] = value
-    segments.set_voxels(node, mask, volumes.ijk_to_ras(case.volume), table.labels)
-    assert slicer.util.arrayFromVolume(case.volume).shape == mask.shape
-    return mask
+from drawing import draw
 
 
 def type_of(segment):
