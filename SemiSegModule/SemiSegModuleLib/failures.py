@@ -38,6 +38,8 @@ _PATTERNS = (
     ("driver", r"CUDA error: (?P<detail>.*)|no kernel image is available|NVIDIA driver"),
 )
 
+_PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception|Warning)\b")  # an error of the program, not of its input
+
 
 def explain(log: str, exit_code: int | None, message: str = "") -> Failure:
     """Find out what a child process died of.
@@ -52,11 +54,12 @@ def explain(log: str, exit_code: int | None, message: str = "") -> Failure:
             detail = match.groupdict().get("detail") or match.group(0)
             return Failure(kind, *_words(kind, detail.strip()), detail=detail.strip())
     own_words = message.strip() or _error_line(log)
-    if own_words:
+    if own_words and not _PYTHON_ERROR.match(own_words):
         return Failure("input", own_words, "")
-    if exit_code is None or exit_code < 0 or exit_code in (137, 143, 0xC000013A):
+    if not own_words and (exit_code is None or exit_code < 0 or exit_code in (137, 143, 0xC000013A)):
         return Failure("killed", *_words("killed", ""))
-    return Failure("unknown", *_words("unknown", _last_line(log)), detail=_last_line(log))
+    detail = own_words or _last_line(log)
+    return Failure("unknown", *_words("unknown", detail), detail=detail)
 
 
 def _words(kind: str, detail: str) -> tuple[str, str]:

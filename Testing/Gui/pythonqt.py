@@ -75,7 +75,9 @@ def _replace_access(cls: type) -> None:
 
     def assign(self: Any, name: str, value: Any) -> None:
         known = getattr(type(self), name, None)
-        if hasattr(type(known), "__set__"):
+        if isinstance(known, QtCore.Property):  # of a stand-in; PySide6 would handle it in the slot replaced here
+            known.fset(self, value)
+        elif hasattr(type(known), "__set__"):
             known.__set__(self, value)
         elif type(self).__module__.startswith("PySide6.") and not name.startswith("_") and known is None:
             raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
