@@ -242,6 +242,8 @@ class RunFolder:
         except filelock.Timeout:
             raise RunError(f"Another process is training in {self.path}; wait for it or stop it first.") from None
         try:
+            for leftover in self.path.rglob(".*.tmp"):  # of a trainer that was killed while it wrote
+                leftover.unlink(missing_ok=True)
             yield
         finally:
             lock.release()

@@ -1,0 +1,85 @@
+"""Model files and checkpoints: whole, portable, and unable to execute code."""
+
+import pickle
+
+import pytest
+import torch
+
+from SemiSegLib.models import Card, ModelError, load_model, save_model
+from SemiSegLib.networks import build_network
+from SemiSegLib.runs import RunError
+from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
+
+
+@pytest.fixture
+def card(tiny_settings):
+    return Card(tiny_settings(), sdm=True, iteration=5, scores={"dsc": 0.9}, notes="a test")
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return build_network(3, 2, sdm=True).eval()
+
+
+def test_a_model_file_gives_the_same_network_and_card(tmp_path, card, network):
+    save_model(tmp_path / "m.safetensors", network, card)
+    model = load_model(tmp_path / "m.safetensors")
+    assert model.card == card
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network()(image).logits, network(image).logits, rtol=0, atol=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_half_precision_halves_the_file(tmp_path, card, network):
+    save_model(tmp_path / "full.safetensors", network, card)
+    save_model(tmp_path / "half.safetensors", network, card, half=True)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.51 * sizes[0] < 20e6
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        found = load_model(tmp_path / "half.safetensors").network()(image).logits
+        torch.testing.assert_close(found, network(image).logits, atol=0.02, rtol=0.02)
+
+
+def test_damaged_absent_and_foreign_files_are_named(tmp_path, card, network):
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(ModelError, match=r"no model .*m\.safetensors"):
+        load_model(path)
+    save_model(path, network, card)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match=r"m\.safetensors cannot be read"):
+        load_model(path)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match="not a SemiSeg model"):
+        load_model(path)
+    with pytest.raises(ModelError, match="no model yet"):
+        load_model(tmp_path)
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ("code was executed",)
+
+
+def test_checkpoints_cannot_execute_code(tmp_path, capsys):
+    path = tmp_path / "last.pt"
+    torch.save({"x": Malicious()}, path)
+    with pytest.raises(RunError, match=r"last\.pt"):
+        load_checkpoint(path)
+    path.write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(RunError, match=r"last\.pt"):
+        load_checkpoint(path)
+    assert "code was executed" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"a": torch.ones(3), "n": 1})
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        save_checkpoint(path, {"a": torch.zeros(3), "bad": lambda: None})
+    assert load_checkpoint(path)["a"].tolist() == [1, 1, 1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]

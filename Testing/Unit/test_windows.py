@@ -1,0 +1,89 @@
+"""A network over a whole scan: the windows must not show."""
+
+import pytest
+import torch
+from torch import nn
+
+from SemiSegLib.config import InferenceSettings
+from SemiSegLib.inference.postprocess import largest_components
+from SemiSegLib.inference.windows import predict_probabilities
+from SemiSegLib.networks.output import NetworkOutput
+from SemiSegLib.training.devices import Compute
+
+CPU = Compute(torch.device("cpu"), torch.float32, "")
+
+
+class Pointwise(nn.Module):
+    """Logits that depend on the voxel alone: every window must give the same answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.sides = []
+
+    def forward(self, image):
+        self.sides.append(tuple(image.shape[2:]))
+        return NetworkOutput(torch.cat([-image, image, 0.5 * image], 1), None, image, [image])
+
+
+def expected(image):
+    return torch.stack([-image, image, 0.5 * image]).softmax(0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        InferenceSettings(),
+        InferenceSettings(window_voxels=32 * 32 * 32),
+        InferenceSettings(stride=(9, 9, 4)),
+        InferenceSettings(mirror=True),
+        InferenceSettings(window_voxels=32 * 32 * 32, mirror=True, overlap=0.25),
+    ],
+    ids=["whole", "windows", "papers", "mirrored", "mirrored windows"],
+)
+@pytest.mark.parametrize("shape", [(50, 41, 37), (20, 70, 33), (16, 16, 8)])
+def test_windows_do_not_show(settings, shape):
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = predict_probabilities(Pointwise(), image, (32, 32, 16), settings, CPU)
+    torch.testing.assert_close(found, expected(image), atol=1e-5, rtol=0)
+
+
+def test_a_scan_that_fits_goes_through_once_in_multiples_of_16():
+    network = Pointwise()
+    predict_probabilities(network, torch.zeros(50, 41, 10), (32, 32, 16), InferenceSettings(), CPU)
+    assert network.sides == [(64, 48, 16)]
+
+
+def test_windows_respect_the_budget():
+    network = Pointwise()
+    budget = 48 * 48 * 32
+    settings = InferenceSettings(window_voxels=budget)
+    predict_probabilities(network, torch.zeros(100, 90, 60), (32, 32, 16), settings, CPU)
+    assert len(network.sides) > 4
+    assert max(x * y * z for x, y, z in network.sides) <= budget
+
+
+def test_the_papers_windows_are_those_of_ua_mt():
+    """sx = ceil((112 - 32) / 18) + 1 and so on, the last window clamped to the border (UA-MT, test_util.py)."""
+    network = Pointwise()
+    settings = InferenceSettings(stride=(18, 18, 4))
+    predict_probabilities(network, torch.zeros(112, 80, 30), (32, 32, 16), settings, CPU)
+    assert len(network.sides) == 6 * 4 * 5
+    assert set(network.sides) == {(32, 32, 16)}
+
+
+def test_slices():
+    image = torch.randn(50, 41, 7, generator=torch.Generator().manual_seed(0))
+    network = Pointwise()
+    found = predict_probabilities(network, image, (32, 64), InferenceSettings(mirror=True), CPU)
+    torch.testing.assert_close(found, expected(image), atol=1e-5, rtol=0)
+    assert set(network.sides) == {(64, 64)}
+
+
+def test_largest_component_of_each_class():
+    mask = torch.zeros(10, 10, 10, dtype=torch.uint8).numpy()
+    mask[1:4, 1:4, 1:4], mask[6, 6, 6] = 1, 1
+    mask[8:, 8:, 8:], mask[0, 9, 9] = 2, 2
+    found = largest_components(mask, 3)
+    assert (found == 1).sum() == 27
+    assert (found == 2).sum() == 8
+    assert found[6, 6, 6] == found[0, 9, 9] == 0
