@@ -65,10 +65,10 @@ class Overlays:
         moved = case != self.current
         self.current = case
         self._hide_others(case)
-        self._show_masks(case)
         map_node = self._map_node(case)
-        self._show_map(map_node)
+        self._show_masks(case, beside_map=map_node is not None)
         set_slice_layers(self.table.scene, case.volume, map_node, self.settings.map_opacity)
+        self._show_map(map_node)  # after the layers: a view draws the legend of what it shows at that moment
         if moved and self.settings.fit:
             fit_views()
 
@@ -98,8 +98,10 @@ class Overlays:
             for node in (*case.sdms.values(), *case.probabilities.values()):
                 _hide_legend(node)
 
-    def _show_masks(self, case: Case) -> None:
+    def _show_masks(self, case: Case, beside_map: bool) -> None:
         settings = self.settings
+        if beside_map and settings.mask_style == "fill and outline":  # a fill would hide the colours of the map
+            settings = dataclasses.replace(settings, mask_style="outline")
         both = settings.show_annotation and settings.show_prediction and case.has_drawing and case.prediction
         if case.annotation is not None:
             show_mask(case.annotation, settings if settings.show_annotation else None)
@@ -122,10 +124,10 @@ class Overlays:
             return
         if self.settings.map == "sdm":
             style_sdm(map_node, self.settings.sdm_range_mm or depth_range_mm(map_node))
-            legend = "Distance to surface\n[mm]", "%+.0f"
+            legend = "Distance\n[mm]", "%+.0f"
         else:
             style_probability(map_node)
-            legend = "Probability", "%.1f"
+            legend = "Probability", "%.2f"
         if self.settings.legend:
             show_legend(map_node, *legend)
         else:
@@ -200,6 +202,7 @@ def show_legend(volume_node, title: str, label_format: str) -> None:
     legend.SetSize(0.12, 0.5)
     legend.SetPosition(0.97, 0.5)
     legend.SetVisibility(True)
+    legend.Modified()  # the views look again, even if nothing about the legend itself is new
 
 
 def _hide_legend(volume_node) -> None:

@@ -179,19 +179,6 @@ def rgb(label: Label) -> tuple[float, float, float]:
     return red / 255.0, green / 255.0, blue / 255.0
 
 
-def labels_of(segmentation_node) -> list[Label]:
-    """Labels made from the segments themselves, for tasks that name none: values by segment, else numbered."""
-    segmentation = segmentation_node.GetSegmentation()
-    segments = [segmentation.GetSegment(identifier) for identifier in segmentation.GetSegmentIDs()]
-    values = [segment.GetLabelValue() for segment in segments]
-    if len(set(values)) < len(values) or min(values, default=1) < 1:
-        values = list(range(1, len(values) + 1))
-    return [
-        Label(value, segment.GetName(), tuple(round(255 * part) for part in segment.GetColor()))
-        for value, segment in zip(values, segments, strict=True)
-    ]
-
-
 def by_value(labels: Sequence[Label]) -> Mapping[int, Label]:
     """The labels by their values."""
     return {label.value: label for label in labels}

@@ -45,8 +45,9 @@ class MrmlApplication:
         slicer.modules = types.SimpleNamespace()
         self._logics = [self._add_logic(name, getattr(slicer, kind)) for name, kind in MODULE_LOGICS.items()]
         self._add_file_access()
-        self._add_to_hierarchy.__func__.CallDataType = vtk.VTK_OBJECT
-        self.scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, self._add_to_hierarchy)
+        for event, method in (("NodeAddedEvent", self._add_item), ("NodeAboutToBeRemovedEvent", self._remove_item)):
+            method.__func__.CallDataType = vtk.VTK_OBJECT
+            self.scene.AddObserver(getattr(slicer.vtkMRMLScene, event), method)
 
     def close(self) -> None:
         """End the scene."""
@@ -99,12 +100,18 @@ class MrmlApplication:
         setattr(slicer.modules, name, types.SimpleNamespace(logic=lambda: logic))
         return logic
 
-    def _add_to_hierarchy(self, _scene, _event, node) -> None:
-        """What the application's subject hierarchy plugins do: an item for every new data node."""
+    def _add_item(self, _scene, _event, node) -> None:
+        """What the application's subject hierarchy plugins do: an item for every new data node that users see."""
         hierarchy = self.scene.GetSubjectHierarchyNode()
         shown = node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode")
-        if shown and not self.scene.IsImporting() and not hierarchy.GetItemByDataNode(node):
+        if shown and not node.GetHideFromEditors() and not self.scene.IsImporting():
             hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+    def _remove_item(self, _scene, _event, node) -> None:
+        hierarchy = self.scene.GetSubjectHierarchyNode() if not self.scene.IsClosing() else None
+        item = hierarchy.GetItemByDataNode(node) if hierarchy is not None and node is not hierarchy else 0
+        if item:
+            hierarchy.RemoveItem(item, False, False)
 
     def _quietly(self, terminologies):
         """slicer-core has no terminology files; the logic says so at length, which would hide real errors."""
@@ -120,6 +127,7 @@ class MrmlApplication:
         self._remote = slicer.vtkMRMLRemoteIOLogic()
         self._remote.SetMRMLScene(self.scene)
         self._remote.SetMRMLApplicationLogic(self.logic)
+        (self._folder / ".slicer-cache").touch()  # the cache manager warns about folders without this
         self._remote.GetCacheManager().SetRemoteCacheDirectory(str(self._folder))
         self._data_access = slicer.vtkDataIOManagerLogic()
         self._data_access.SetMRMLScene(self.scene)

@@ -41,6 +41,10 @@ class _View:
         self.window.SetMultiSamples(4)
         self.renderer = vtk.vtkRenderer()
         self.window.AddRenderer(self.renderer)
+        self.window.SetNumberOfLayers(2)
+        self._overlay = vtk.vtkRenderer()  # colour legends and rulers draw into the layer above
+        self._overlay.SetLayer(1)
+        self.window.AddRenderer(self._overlay)
         self._interactor = vtk.vtkRenderWindowInteractor()
         self._interactor.SetRenderWindow(self.window)
 
@@ -51,18 +55,19 @@ class _View:
             manager = getattr(slicer, name)()
             manager.SetMRMLApplicationLogic(self.application.logic)
             self._group.AddDisplayableManager(manager)
+            manager.SetMRMLApplicationLogic(self.application.logic)
         self._group.SetMRMLDisplayableNode(view_node)
 
     def array(self) -> np.ndarray:
         """The picture, uint8, shape (height, width, 3)."""
-        image = self._grab().GetOutput()
+        image = self._grab()
         width, height, _ = image.GetDimensions()
         return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, 3)[::-1].copy()
 
     def save(self, path: Path) -> None:
         """The picture as PNG."""
         writer = vtk.vtkPNGWriter()
-        writer.SetInputConnection(self._grab().GetOutputPort())
+        writer.SetInputData(self._grab())
         writer.SetFileName(str(path))
         writer.Write()
 
@@ -76,7 +81,7 @@ class _View:
         grabber.SetInput(self.window)
         grabber.ReadFrontBufferOff()
         grabber.Update()
-        return grabber
+        return grabber.GetOutput()
 
 
 class SliceView(_View):
