@@ -131,7 +131,7 @@ class SemiSegModuleParameterNode:
     patchSize: str = ""
     validationCases: Annotated[int, WithinRange(0, 1000)] = 0
     extraSettings: str = ""
-    startFromLastModel: bool = False
+    startFromLastModel: bool = True
     modelFile: str = ""
     shownCurve: Curve = Curve.LOSS
     showMask: bool = True

@@ -45,6 +45,7 @@ class DataPanel:
     def __init__(self, ui: Any, work: Work) -> None:
         self._ui, self._work = ui, work
         self._filling = False
+        self._rows: dict[tuple, list[str]] = {}
         ui.studyFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         self._set_up_tables()
         self._set_up_sample_menu()
@@ -233,8 +234,10 @@ class DataPanel:
     def _fill_cases(self) -> None:
         table, cases, labels = self._ui.casesTable, self._work.cases.cases, self._work.cases.labels
         table.setRowCount(len(cases))
-        for row, case in enumerate(cases):
-            for column, text in enumerate(self._row(case, labels)):
+        rows = {_look(case, labels): case for case in cases}
+        self._rows = {look: self._rows.get(look) or self._row(case, labels) for look, case in rows.items()}
+        for row, (case, texts) in enumerate(zip(cases, self._rows.values(), strict=True)):
+            for column, text in enumerate(texts):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
             table.item(row, 1).setIcon(_dot(_STATE_COLORS[case.state]))
         selected = self._work.case
@@ -267,6 +270,16 @@ class DataPanel:
     def _select_first(self, cases: list[Case]) -> None:
         if cases and self._work.case is None:
             self._work.case = cases[0]
+
+
+def _look(case: Case, labels: list[Label]) -> tuple:
+    """What a row of the table depends on; counting voxels takes long, so a row is only made when this changes."""
+    drawn = tuple(
+        (node.GetID(), node.GetSegmentation().GetMTime())
+        for node in (case.annotation, case.prediction)
+        if node is not None
+    )
+    return case.id, case.name, case.state, case.quality, drawn, tuple(labels)
 
 
 def _dot(color: tuple[int, int, int]) -> Any:

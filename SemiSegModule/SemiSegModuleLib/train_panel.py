@@ -70,11 +70,13 @@ class TrainPanel:
             run_path = self._work.new_run_folder()
             export = export_cases(cases, run_path / "data", progress=progress)
             training = TrainingProcess(run_path)
-            model = self._work.model if parameters.startFromLastModel else None
-            training.start(export.folder, values, initial_model=model, validation=parameters.validationCases)
+            training.start(export.folder, values, self._initial_model(), parameters.validationCases)
             self._adopt(training)
             for remark in export.remarks:
                 self._ui.logTextEdit.appendPlainText(remark)
+
+    def _initial_model(self) -> Path | None:
+        return self._work.model if self._work.parameters.startFromLastModel else None
 
     def stop(self) -> None:
         """First ask for a checkpoint and an end; pressed again, end at once."""
@@ -90,7 +92,7 @@ class TrainPanel:
         with slicer.util.tryWithErrorDisplay(_("Training cannot be resumed.")):
             if self.training is not None:
                 self._install_missing()
-                self.training.start(self.training.run.path / "data", resume=True)
+                self.training.resume()
                 self._adopt(self.training)
 
     def open_run(self) -> None:
@@ -275,7 +277,11 @@ class TrainPanel:
         text = _("Learns from {labelled} annotated and {unlabelled} unlabeled scans.").format(
             labelled=labelled, unlabelled=unlabelled
         )
-        return text + (_(" {held} annotated scans are held out to measure with.").format(held=held) if held else "")
+        if held:
+            text += _(" {held} annotated scans are held out to measure with.").format(held=held)
+        if self._initial_model():
+            text += _(" Starts from the model in use.")
+        return text
 
 
 def state_text(training: TrainingProcess | None) -> str:

@@ -57,31 +57,34 @@ class TrainingProcess:
     def start(
         self,
         data: Path,
-        settings: Mapping[str, Any] | None = None,
-        resume: bool = False,
+        settings: Mapping[str, Any],
         initial_model: Path | None = None,
         validation: int = 0,
     ) -> None:
-        """Start training on `data`, or go on with this run where it stopped.
+        """Start a new training on `data`.
 
-        :param settings: as in a `--config` file: 'method', 'preset', and dotted names; a resumed run keeps its own
-        :param validation: so many annotated cases are held out to measure with
+        :param settings: as in a `--config` file: 'method', 'preset', and dotted names
         :param initial_model: weights to start from instead of random ones
+        :param validation: so many annotated cases are held out to measure with
         :raises OSError: the interpreter cannot be started
         """
-        arguments = ["--data", str(data), "--out", str(self.run.path)]
-        if resume:
-            arguments.append("--resume")
-        else:
-            write_json(self.run.path / "config.json", dict(settings or {}))
-            arguments += ["--config", str(self.run.path / "config.json")]
-            if validation:
-                arguments += ["--validation", str(validation)]
-            if initial_model:
-                arguments += ["--init", str(initial_model)]
+        config = self.run.path / "config.json"
+        write_json(config, dict(settings))
+        arguments = ["--data", str(data), "--config", str(config), "--validation", str(validation)]
+        if initial_model:
+            arguments += ["--init", str(initial_model)]
+        self._launch(arguments)
+
+    def resume(self) -> None:
+        """Go on where the run stopped, with its own settings; its scans may have moved along with it."""
+        data = self.run.path / "data"
+        self._launch(["--resume", *(["--data", str(data)] if data.is_dir() else [])])
+
+    def _launch(self, arguments: list[str]) -> None:
         self.failure, self._deadline, self._started = None, None, time.time()
         self.log.skip()
         self._log_start = self.log.position
+        arguments = ["--out", str(self.run.path), *arguments]
         self._child = ChildProcess("SemiSegLib.train", arguments, self.log.path, self._python)
         self.state = "starting"
 

@@ -1,0 +1,1 @@
+# An extension's package and configuration are not made here.
