@@ -1,0 +1,140 @@
+"""Predictions as files: on the scan's own grid, in mm, with names, and never over somebody's work."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from scipy import ndimage
+
+from SemiSegLib.data.images import read_mask
+from SemiSegLib.models import Card, save_model
+from SemiSegLib.networks import build_network
+from SemiSegLib.predict import main, predict
+
+GRIDS = {
+    "oblique": ((40, 44, 36), (1.0, 0.9, 1.2), (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)),
+    "left-handed": ((40, 44, 36), (1.0, 0.9, 1.2), (-1, 0, 0, 0, 1, 0, 0, 0, 1)),
+    "sagittal": ((36, 40, 44), (1.2, 1.0, 0.9), (0, 0, 1, 1, 0, 0, 0, -1, 0)),
+    "thick slices": ((50, 50, 9), (0.8, 0.8, 5.0), (1, 0, 0, 0, 1, 0, 0, 0, 1)),
+}
+
+
+@pytest.fixture(scope="module")
+def brightness_model(tmp_path_factory):
+    """A V-Net whose foreground logit is (nearly) the normalised intensity, so that the right answer is known.
+
+    Only the finest level passes the image on; every deeper path is cut by zero weights.
+    """
+    from SemiSegLib.config import Label, build_settings
+
+    network = build_network(3, 2).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.fill_(1.0 if name.endswith("1.weight") and parameter.dim() == 1 else 0.0)
+        network.encoder[0][0].weight[0, 0, 1, 1, 1] = 1
+        network.decoder[0][0].weight[0, 0, 1, 1, 1] = 1
+        network.mask_head.weight[1, 0] = 20
+        network.mask_head.bias[1] = -20
+    labels = [Label(4, "Ball of Light", (10, 200, 30))]
+    settings = build_settings(
+        "supervised",
+        overrides={"data.labels": labels, "data.spacing": "1,1,1", "training.patch_size": "32,32,32", "training.precision": "fp32"},
+    )
+    path = tmp_path_factory.mktemp("model") / "brightness.safetensors"
+    save_model(path, network, Card(settings, False, 0))
+    return path
+
+
+@pytest.fixture(params=GRIDS, ids=list(GRIDS))
+def scan_and_mask(request, ball):
+    return ball(*GRIDS[request.param])
+
+
+@pytest.mark.parametrize("extension", ["nii.gz", "nrrd", "mha"])
+def test_results_lie_on_the_scan_s_own_grid(scan_and_mask, extension, brightness_model, tmp_path):
+    scan, mask = scan_and_mask
+    source = tmp_path / "in" / f"scan.{extension}"
+    source.parent.mkdir()
+    sitk.WriteImage(scan, source)
+    [done] = predict(brightness_model, source, tmp_path / "out", extension, sdm=True, probabilities=True, device="cpu")
+    written = [done.mask, *(tmp_path / "out").glob(f"*/*.{extension}")]
+    assert len(written) == 3
+    for path in written:
+        for get in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(sitk.ReadImage(path), get)() == getattr(sitk.ReadImage(source), get)()
+        if extension == "nii.gz":
+            assert np.array_equal(nibabel.load(path).affine, nibabel.load(source).affine)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(done.mask))
+    truth = sitk.GetArrayFromImage(mask)
+    assert set(np.unique(found)) == {0, 4}
+    assert 2 * ((found == 4) & (truth == 1)).sum() / ((found == 4).sum() + truth.sum()) > 0.9
+    assert done.volumes_ml["Ball of Light"] == pytest.approx((found == 4).sum() * np.prod(scan.GetSpacing()) / 1000)
+
+
+def test_distance_maps_are_exact_mm_and_probabilities_agree_with_the_mask(ball, brightness_model, tmp_path):
+    scan, _ = ball(*GRIDS["oblique"])
+    sitk.WriteImage(scan, tmp_path / "scan.nrrd")
+    [done] = predict(brightness_model, tmp_path / "scan.nrrd", tmp_path / "out", "nrrd", True, True, "cpu")
+    inside = sitk.GetArrayFromImage(sitk.ReadImage(done.mask)) == 4
+    sdm = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out" / "sdm" / "scan_Ball_of_Light.nrrd"))
+    spacing = scan.GetSpacing()[::-1]
+    outside_mm = ndimage.distance_transform_edt(~inside, spacing)
+    inside_mm = ndimage.distance_transform_edt(inside, spacing)
+    np.testing.assert_allclose(sdm[~inside], outside_mm[~inside], rtol=1e-5)
+    deep = inside_mm > 1.3
+    np.testing.assert_allclose(sdm[deep], -inside_mm[deep], rtol=1e-5)
+    probability = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out" / "probabilities" / "scan_Ball_of_Light.nrrd"))
+    assert probability.min() >= 0
+    assert probability.max() <= 1
+    assert np.array_equal(probability > 0.5, inside)
+
+
+def test_segmentations_carry_names_and_colours(ball, brightness_model, tmp_path):
+    scan, _ = ball(*GRIDS["oblique"])
+    sitk.WriteImage(scan, tmp_path / "scan.nii.gz")
+    command = ["--model", str(brightness_model), "--input", str(tmp_path / "scan.nii.gz"), "--device", "cpu"]
+    assert main([*command, "--output", str(tmp_path / "out"), "--format", "seg.nrrd"]) == 0
+    [label] = read_mask(tmp_path / "out" / "scan.seg.nrrd").labels
+    assert (label.value, label.name, label.color) == (4, "Ball of Light", (10, 200, 30))
+    assert json.loads((tmp_path / "out" / "labels.json").read_text())["labels"][0]["name"] == "Ball of Light"
+
+
+def test_a_folder_is_predicted_and_nothing_is_overwritten(ball, brightness_model, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for index in range(2):
+        sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=8 + index)[0], tmp_path / "in" / f"scan{index}.nii.gz")
+    command = ["--model", str(brightness_model), "--input", str(tmp_path / "in"), "--device", "cpu"]
+    command += ["--output", str(tmp_path / "out"), "--json-progress"]
+    assert main(command) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["index"], line["count"], line["name"]) for line in lines] == [(1, 2, "scan0"), (2, 2, "scan1")]
+    before = (tmp_path / "out" / "scan0.nii.gz").stat().st_mtime_ns
+    assert main(command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "out" / "scan0.nii.gz").stat().st_mtime_ns == before
+    assert main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "part"),
+    [("absent.safetensors", "broken.nii.gz", "absent.safetensors"), (None, "absent", "absent"), (None, "broken.nii.gz", "broken")],
+)
+def test_wrong_input_is_named(model, source, part, brightness_model, tmp_path, capsys):
+    (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
+    command = ["--model", str(tmp_path / model if model else brightness_model), "--input", str(tmp_path / source)]
+    assert main([*command, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_real_scans(shared_data, brightness_model, tmp_path):
+    """A real CT and a real LGE-MRI: geometry to the bit."""
+    for source in (shared_data / "ct" / "example_ct_sm.nii.gz", next((shared_data / "la" / "images").iterdir())):
+        [done] = predict(brightness_model, source, tmp_path / "out", device="cpu", sdm=True)
+        ours, theirs = nibabel.load(done.mask), nibabel.load(source)
+        assert np.array_equal(ours.affine, theirs.affine)
+        assert ours.shape == theirs.shape
+        assert ours.header["sform_code"] == theirs.header["sform_code"]
+        assert ours.header["qform_code"] == theirs.header["qform_code"]
