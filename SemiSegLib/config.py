@@ -49,12 +49,8 @@ class DataSettings:
     spacing: tuple[float, ...] | None = setting(
         None, "voxel size to resample to, mm (x, y, z; 0 keeps an axis as it is); none: median of the scans"
     )
-    window: tuple[float, float] | None = setting(
-        None, "intensities are clipped to this range first (HU for CT)"
-    )
-    normalisation: str = setting(
-        "z-score", "z-score: zero mean, unit sd of the volume; unit: scaled to [0, 1]"
-    )
+    window: tuple[float, float] | None = setting(None, "intensities are clipped to this range first (HU for CT)")
+    normalisation: str = setting("z-score", "z-score: zero mean, unit sd of the volume; unit: scaled to [0, 1]")
     sdm_normalisation: str = setting(
         "patch",
         "patch: each side divided by its maximum within the patch (the papers); case: by that of the case",
@@ -72,9 +68,7 @@ class TrainingSettings:
     )
     labelled_batch: int = setting(2, "labelled patches in a batch")
     unlabelled_batch: int = setting(2, "unlabelled patches in a batch")
-    accumulation: int = setting(
-        0, "parts a batch is computed in, to save memory; 0: one, more when memory runs out"
-    )
+    accumulation: int = setting(0, "parts a batch is computed in, to save memory; 0: one, more when memory runs out")
     foreground_fraction: float = setting(
         0.5,
         "share of patches centred on foreground: labelled ones on their own mask, unlabelled ones where labelled "
@@ -91,9 +85,7 @@ class TrainingSettings:
     momentum: float = setting(0.9, "of SGD")
     weight_decay: float = setting(1e-4, "L2 penalty")
     schedule: str = setting("step", "step: times 0.1 at each milestone; poly: (1 - t/T)^0.9; constant")
-    milestones: tuple[float, ...] = setting(
-        (2500 / 6000, 5000 / 6000), "of the step schedule, as fractions of T"
-    )
+    milestones: tuple[float, ...] = setting((2500 / 6000, 5000 / 6000), "of the step schedule, as fractions of T")
     seed: int = setting(1337, "of weights, patches, augmentation, noise and dropout")
     device: str = setting("auto", "auto, cuda, cuda:1, mps or cpu")
     precision: str = setting("auto", "auto, bf16, fp16 (CUDA only) or fp32")
@@ -332,9 +324,7 @@ def _to_dataclass(values: Any, cls: Any, key: str) -> Any:
     unknown = set(values) - set(hints)
     if unknown:
         raise SettingsError(f"There is no setting '{key + '.' if key else ''}{sorted(unknown)[0]}'.")
-    converted = {
-        name: _convert(v, hints[name], f"{key}.{name}" if key else name) for name, v in values.items()
-    }
+    converted = {name: _convert(v, hints[name], f"{key}.{name}" if key else name) for name, v in values.items()}
     try:
         return cls(**converted)
     except TypeError as error:
@@ -347,9 +337,7 @@ def _check(settings: Settings) -> None:
         section, name = key.split(".")
         value = getattr(getattr(settings, section), name)
         if value not in allowed:
-            raise SettingsError(
-                f"The setting '{key}' is {value!r}; it must be one of {', '.join(map(str, allowed))}."
-            )
+            raise SettingsError(f"The setting '{key}' is {value!r}; it must be one of {', '.join(map(str, allowed))}.")
     for name in ("iterations", "labelled_batch", "log_every"):
         if getattr(training, name) < 1:
             raise SettingsError(f"The setting 'training.{name}' must be at least 1.")

@@ -125,9 +125,7 @@ class PatchSampler:
         flips = {"one": (axis,), "each": tuple(np.flatnonzero(each).tolist()), "none": ()}
         return (turns if self.training.rotate else 0), flips[self.training.flip]
 
-    def _cut(
-        self, volume: np.ndarray, start: Sequence[int], turn: Turn, padding: float
-    ) -> torch.Tensor:
+    def _cut(self, volume: np.ndarray, start: Sequence[int], turn: Turn, padding: float) -> torch.Tensor:
         """Crop, pad, turn and flip a volume (x, y, z); a slice loses its z axis."""
         wanted = [(s, s + p) for s, p in zip(start, self.patch, strict=True)]
         inside = [(max(a, 0), min(b, n)) for (a, b), n in zip(wanted, volume.shape, strict=True)]

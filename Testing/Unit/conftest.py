@@ -1,11 +1,17 @@
 """Small scans and data sets for the tests of the library."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from SemiSegLib.config import Label, build_settings
+from SemiSegLib.methods import method_class
+from SemiSegLib.methods.base import Plan
 from SemiSegLib.synthetic import make_dataset
+from SemiSegLib.training.schedules import step_at
 
 OBLIQUE = (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)
 
@@ -59,3 +65,73 @@ def ball():
         return scan, mask
 
     return make
+
+
+@pytest.fixture
+def make_batch():
+    """A function that makes a batch of patches with one bright block per class, in 2D or 3D."""
+    from SemiSegLib.data.batch import Batch, Patches
+    from SemiSegLib.data.distance import label_distances, normalise
+
+    def patches(sides, classes, count, random):
+        images, masks, maps = [], [], []
+        for _ in range(count):
+            mask = np.zeros(sides, np.int64)
+            width = sides[0] // (classes + 1)
+            first = int(random.integers(sides[0] - width * (classes - 1)))
+            middle = tuple(slice(side // 4, side - side // 4) for side in sides[1:])
+            for index in range(1, classes):
+                mask[(slice(first + (index - 1) * width, first + index * width), *middle)] = index
+            images.append(1.5 * mask / (classes - 1) + random.normal(0, 0.3, sides))
+            masks.append(mask)
+            maps.append(normalise(label_distances(mask, range(1, classes), (1.0,) * len(sides)), len(sides)))
+        image = torch.tensor(np.stack(images), dtype=torch.float32).unsqueeze(1)
+        position = torch.full((count, 3), 0.5)
+        return Patches(image, torch.tensor(np.stack(masks)), torch.tensor(np.stack(maps)), position)
+
+    def make(sides=(32, 32), classes=2, labelled=2, unlabelled=2, seed=0):
+        random = np.random.default_rng(seed)
+        annotated = patches(sides, classes, labelled, random)
+        rest = patches(sides, classes, max(unlabelled, 1), random)[slice(unlabelled)]
+        return Batch(annotated, Patches(rest.image, torch.empty(unlabelled, 0), torch.empty(unlabelled, 0), rest.position))
+
+    return make
+
+
+@pytest.fixture
+def make_method():
+    """A function that builds a method by name with fresh weights; named values are its settings."""
+
+    def make(name, sides=(32, 32), classes=2, iterations=8, seed=0, **settings):
+        cls = method_class(name)
+        values = import_module(cls.__module__).MethodSettings(**settings)
+        torch.manual_seed(seed)
+        return cls(values, Plan(len(sides), classes, tuple(sides), iterations)).train()
+
+    return make
+
+
+@pytest.fixture
+def train_steps():
+    """A function that trains a method on one batch as the loop does; returns its terms of every iteration."""
+
+    def sgd(method, rate):
+        return torch.optim.SGD(method.trained_parameters(), rate, momentum=0.9)
+
+    def train(method, batch, first=0, last=None, rate=0.02, optimiser=None):
+        iterations, history = method.plan.iterations, []
+        for iteration in range(first, iterations if last is None else last):
+            step = step_at(iteration, iterations, method.stages)
+            if step.iteration == 0:
+                method.enter_stage(step.stage, True)
+                optimiser = sgd(method, rate)
+            torch.manual_seed(iteration)
+            optimiser.zero_grad(set_to_none=True)
+            terms = method.losses(batch, step)
+            torch.stack([term.weight * term.value for term in terms.values()]).sum().backward()
+            optimiser.step()
+            method.after_step(step)
+            history.append({name: term.value.item() for name, term in terms.items()})
+        return history, optimiser
+
+    return train

@@ -86,7 +86,10 @@ def test_what_is_read_without_torch_is_what_the_method_has():
 
     for name in methods.available():
         module = importlib.import_module(methods.method_class(name).__module__)
-        fields = {field.name: getattr(module.MethodSettings(), field.name) for field in dataclasses.fields(module.MethodSettings)}
+        fields = {
+            field.name: getattr(module.MethodSettings(), field.name)
+            for field in dataclasses.fields(module.MethodSettings)
+        }
         assert {option.name: option.default for option in methods.describe(name).options} == fields
 
 

@@ -38,9 +38,7 @@ def sampler(tmp_path):
     def make(shape=(40, 36, 28), patch=(32, 32, 16), sdm=True, normalisation="patch", dimensions=3, **training):
         labelled = [make_case(tmp_path, f"l{i}", shape, i) for i in range(3)]
         unlabelled = [make_case(tmp_path, f"u{i}", shape, 10 + i, annotated=False) for i in range(5)]
-        data = DataSettings(
-            labels=[Label(1, "a", (0, 0, 0))], sdm_normalisation=normalisation, dimensions=dimensions
-        )
+        data = DataSettings(labels=[Label(1, "a", (0, 0, 0))], sdm_normalisation=normalisation, dimensions=dimensions)
         return PatchSampler(labelled, unlabelled, data, TrainingSettings(patch_size=patch, **training), sdm)
 
     return make

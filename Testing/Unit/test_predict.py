@@ -41,7 +41,12 @@ def brightness_model(tmp_path_factory):
     labels = [Label(4, "Ball of Light", (10, 200, 30))]
     settings = build_settings(
         "supervised",
-        overrides={"data.labels": labels, "data.spacing": "1,1,1", "training.patch_size": "32,32,32", "training.precision": "fp32"},
+        overrides={
+            "data.labels": labels,
+            "data.spacing": "1,1,1",
+            "training.patch_size": "32,32,32",
+            "training.precision": "fp32",
+        },
     )
     path = tmp_path_factory.mktemp("model") / "brightness.safetensors"
     save_model(path, network, Card(settings, False, 0))
@@ -120,7 +125,11 @@ def test_a_folder_is_predicted_and_nothing_is_overwritten(ball, brightness_model
 
 @pytest.mark.parametrize(
     ("model", "source", "part"),
-    [("absent.safetensors", "broken.nii.gz", "absent.safetensors"), (None, "absent", "absent"), (None, "broken.nii.gz", "broken")],
+    [
+        ("absent.safetensors", "broken.nii.gz", "absent.safetensors"),
+        (None, "absent", "absent"),
+        (None, "broken.nii.gz", "broken"),
+    ],
 )
 def test_wrong_input_is_named(model, source, part, brightness_model, tmp_path, capsys):
     (tmp_path / "broken.nii.gz").write_bytes(b"nothing")

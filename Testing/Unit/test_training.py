@@ -53,7 +53,16 @@ def command(data, out, method="simcvd", iterations=6):
 def test_a_run_tells_everything(finished):
     assert finished.status().state == "finished"
     states = [event["state"] for event in finished.history() if event["event"] == "state"]
-    assert states == ["preparing", "training", "validating", "training", "validating", "training", "reporting", "finished"]
+    assert states == [
+        "preparing",
+        "training",
+        "validating",
+        "training",
+        "validating",
+        "training",
+        "reporting",
+        "finished",
+    ]
     assert sorted(losses(finished)) == [1, 2, 3, 4, 5, 6]
     environment = read_json(finished.environment_file)
     assert environment["libraries"]["torch"] == torch.__version__
@@ -186,7 +195,9 @@ def test_a_run_can_be_moved_with_its_scans(tiny_data, tiny_settings, tmp_path):
 
 
 def test_training_starts_from_a_model(finished, tiny_data, tiny_settings, tmp_path):
-    settings = tiny_settings(**{"training.iterations": 1, "training.learning_rate": 1e-12, "training.weight_decay": 0.0})
+    settings = tiny_settings(
+        **{"training.iterations": 1, "training.learning_rate": 1e-12, "training.weight_decay": 0.0}
+    )
     run = train(tiny_data, tmp_path / "run", settings, demo_split(tiny_data), init=finished.path, quiet=True)
     before, after = (load_model(source).weights for source in (finished.path, run.last_model))
     name = "encoder.0.0.weight"
@@ -195,7 +206,9 @@ def test_training_starts_from_a_model(finished, tiny_data, tiny_settings, tmp_pa
 
 
 def test_accumulated_batches_give_the_same_supervised_loss_terms(tiny_data, tiny_settings, tmp_path):
-    settings = tiny_settings("supervised", **{"training.accumulation": 2, "training.iterations": 2, "training.patch_size": (32, 16, 16)})
+    settings = tiny_settings(
+        "supervised", **{"training.accumulation": 2, "training.iterations": 2, "training.patch_size": (32, 16, 16)}
+    )
     run = train(tiny_data, tmp_path / "run", settings, demo_split(tiny_data), quiet=True)
     assert all(total is not None for total, _ in losses(run).values())
     assert load_checkpoint(run.checkpoint)["parts"] == 2

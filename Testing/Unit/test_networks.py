@@ -1,0 +1,86 @@
+"""The networks have the papers' sizes, resolutions and parameter counts."""
+
+import pytest
+import torch
+
+from SemiSegLib.networks import build_network
+from SemiSegLib.networks.vnet import VNet
+from SemiSegLib.training.ema import make_teacher, update_teacher
+
+torch.set_num_threads(1)
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_v_net_has_the_published_number_of_parameters():
+    assert parameters(build_network(3, 2)) == 9_448_866
+    assert parameters(build_network(3, 2, sdm=True)) == 9_448_866 + 17
+
+
+def test_v_net_has_the_published_blocks():
+    network = VNet()
+    assert [parameters(block) for block in network.encoder] == [480, 55_488, 332_352, 1_328_256, 5_310_720]
+    assert [parameters(block) for block in network.down] == [4_192, 16_576, 65_920, 262_912]
+    assert [parameters(block) for block in network.up] == [4_144, 16_480, 65_728, 262_528]
+    assert [parameters(block) for block in network.decoder] == [6_960, 55_488, 332_352, 1_328_256]
+
+
+@pytest.mark.parametrize(("dimensions", "sides"), [(2, (32, 48)), (3, (32, 16, 16))])
+def test_outputs_have_the_resolutions_that_the_methods_count_on(dimensions, sides):
+    network = build_network(dimensions, 3, sdm=True)
+    output = network(torch.randn(2, 1, *sides))
+    assert output.logits.shape == (2, 3, *sides)
+    assert output.sdm.shape == (2, 2, *sides)
+    assert output.sdm.abs().max() <= 1
+    assert output.bottleneck.shape == (2, 256, *(side // 16 for side in sides))
+    assert [m.shape[1] for m in output.decoder] == [128, 64, 32, 16]
+    assert [m.shape[2] for m in output.decoder] == [sides[0] // 2**level for level in (3, 2, 1, 0)]
+    torch.testing.assert_close(output.probabilities.sum(1), torch.ones(2, *sides))
+
+
+@pytest.mark.parametrize(("dimensions", "sides"), [(2, (32, 32)), (3, (16, 16, 16))])
+def test_encoding_and_decoding_is_the_network(dimensions, sides):
+    network = build_network(dimensions, 2).eval()
+    image = torch.randn(1, 1, *sides)
+    features = network.encode(image)
+    assert [f.shape[1] for f in features] == [16, 32, 64, 128, 256]
+    torch.testing.assert_close(network.decode(features).logits, network(image).logits)
+
+
+def test_dropout_is_active_in_training_only():
+    network, image = build_network(3, 2), torch.randn(2, 1, 16, 16, 16)
+    network.train()
+    assert not torch.equal(network(image).logits, network(image).logits)
+    network.eval()
+    assert torch.equal(network(image).logits, network(image).logits)
+
+
+def test_the_teacher_is_the_student_after_the_first_step_and_then_follows_slowly():
+    student = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    teacher = make_teacher(student)
+    for parameter in student.parameters():
+        parameter.data.normal_()
+    update_teacher(teacher, student, 0.99, 0)
+    assert all(torch.equal(a, b) for a, b in zip(teacher.parameters(), student.parameters(), strict=True))
+    before = [parameter.clone() for parameter in teacher.parameters()]
+    for parameter in student.parameters():
+        parameter.data.normal_()
+    for iteration, decay in ((1, 0.5), (9, 0.9), (98, 0.99), (5000, 0.99)):
+        expected = [decay * b + (1 - decay) * s for b, s in zip(before, student.parameters(), strict=True)]
+        update_teacher(teacher, student, 0.99, iteration)
+        for ours, wanted in zip(teacher.parameters(), expected, strict=True):
+            torch.testing.assert_close(ours, wanted)
+        before = [parameter.clone() for parameter in teacher.parameters()]
+
+
+def test_the_teacher_never_takes_gradients_and_keeps_its_own_batch_statistics():
+    student = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    teacher = make_teacher(student)
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert all(parameter.requires_grad for parameter in student.parameters())
+    student(torch.randn(8, 3))
+    update_teacher(teacher, student, 0.99, 0)
+    assert (teacher[1].running_mean == 0).all()
+    assert (student[1].running_mean != 0).all()
