@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,9 +29,8 @@ def child_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def _startup_environment() -> Mapping[str, str]:
-    import slicer
-
     # Slicer's launcher adds library paths; PythonSlicer adds them again for itself, another Python must not see them.
+    slicer = sys.modules.get("slicer")
     return slicer.util.startupEnvironment() if hasattr(slicer, "app") else os.environ
 
 

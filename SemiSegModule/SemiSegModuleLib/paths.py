@@ -48,9 +48,7 @@ def python_is_named() -> bool:
 
 
 def _python_slicer() -> Path | None:
-    import slicer
-
-    home = getattr(getattr(slicer, "app", None), "slicerHome", "")
+    home = getattr(getattr(sys.modules.get("slicer"), "app", None), "slicerHome", "")
     name = "PythonSlicer.exe" if os.name == "nt" else "PythonSlicer"
     beside = [Path(sys.executable).with_name(name)] + ([Path(home) / "bin" / name] if home else [])
     found = next((path for path in beside if path.is_file()), None) or shutil.which("PythonSlicer")

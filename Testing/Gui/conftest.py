@@ -15,6 +15,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PYTHON_VARIABLE = "SEMISEG_TEST_PYTHON"
+for folder in (Path(__file__).parent, REPOSITORY / "Testing" / "Slicer", REPOSITORY / "SemiSegModule"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +25,6 @@ def qt_modules() -> Iterator[Any]:
     """`qt`, `ctk` and the widgets of `slicer` in place; the application object lives as long as the tests."""
     pytest.importorskip("PySide6", reason="the panel is tested with PySide6-Essentials==6.8.3")
     pytest.importorskip("slicer_core", reason="the panel is tested with slicer-core==5.12.4.0")
-    for folder in (Path(__file__).parent, REPOSITORY / "Testing" / "Slicer", REPOSITORY / "SemiSegModule"):
-        sys.path.insert(0, str(folder))
     import pythonqt
 
     qt = pythonqt.install()

@@ -1,0 +1,329 @@
+"""The training process against real children: small programs that write a run folder through SemiSegLib.runs."""
+
+import os
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from SemiSegModuleLib import training_process
+from SemiSegModuleLib.prediction_process import PredictionProcess
+from SemiSegModuleLib.training_process import TrainingProcess
+
+pytest.importorskip("filelock", reason="runs are locked by filelock")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the children are started by their #! line")
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+BEGIN = f"""\
+#!{sys.executable}
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(REPOSITORY)!r})
+from SemiSegLib.runs import RunFolder
+
+path = Path(sys.argv[sys.argv.index("--out") + 1])
+run = RunFolder.open(path) if "--resume" in sys.argv else RunFolder.create(path)
+
+
+def finish(state="finished", model=True):
+    if model:
+        run.last_model.parent.mkdir(exist_ok=True)
+        run.last_model.write_bytes(b"weights")
+    run.set_status(state, iteration=3, iterations=3)
+
+
+def train_until_stopped():
+    run.set_status("training", iteration=1, iterations=3, eta_seconds=20.0)
+    while not run.stop_requested():
+        time.sleep(0.02)
+
+
+with run.lock():
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """Makes an 'interpreter' that, whatever module it is asked for, runs the given lines."""
+
+    def make(lines):
+        script = tmp_path / "trainer"
+        script.write_text(BEGIN + textwrap.indent(textwrap.dedent(lines), "    "))
+        script.chmod(0o755)
+        return script
+
+    return make
+
+
+@pytest.fixture
+def start(trainer, tmp_path):
+    """Starts a training by such a program."""
+    started = []
+
+    def begin(lines, grace=30.0):
+        training = TrainingProcess(tmp_path / "run", trainer(lines), grace)
+        training.start(tmp_path / "data", {"method": "simcvd"})
+        started.append(training)
+        return training
+
+    yield begin
+    for training in started:
+        training.end_now()
+
+
+def poll_until(training, condition, seconds=20):
+    """All events until the condition holds."""
+    events, end = [], time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, (training.state, training.log.tail())
+        events += training.poll()
+        time.sleep(0.02)
+    return events
+
+
+def poll_to_the_end(training):
+    return poll_until(training, lambda: not training.active)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "zombie" not in Path(f"/proc/{pid}/status").read_text() if Path("/proc").is_dir() else True
+
+
+# ---- success -------------------------------------------------------------------------------------------------
+
+
+def test_success_is_exit_code_0_and_a_complete_result(start):
+    training = start("run.event('iteration', iteration=1, total=0.5, losses={})\nfinish()")
+    assert training.state == "starting"
+    events = poll_to_the_end(training)
+    assert training.state == "finished"
+    assert training.failure is None
+    assert [event["event"] for event in events] == ["iteration", "state"]
+    assert not training.resumable
+
+
+def test_no_success_without_a_model(start):
+    training = start("finish(model=False)")
+    poll_to_the_end(training)
+    assert training.state == "failed"
+
+
+def test_no_success_with_another_exit_code(start):
+    training = start("finish()\nsys.exit(3)")
+    poll_to_the_end(training)
+    assert training.state == "failed"
+
+
+def test_settings_reach_the_child_as_a_file(start):
+    training = start("finish()")
+    poll_to_the_end(training)
+    assert (training.run.path / "config.json").read_text().split() == ["{", '"method":', '"simcvd"', "}"]
+
+
+def test_state_and_progress_while_it_runs(start):
+    training = start("train_until_stopped()")
+    poll_until(training, lambda: training.state == "training")
+    assert (training.status.iteration, training.status.iterations) == (1, 3)
+    assert training.status.eta_seconds == 20.0
+
+
+# ---- stopping ------------------------------------------------------------------------------------------------
+
+
+def test_stop_asks_and_waits_for_the_checkpoint(start):
+    training = start("train_until_stopped()\ntime.sleep(0.3)\nfinish('stopped', model=False)")
+    poll_until(training, lambda: training.state == "training")
+    training.stop()
+    assert training.state == "stopping"
+    poll_to_the_end(training)
+    assert training.state == "stopped"
+    assert training.failure is None
+
+
+DEAF = """\
+import subprocess
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+(path / "worker").write_text(str(worker.pid))
+run.set_status("training")
+time.sleep(60)
+"""
+
+
+def test_after_the_grace_period_the_whole_tree_is_ended(start):
+    training = start(DEAF, grace=0.3)
+    poll_until(training, lambda: (training.run.path / "worker").exists() and training.state == "training")
+    worker = int((training.run.path / "worker").read_text())
+    assert is_alive(worker)
+    training.stop()
+    poll_to_the_end(training)
+    assert training.state == "interrupted"
+    time.sleep(0.1)
+    assert not is_alive(worker)
+    assert training.failure is None  # it was wanted
+
+
+def test_end_now_does_not_wait(start):
+    training = start(DEAF)
+    poll_until(training, lambda: training.state == "training")
+    training.end_now()
+    poll_to_the_end(training)
+    assert training.state == "interrupted"
+
+
+# ---- failing -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "words"),
+    [
+        ("raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')", "memory", "smaller patch size"),
+        ("raise MemoryError", "memory", "Memory ran out"),
+        ("import nonsense_package", "package", "'nonsense_package'"),
+        ("raise OSError(28, 'No space left on device')", "disk", "Free some space"),
+        ("raise PermissionError(13, 'Permission denied', 'a.nrrd')", "permission", "a.nrrd"),
+        ("print('error: a.nii.gz is no scan: cut off.', file=sys.stderr); sys.exit(2)", "input", "a.nii.gz is no"),
+        ("run.set_status('failed', message='b.nrrd: no mask.'); sys.exit(2)", "input", "b.nrrd: no mask."),
+        ("raise ValueError('surprise')", "unknown", "ValueError: surprise"),
+        ("import os, signal; run.set_status('training'); os.kill(os.getpid(), signal.SIGKILL)", "killed", "Resume"),
+    ],
+)
+def test_failures_are_told_in_words_to_act_on(start, lines, kind, words):
+    training = start(lines)
+    poll_to_the_end(training)
+    assert training.state == "failed"
+    assert training.failure.kind == kind
+    assert words in training.failure.text
+
+
+def test_an_earlier_failure_in_the_log_is_not_mistaken_for_this_one(start, trainer):
+    training = start("raise MemoryError")
+    poll_to_the_end(training)
+    trainer("raise ValueError('surprise')")
+    training.resume()
+    poll_to_the_end(training)
+    assert training.failure.kind == "unknown"
+
+
+def test_an_interpreter_that_is_not_there_raises_at_once(tmp_path):
+    training = TrainingProcess(tmp_path / "run", tmp_path / "no-python")
+    with pytest.raises(OSError, match="no-python"):
+        training.start(tmp_path, {})
+
+
+# ---- found again ---------------------------------------------------------------------------------------------
+
+
+def test_a_running_training_is_found_again_and_stopped(start):
+    first = start("train_until_stopped()\nfinish('stopped', model=False)")
+    poll_until(first, lambda: first.state == "training")
+    second = TrainingProcess(first.run.path)
+    assert not second.active
+    second.poll()
+    assert second.state == "training"
+    second.stop()
+    assert second.state == "stopping"
+    poll_to_the_end(second)
+    assert second.state == "stopped"
+
+
+def test_a_deaf_training_that_was_found_again_is_ended(start):
+    first = start(DEAF)
+    poll_until(first, lambda: first.state == "training")
+    second = TrainingProcess(first.run.path, grace=0.2)
+    second.poll()
+    second.stop()
+    poll_to_the_end(second)
+    assert second.state == "interrupted"
+
+
+def test_a_training_that_was_killed_meanwhile_is_found_interrupted(start):
+    first = start("run.set_status('training', iteration=2)\nrun.cases_file.write_text('{}')\ntime.sleep(60)")
+    poll_until(first, lambda: first.state == "training")
+    first._child.end()
+    second = TrainingProcess(first.run.path)
+    second.poll()
+    assert second.state == "interrupted"
+    assert second.failure.kind == "killed"
+    assert second.resumable
+
+
+def test_a_finished_training_is_found_again(start):
+    first = start("finish()")
+    poll_to_the_end(first)
+    second = TrainingProcess(first.run.path)
+    second.poll()
+    assert second.state == "finished"
+
+
+def test_half_a_line_of_the_log_waits_for_its_other_half(tmp_path):
+    log = training_process.LogFile(tmp_path / "log")
+    assert log.new_lines() == []
+    log.path.write_bytes(b"one\ntw")
+    assert log.new_lines() == ["one"]
+    with log.path.open("ab") as stream:
+        stream.write("o\nµ\n".encode())
+    assert log.new_lines() == ["two", "µ"]
+
+
+# ---- prediction ----------------------------------------------------------------------------------------------
+
+PREDICT = f"#!{sys.executable}\nimport json, sys, time\n"
+
+
+@pytest.fixture
+def predict(tmp_path):
+    def begin(lines):
+        script = tmp_path / "predictor"
+        script.write_text(PREDICT + textwrap.dedent(lines))
+        script.chmod(0o755)
+        prediction = PredictionProcess(tmp_path / "out", script)
+        prediction.start(tmp_path / "m.safetensors", tmp_path, 2)
+        return prediction
+
+    return begin
+
+
+def case(index):
+    return f"print(json.dumps(dict(event='case', index={index}, count=2, name='scan{index}')), flush=True)\n"
+
+
+def collect(prediction):
+    names, end = [], time.monotonic() + 20
+    while prediction.active:
+        assert time.monotonic() < end
+        names += prediction.poll()
+        time.sleep(0.02)
+    return names
+
+
+def test_prediction_tells_each_case(predict):
+    prediction = predict("print('loading', flush=True)\n" + case(1) + case(2))
+    assert collect(prediction) == ["scan1", "scan2"]
+    assert prediction.state == "finished"
+
+
+def test_prediction_with_a_case_missing_is_no_success(predict):
+    prediction = predict(case(1))
+    assert collect(prediction) == ["scan1"]
+    assert prediction.state == "failed"
+
+
+def test_prediction_fails_in_words(predict):
+    prediction = predict("print('error: m.safetensors is damaged.', file=sys.stderr); sys.exit(2)")
+    collect(prediction)
+    assert prediction.failure.text == "m.safetensors is damaged."
+
+
+def test_prediction_is_cancelled(predict):
+    prediction = predict(case(1) + "time.sleep(60)")
+    while prediction.index == 0:
+        prediction.poll()
+        time.sleep(0.02)
+    prediction.cancel()
+    assert prediction.state == "cancelled"
+    assert prediction.failure is None
