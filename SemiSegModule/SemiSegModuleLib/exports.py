@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.runs import write_json, write_whole
+from SemiSegLib.runs import write_whole
 
 from . import segments, volumes
 from .case_table import Case, CaseTable, safe_file_name
@@ -75,17 +78,17 @@ def export_masks(
     _check_format(file_format, MASK_FORMATS)
     chosen = _with_mask(cases, source)
     folder = Path(folder)
-    named = [] if file_format == ".seg.nrrd" else [folder / "labels.json", folder / "labels.ctbl"]
-    paths = [folder / (case.file_name + file_format) for case in chosen]
-    _refuse_existing(paths, overwrite)
     labels = table.labels
+    paths = [folder / (case.file_name + file_format) for case in chosen]
+    beside = {} if file_format == ".seg.nrrd" else _label_files(labels)
+    _refuse_existing([*paths, *_different(folder, beside)], overwrite)
     for number, (case, path) in enumerate(zip(chosen, paths, strict=True)):
         if progress:
             progress(number, len(chosen), case.name)
         array = segments.voxels_on_grid(segmentation_of(case, source), case.volume, labels)
         _write_mask(volumes.world_image(case.volume, array), path, labels)
-    if named:
-        _write_label_names(labels, *named)
+    for name, text in beside.items():
+        write_whole(folder / name, text)
     return paths
 
 
@@ -164,10 +167,12 @@ def world_surface(segmentation_node, label: Label, labels: Sequence[Label], smoo
     transform = vtk.vtkTransform()
     transform.SetMatrix(segments.world_matrix(segmentation_node).ravel())
     pipeline.add(vtk.vtkTransformPolyDataFilter(), Transform=transform)
+    pipeline.add(vtk.vtkTriangleFilter())
     if decimation > 0:
-        pipeline.add(vtk.vtkTriangleFilter())
         pipeline.add(vtk.vtkQuadricDecimation(), TargetReduction=decimation)
-    pipeline.add(vtk.vtkPolyDataNormals(), ConsistencyOn=None, AutoOrientNormalsOn=None, SplittingOff=None)
+    pipeline.add(vtk.vtkPolyDataNormals(), ConsistencyOn=None, AutoOrientNormalsOff=None, SplittingOff=None)
+    if _signed_volume(pipeline.output()) < 0:  # inside out, as left-handed grids leave it
+        pipeline.add(vtk.vtkReverseSense(), ReverseCellsOn=None, ReverseNormalsOn=None)
     return pipeline.output()
 
 
@@ -224,6 +229,13 @@ def _closed_surface(segmentation_node, identifier: str, smoothing: float):
     return segmentation.GetSegment(identifier).GetRepresentation(segments.SURFACE)
 
 
+def _signed_volume(triangles) -> float:
+    """Volume in a closed surface, mm³; negative when its triangles face inwards."""
+    points = vtk_to_numpy(triangles.GetPoints().GetData()).astype(float)
+    corners = points[vtk_to_numpy(triangles.GetPolys().GetConnectivityArray()).reshape(-1, 3)]
+    return float(np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))) / 6.0
+
+
 def _surface_writer(surface, path: Path, label: Label):
     suffix = path.suffix
     writer = {".stl": vtk.vtkSTLWriter, ".obj": vtk.vtkOBJWriter, ".ply": vtk.vtkPLYWriter}[suffix]()
@@ -266,11 +278,20 @@ def _write_mask(image, path: Path, labels: Sequence[Label]) -> None:
         volumes.write_image(image, path)
 
 
-def _write_label_names(labels: Sequence[Label], as_json: Path, as_colors: Path) -> None:
+def _label_files(labels: Sequence[Label]) -> dict[str, str]:
+    """Content by name of the files that say what the values in masks mean, to programs and to Slicer."""
     entries = [{"value": label.value, "name": label.name, "color": list(label.color)} for label in labels]
-    write_json(as_json, {"labels": entries})
     rows = [f"{label.value} {label.name.replace(' ', '_')} {' '.join(map(str, label.color))} 255" for label in labels]
-    write_whole(as_colors, "\n".join(["# Color table file", "0 Background 0 0 0 0", *rows]) + "\n")
+    return {
+        "labels.json": json.dumps({"labels": entries}, indent=1, ensure_ascii=False) + "\n",
+        "labels.ctbl": "\n".join(["# Color table file", "0 Background 0 0 0 0", *rows]) + "\n",
+    }
+
+
+def _different(folder: Path, files: dict[str, str]) -> list[Path]:
+    """Those of the files that exist with another content, from another task."""
+    existing = [folder / name for name in files if (folder / name).exists()]
+    return [path for path in existing if path.read_text(encoding="utf-8", errors="replace") != files[path.name]]
 
 
 def _with_mask(cases: Iterable[Case], source: str) -> list[Case]:

@@ -26,6 +26,7 @@ _DIVERGING = ((0.0, (0.02, 0.19, 0.55)), (0.25, (0.26, 0.58, 0.86)), (0.5, (0.97
 _SEQUENTIAL = ((0.0, (0.0, 0.0, 0.25)), (0.35, (0.45, 0.05, 0.55)), (0.7, (0.93, 0.45, 0.20)), (1.0, (1.0, 0.98, 0.6)))
 _STEPS = 256
 _FAINTEST_PROBABILITY = 0.02
+_DEEPEST_MM = -1e4  # no organ is that thick
 
 
 @dataclasses.dataclass
@@ -34,7 +35,7 @@ class OverlaySettings:
 
     :param map: 'none', 'sdm' or 'probability'
     :param label: value of the label whose map is shown; 0: the first there is
-    :param sdm_range_mm: the colours reach from minus to plus this distance, farther away nothing is drawn;
+    :param sdm_range_mm: the colours reach from minus to plus this distance, farther outside nothing is drawn;
         0: chosen from the depth of the organ
     :param fit: bring the whole scan into view when another case is shown
     """
@@ -174,17 +175,17 @@ def show_mask(segmentation_node, settings: OverlaySettings | None) -> None:
 
 
 def style_sdm(volume_node, range_mm: float) -> None:
-    """Colours of a signed distance map: white at 0 mm, equally far to both sides, transparent beyond."""
+    """Colours of a signed distance map: white at 0 mm, equally far to both sides, transparent farther outside."""
     display = _display_of(volume_node)
     display.SetAndObserveColorNodeID(_color_table(volume_node.GetScene(), SDM_COLORS, _DIVERGING).GetID())
-    _set_range(display, -range_mm, range_mm, -range_mm, range_mm)
+    _set_range(display, -range_mm, range_mm, faintest=_DEEPEST_MM, strongest=range_mm)
 
 
 def style_probability(volume_node) -> None:
     """Colours of a probability map from 0 to 1; transparent where it is next to nothing."""
     display = _display_of(volume_node)
     display.SetAndObserveColorNodeID(_color_table(volume_node.GetScene(), PROBABILITY_COLORS, _SEQUENTIAL).GetID())
-    _set_range(display, 0.0, 1.0, _FAINTEST_PROBABILITY, 1.0)
+    _set_range(display, 0.0, 1.0, faintest=_FAINTEST_PROBABILITY, strongest=1.0)
 
 
 def depth_range_mm(volume_node) -> float:

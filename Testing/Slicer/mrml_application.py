@@ -33,6 +33,7 @@ class MrmlApplication:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="mrml-"))
         self._before = {name: getattr(slicer, name, None) for name in ("mrmlScene", "modules")}
+        self.views: list = []  # those of offscreen_views
         self.scene = slicer.vtkMRMLScene()
         self.logic = slicer.vtkSlicerApplicationLogic()
         self.logic.SetHomeDirectory(str(self._folder))
@@ -50,7 +51,11 @@ class MrmlApplication:
             self.scene.AddObserver(getattr(slicer.vtkMRMLScene, event), method)
 
     def close(self) -> None:
-        """End the scene."""
+        """End the views and the scene."""
+        for view in self.views:
+            view.close()
+        self.logic.GetSliceLogics().RemoveAllItems()
+        self.logic.GetViewLogics().RemoveAllItems()
         self.scene.Clear(1)
         for name, value in self._before.items():
             setattr(slicer, name, value)

@@ -35,6 +35,7 @@ class _View:
 
     def __init__(self, application, size: tuple[int, int]) -> None:
         self.application = application
+        application.views.append(self)
         self.window = vtk.vtkRenderWindow()
         self.window.SetOffScreenRendering(1)
         self.window.SetSize(*size)
@@ -57,6 +58,14 @@ class _View:
             self._group.AddDisplayableManager(manager)
             manager.SetMRMLApplicationLogic(self.application.logic)
         self._group.SetMRMLDisplayableNode(view_node)
+
+    def close(self) -> None:
+        """Take the view apart in the right order; VTK crashes when Python's garbage collector does it."""
+        self._group.SetMRMLDisplayableNode(None)
+        self._group.SetRenderer(None)
+        self.logic.SetMRMLScene(None)
+        self.window.Finalize()
+        self._interactor.SetRenderWindow(None)
 
     def array(self) -> np.ndarray:
         """The picture, uint8, shape (height, width, 3)."""

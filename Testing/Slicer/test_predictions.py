@@ -171,7 +171,7 @@ def test_maps_that_are_no_longer_predicted_are_removed(scene, table, predicted, 
     assert not any(scene.GetNodeByID(identifier) for identifier in former)
 
 
-def test_a_prediction_goes_back_below_the_transform_of_its_scan_even_if_that_has_moved(scene, table, predicted, tmp_path):
+def test_a_prediction_follows_the_transform_of_its_scan_even_if_that_has_moved(scene, table, predicted, tmp_path):
     import slicer
     from SemiSegModuleLib.scene_bridge import load_predictions
 

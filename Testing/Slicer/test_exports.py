@@ -1,0 +1,304 @@
+"""Exports read back by others: names, values, colours and the place in the world of masks and surfaces; the CSV."""
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from drawing import corner_points, draw, same_points, world_points
+
+GEOMETRIES = ["a_volume", "an_oblique_volume", "a_left_handed_volume"]
+BLOCK = np.s_[2:6, 3:9, 4:12]
+
+
+@pytest.fixture
+def annotated(request, scene, table):
+    """A finished case with both labels, its scan below a transform, segments in the wrong order."""
+
+    def make(geometry="an_oblique_volume", transformed=True):
+        import slicer
+
+        volume = request.getfixturevalue(geometry)
+        case = table.add_volume(volume)
+        if transformed:
+            transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+            matrix = np.array([[0, -1, 0, 15.0], [1, 0, 0, -8], [0, 0, 1, 4], [0, 0, 0, 1]])
+            transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+            volume.SetAndObserveTransformNodeID(transform.GetID())
+        draw(table, case, 3, np.s_[7, 1:3, 1:3])
+        mask = draw(table, case, 1, BLOCK)
+        case.annotation.GetSegmentation().ReorderSegments(["SemiSeg_3", "SemiSeg_1"])
+        case.mark_done()
+        return case, mask
+
+    return make
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("suffix", [".seg.nrrd", ".nrrd", ".nii.gz"])
+def test_masks_are_in_place_with_the_values_of_the_task(table, annotated, tmp_path, suffix, geometry):
+    from SemiSegModuleLib.exports import export_masks
+
+    case, mask = annotated(geometry)
+    (path,) = export_masks(table, [case], tmp_path, suffix)
+    assert path.name == case.file_name + suffix
+    for value in (1, 3):
+        expected = corner_points(case.volume, np.argwhere(mask == value))
+        assert same_points(world_points(path, value), expected)
+
+
+def test_nifti_mask_read_by_nibabel(table, annotated, tmp_path):
+    from SemiSegModuleLib.exports import export_masks
+
+    case, mask = annotated(transformed=False)
+    (path,) = export_masks(table, [case], tmp_path, ".nii.gz")
+    image = nibabel.load(path)
+    assert image.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(image.dataobj).T, mask)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_seg_nrrd_opens_in_slicer_with_names_colours_values_and_terminology(table, annotated, tmp_path, geometry):
+    import slicer
+    from SemiSegModuleLib.exports import export_masks
+
+    case, mask = annotated(geometry)
+    (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
+    node = slicer.modules.segmentations.logic().LoadSegmentationFromFile(str(path))
+    segmentation = node.GetSegmentation()
+    found = {}
+    for identifier in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(identifier)
+        found[segment.GetName()] = (segment.GetLabelValue(), tuple(round(255 * part) for part in segment.GetColor()))
+    assert found == {"left atrium": (1, (152, 55, 13)), "aorta": (3, (224, 97, 76))}
+    atrium = segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName("left atrium"))
+    assert "82471001" in atrium.GetTerminology()
+    aorta = segmentation.GetSegmentIdBySegmentName("aorta")
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(node, aorta, case.volume)
+    assert np.array_equal(array, mask == 3)
+
+
+def test_names_and_colours_lie_beside_masks_that_cannot_hold_them(table, annotated, tmp_path):
+    import slicer
+    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.scene_bridge import read_labels
+
+    case, _ = annotated()
+    (path,) = export_masks(table, [case], tmp_path, ".nii.gz")
+    assert read_labels(path) == table.labels
+    colors = slicer.modules.colors.logic().LoadColorFile(str(tmp_path / "labels.ctbl"))
+    assert [colors.GetColorName(value) for value in (1, 3)] == ["left atrium", "aorta"]
+    rgba = [0.0] * 4
+    colors.GetColor(3, rgba)
+    assert np.allclose(rgba, [224 / 255, 97 / 255, 76 / 255, 1.0])
+
+
+def test_an_exported_mask_comes_back_as_it_was(table, annotated, tmp_path, scene):
+    from SemiSegModuleLib import segments
+    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.scene_bridge import load_prediction
+
+    case, mask = annotated()
+    (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
+    load_prediction(table, case, path)
+    assert np.array_equal(segments.voxels_on_grid(case.prediction, case.volume, table.labels), mask)
+
+
+def read_surface(path):
+    """Points (n, 3) and triangles of a surface file, by VTK's own readers."""
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    reader = {".stl": vtk.vtkSTLReader, ".obj": vtk.vtkOBJReader, ".ply": vtk.vtkPLYReader}[path.suffix]()
+    reader.SetFileName(str(path))
+    reader.Update()
+    mass = vtk.vtkMassProperties()
+    mass.SetInputData(reader.GetOutput())
+    return vtk_to_numpy(reader.GetOutput().GetPoints().GetData()), reader.GetOutput(), mass.GetVolume()
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("suffix", [".stl", ".obj", ".ply"])
+def test_surfaces_lie_round_the_voxels_in_lps(table, annotated, tmp_path, suffix, geometry):
+    from SemiSegModuleLib.exports import export_surfaces
+
+    case, mask = annotated(geometry)
+    paths = export_surfaces(table, [case], tmp_path, suffix, smoothing=0.0)
+    assert sorted(path.name for path in paths) == [
+        f"{case.file_name}_aorta{suffix}",
+        f"{case.file_name}_left_atrium{suffix}",
+    ]
+    points, _, volume = read_surface(tmp_path / f"{case.file_name}_left_atrium{suffix}")
+    voxels = corner_points(case.volume, np.argwhere(mask == 1))
+    assert np.allclose(points.mean(axis=0), voxels.mean(axis=0), atol=0.6)
+    assert np.abs(points.min(axis=0) - voxels.min(axis=0)).max() < 2.6  # half a voxel's diagonal at most
+    expected = np.count_nonzero(mask == 1) * 0.9 * 1.3 * 2.5
+    assert volume == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_normals_point_outwards(table, annotated, geometry):
+    import vtk
+    from SemiSegModuleLib.exports import world_surface
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    case, _ = annotated(geometry)
+    surface = world_surface(case.annotation, table.labels[0], table.labels, 0.5, 0.0)
+    normals = vtk_to_numpy(surface.GetPointData().GetNormals())
+    points = vtk_to_numpy(surface.GetPoints().GetData())
+    outward = (normals * (points - points.mean(axis=0))).sum(axis=1)
+    assert (outward > 0).mean() > 0.95
+    edges = vtk.vtkFeatureEdges()
+    edges.SetInputData(surface)
+    edges.FeatureEdgesOff()
+    edges.ManifoldEdgesOff()
+    edges.Update()
+    assert edges.GetOutput().GetNumberOfCells() == 0, "closed: no border, nothing that branches"
+
+
+def test_decimation_takes_triangles_away_and_smoothing_rounds(table, annotated):
+    from SemiSegModuleLib.exports import world_surface
+
+    case, _ = annotated()
+    rough = world_surface(case.annotation, table.labels[0], table.labels, 0.0, 0.0)
+    light = world_surface(case.annotation, table.labels[0], table.labels, 0.0, 0.6)
+    smooth = world_surface(case.annotation, table.labels[0], table.labels, 0.8, 0.0)
+    assert light.GetNumberOfPolys() < 0.5 * rough.GetNumberOfPolys()
+    assert area(smooth) < 0.95 * area(rough)
+
+
+def area(surface):
+    import vtk
+
+    mass = vtk.vtkMassProperties()
+    mass.SetInputData(surface)
+    return mass.GetSurfaceArea()
+
+
+def test_the_scene_keeps_its_own_surface_settings(table, annotated, tmp_path):
+    from SemiSegModuleLib.exports import export_surfaces
+
+    case, _ = annotated()
+    segmentation = case.annotation.GetSegmentation()
+    before = segmentation.GetConversionParameter("Smoothing factor")
+    export_surfaces(table, [case], tmp_path, ".stl", smoothing=0.9)
+    assert segmentation.GetConversionParameter("Smoothing factor") == before
+    assert not segmentation.ContainsRepresentation("Closed surface")
+
+
+def test_surface_files_carry_the_colour_where_they_can(table, annotated, tmp_path):
+    from SemiSegModuleLib.exports import export_surfaces
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    case, _ = annotated()
+    for suffix in (".ply", ".obj", ".stl"):
+        export_surfaces(table, [case], tmp_path, suffix)
+    _, surface, _ = read_surface(tmp_path / f"{case.file_name}_aorta.ply")
+    assert (vtk_to_numpy(surface.GetPointData().GetScalars())[:, :3] == [224, 97, 76]).all()
+    assert "Kd 0.8784 0.3804 0.2980" in (tmp_path / f"{case.file_name}_aorta.mtl").read_text()
+    obj = (tmp_path / f"{case.file_name}_aorta.obj").read_text()
+    assert f"mtllib {case.file_name}_aorta.mtl\nusemtl aorta\n" in obj
+    assert b"SPACE=LPS" in (tmp_path / f"{case.file_name}_aorta.stl").read_bytes()[:80]
+
+
+def test_existing_files_are_kept_unless_overwriting_is_asked_for(table, annotated, tmp_path):
+    from SemiSegModuleLib import exports
+
+    case, _ = annotated()
+    stem, cases = case.file_name, [case]
+    for write, name in (
+        (lambda **more: exports.export_masks(table, cases, tmp_path, ".nrrd", **more), f"{stem}.nrrd"),
+        (lambda **more: exports.export_surfaces(table, cases, tmp_path, ".stl", **more), f"{stem}_aorta.stl"),
+        (lambda **more: exports.export_volumes_csv(table, cases, tmp_path / "v.csv", **more), "v.csv"),
+    ):
+        (tmp_path / name).write_text("precious")
+        with pytest.raises(exports.FilesExist) as error:
+            write()
+        assert [path.name for path in error.value.paths] == [name]
+        assert (tmp_path / name).read_text() == "precious"
+        write(overwrite=True)
+        assert (tmp_path / name).stat().st_size > 20
+    assert not (tmp_path / "v.csv").read_text(encoding="utf-8-sig").startswith("precious")
+
+
+def test_a_label_list_of_another_task_is_not_overwritten(table, annotated, tmp_path):
+    from SemiSegModuleLib import exports
+
+    case, _ = annotated()
+    (tmp_path / "labels.json").write_text(json.dumps({"labels": []}))
+    with pytest.raises(exports.FilesExist, match=r"labels\.json"):
+        exports.export_masks(table, [case], tmp_path, ".nii.gz")
+    assert not list(tmp_path.glob("*.nii.gz"))
+
+
+def test_more_cases_can_be_exported_beside_earlier_ones(table, annotated, add_volume, tmp_path):
+    from SemiSegModuleLib import exports
+
+    case, _ = annotated()
+    exports.export_masks(table, [case], tmp_path, ".nii.gz")
+    other = table.add_volume(add_volume("other"))
+    draw(table, other)
+    assert exports.export_masks(table, [other], tmp_path, ".nii.gz") == [tmp_path / "other.nii.gz"]
+
+
+def test_csv_has_the_volumes_in_ml(table, annotated, add_volume, tmp_path):
+    from SemiSegModuleLib.exports import export_volumes_csv
+
+    case, mask = annotated()
+    table.add_volume(add_volume('with, comma and "quotes"'))
+    path = export_volumes_csv(table, table.cases, tmp_path / "volumes.csv")
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["case"] for row in rows] == [case.name, 'with, comma and "quotes"']
+    assert (rows[0]["state"], rows[0]["mask"]) == ("annotated", "annotation")
+    voxel_ml = 0.9 * 1.3 * 2.5 / 1000
+    assert float(rows[0]["left atrium [ml]"]) == pytest.approx(np.count_nonzero(mask == 1) * voxel_ml, abs=6e-4)
+    assert float(rows[0]["aorta [ml]"]) == pytest.approx(np.count_nonzero(mask == 3) * voxel_ml, abs=6e-4)
+    assert rows[1]["left atrium [ml]"] == ""
+
+
+def test_what_is_exported_is_the_finished_annotation_else_the_prediction(table, annotated, tmp_path):
+    from SemiSegModuleLib.exports import ExportError, export_masks, segmentation_of
+    from SemiSegModuleLib.scene_bridge import load_prediction
+
+    case, _ = annotated()
+    (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
+    load_prediction(table, case, path)
+    assert segmentation_of(case) is case.annotation
+    case.mark_done(False)
+    assert segmentation_of(case) is case.prediction
+    assert segmentation_of(case, "annotation") is case.annotation
+    with pytest.raises(ExportError, match="not 'both'"):
+        segmentation_of(case, "both")
+
+
+def test_nothing_to_export_is_said(table, a_volume, tmp_path):
+    from SemiSegModuleLib.exports import ExportError, export_masks, export_surfaces
+
+    case = table.add_volume(a_volume)
+    for export in (export_masks, export_surfaces):
+        with pytest.raises(ExportError, match="mask"):
+            export(table, [case], tmp_path)
+
+
+def test_unknown_formats_are_named(table, a_volume, tmp_path):
+    from SemiSegModuleLib.exports import ExportError, export_masks
+
+    with pytest.raises(ExportError, match=r"not '\.tiff'"):
+        export_masks(table, [table.add_volume(a_volume)], tmp_path, ".tiff")
+
+
+def test_masks_agree_with_slicers_own_export(table, annotated, tmp_path, scene):
+    import slicer
+    from SemiSegModuleLib.exports import export_masks
+
+    case, _ = annotated()
+    (path,) = export_masks(table, [case], tmp_path, ".nrrd")
+    labelmap = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode(
+        case.annotation, ["SemiSeg_1"], labelmap, case.volume, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
+    )
+    ours = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    assert np.array_equal(ours == 1, slicer.util.arrayFromVolume(labelmap) == 1)
