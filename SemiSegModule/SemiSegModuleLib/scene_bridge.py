@@ -303,16 +303,21 @@ def _read_mask(path: Path) -> Mask:
     """A mask of any format; NIfTI through SimpleITK where nibabel is not installed (Slicer itself lacks it)."""
     from SemiSegLib.data.images import Mask, read_mask
 
-    try:
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or _has_nibabel():
         return read_mask(path)
-    except ImportError as error:
-        if not path.name.lower().endswith((".nii", ".nii.gz")):
-            raise CaseError(f"{path} needs a package that is not installed: {error}.") from error
-        image = volumes.read_image(path)
-        array = sitk.GetArrayFromImage(image)
-        if array.min() < 0 or (array != np.rint(array)).any():
-            raise CaseError(f"{path} is not a mask: labels are the whole numbers 0, 1, 2, …") from error
-        return Mask(volumes.like(image, array.astype(np.uint16)), None, path)
+    image = volumes.read_image(path)
+    array = sitk.GetArrayFromImage(image)
+    if array.min() < 0 or (array != np.rint(array)).any():
+        raise CaseError(f"{path} is not a mask: labels are the whole numbers 0, 1, 2, …")
+    return Mask(volumes.like(image, array.astype(np.uint16)), None, path)
+
+
+def _has_nibabel() -> bool:
+    try:
+        import nibabel  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def load_prediction(
