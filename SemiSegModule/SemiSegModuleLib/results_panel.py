@@ -215,7 +215,7 @@ def _shown(case: Case | None) -> list[Any]:
 
 def _model_text(model: Path | None) -> str:
     if model is None:
-        return _("no model yet: train one, or load one")
+        return _("none; train or load one")
     try:
         return read_card(model).text
     except ValueError as error:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import types
+import weakref
 from typing import Any
 
+import shiboken6
 import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
@@ -72,8 +74,15 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         if scene is not None:
+            me = weakref.ref(self)  # the scene outlives the widget
+
+            def changed(*_: Any) -> None:
+                box = me()
+                if box is not None and shiboken6.isValid(box):
+                    box._refresh()
+
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
-                scene.AddObserver(event, lambda *_: self._refresh())
+                scene.AddObserver(event, changed)
         self._refresh()
 
     def _refresh(self) -> None:

@@ -1,14 +1,487 @@
-"""Every button and state of the panel that needs no child process."""
+"""Every button and state of the panel that needs no child process; on the real scene."""
+
+import sys
+
+import pytest
+
+
+def states(opened):
+    table = opened.ui.casesTable
+    return [table.item(row, 1).text() for row in range(table.rowCount)]
+
+
+def select(opened, row):
+    opened.ui.casesTable.selectRow(row)
+    return opened.work.case
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Answers to the questions that are asked: True until changed; remembers them."""
+    from SemiSegModuleLib import dialogs
+
+    class Answers:
+        yes = True
+        asked = []
+
+    given = Answers()
+    given.asked = []
+    monkeypatch.setattr(dialogs, "confirm", lambda text: given.asked.append(text) or given.yes)
+    return given
+
+
+# ---- data ----------------------------------------------------------------------------------------------------
 
 
 def test_opens_in_an_empty_scene(opened):
     assert opened.ui.casesTable.rowCount == 0
-    assert not opened.ui.trainButton.enabled
     assert "Annotate at least one scan" in opened.ui.readyLabel.text
+    for name in ("train", "stop", "resume", "predictAll", "predictOne", "cancelPrediction", "accept", "correct"):
+        assert not getattr(opened.ui, f"{name}Button").enabled, name
+    for name in ("export", "exportVolumes", "exportModel", "annotate", "excludeCase", "removeCase"):
+        assert not getattr(opened.ui, f"{name}Button").enabled, name
+
+
+def test_choices_are_shown_in_words(opened):
+    ui = opened.ui
+    assert ui.taskComboBox.currentText == "Left atrium, LGE-MRI"
+    assert ui.methodComboBox.currentText == "SimCVD"
+    assert ui.methodLabel.text.startswith("SimCVD: boundary-aware")
+    assert ui.exportFormatComboBox.currentText == "Slicer segmentation (.seg.nrrd)"
+
+
+def test_method_explains_itself(opened):
+    opened.ui.methodComboBox.setCurrentIndex(opened.ui.methodComboBox.findText("Supervised"))
+    assert opened.parameters.method.value == "supervised"
+    assert opened.ui.methodLabel.text.startswith("Only the annotated scans are used")
+
+
+def test_task_brings_its_labels(opened):
+    opened.parameters.task = opened.module.Task.CARDIAC_CINE
+    labels = [opened.ui.labelsTable.item(row, 0).text() for row in range(opened.ui.labelsTable.rowCount)]
+    assert labels == ["right ventricle", "myocardium", "left ventricle"]
+    assert not opened.ui.addLabelButton.enabled
+
+
+def test_custom_labels_are_added_named_and_removed(opened, monkeypatch):
+    from SemiSegModuleLib import dialogs
+
+    opened.parameters.task = opened.module.Task.CUSTOM
+    opened.ui.addLabelButton.click()
+    opened.ui.labelsTable.item(1, 0).setText("scar")
+    monkeypatch.setattr(dialogs, "choose_color", lambda current: (1, 2, 3))
+    opened.ui.labelsTable.cellClicked.emit(1, 1)
+    assert [(label.value, label.name) for label in opened.work.cases.labels] == [(1, "left atrium"), (2, "scar")]
+    assert opened.work.cases.labels[1].color == (1, 2, 3)
+    opened.ui.labelsTable.setCurrentCell(0, 0)
+    opened.ui.removeLabelButton.click()
+    assert [label.name for label in opened.work.cases.labels] == ["scar"]
+    assert not opened.ui.removeLabelButton.enabled
+
+
+def test_two_labels_of_one_name_are_refused(opened):
+    opened.parameters.task = opened.module.Task.CUSTOM
+    opened.ui.addLabelButton.click()
+    opened.ui.labelsTable.blockSignals(True)
+    opened.ui.labelsTable.item(1, 0).setText("left atrium")
+    opened.ui.labelsTable.blockSignals(False)
+    with pytest.raises(ValueError, match="differ"):
+        opened.panel.data._label_renamed(1, 0)
+    assert opened.ui.labelsTable.item(1, 0).text() == "structure 2"
 
 
 def test_folder_brings_scans_and_annotations(with_cases):
-    states = [with_cases.ui.casesTable.item(row, 1).text() for row in range(4)]
-    assert sorted(states) == ["annotated", "annotated", "unlabeled", "unlabeled"]
+    assert states(with_cases) == ["annotated", "annotated", "unlabeled", "unlabeled"]
+    row = [with_cases.ui.casesTable.item(0, column).text() for column in range(5)]
+    assert row[0] == "atrium_001"
+    assert row[2] == "left atrium"
+    assert float(row[3].removesuffix(" ml")) > 10
     assert with_cases.ui.trainButton.enabled
     assert "2 annotated and 2 unlabeled" in with_cases.ui.readyLabel.text
+
+
+def test_files_are_added(opened, scans, monkeypatch):
+    from SemiSegModuleLib import dialogs
+
+    files = sorted((scans / "images").iterdir())[2:]
+    monkeypatch.setattr(dialogs, "choose_files", lambda title: files)
+    opened.ui.addFilesButton.click()
+    assert states(opened) == ["unlabeled", "unlabeled"]
+
+
+def test_cancelling_a_dialog_changes_nothing(opened, monkeypatch):
+    from SemiSegModuleLib import dialogs
+
+    monkeypatch.setattr(dialogs, "choose_files", lambda title: [])
+    monkeypatch.setattr(dialogs, "choose_folder", lambda title, start=None: None)
+    monkeypatch.setattr(dialogs, "choose_model", lambda: None)
+    for name in ("addFiles", "addFolder", "loadModel", "openRun"):
+        getattr(opened.ui, f"{name}Button").click()
+    assert len(opened.work.cases) == 0
+
+
+def test_a_folder_without_scans_is_told(opened, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no scans found"):
+        opened.panel.data.add_folder(tmp_path / "empty")
+    assert not opened.work.busy.active
+
+
+def test_volumes_of_the_scene_are_added(opened, scans):
+    import slicer
+
+    logic = slicer.modules.volumes.logic()
+    first, second = (
+        logic.AddArchetypeVolume(str(scans / "images" / f"atrium_00{n}.nii.gz"), f"scan {n}", 0) for n in (1, 2)
+    )
+    opened.ui.volumeSelector.setCurrentNode(first)
+    opened.ui.addVolumeButton.click()
+    assert opened.work.case.volume is first
+    opened.ui.addAllVolumesButton.click()
+    assert [case.volume.GetName() for case in opened.work.cases] == ["scan 1", "scan 2"]
+    assert second.GetID() in [case.volume.GetID() for case in opened.work.cases]
+
+
+def test_adding_without_a_choice_is_told(opened):
+    with pytest.raises(ValueError, match="Choose a scan first"):
+        opened.panel.data.add_volume()
+
+
+def test_synthetic_study_needs_no_internet(opened):
+    actions = opened.ui.addSampleButton.menu().actions()
+    assert "no internet needed" in actions[0].text
+    actions[0].trigger()
+    assert states(opened).count("annotated") == 4
+    assert states(opened).count("unlabeled") == 6
+
+
+def test_loading_can_be_cancelled(opened, scans):
+    opened.work.busy.cancel()
+
+    def cancel_soon(done, count, name):
+        if done == 1:
+            opened.ui.busyCancelButton.click()
+
+    original = opened.work.busy._progress
+    opened.work.busy._progress = lambda *report: (cancel_soon(*report), original(*report))
+    opened.panel.data.add_folder(scans)
+    assert 0 < len(opened.work.cases) < 4
+    assert opened.ui.dataCollapsibleButton.enabled
+    assert not opened.work.busy.active
+
+
+def test_excluding_and_including_again(with_cases):
+    select(with_cases, 3)
+    with_cases.ui.excludeCaseButton.click()
+    assert states(with_cases)[3] == "excluded"
+    assert "1 unlabeled" in with_cases.ui.readyLabel.text
+    with_cases.ui.excludeCaseButton.click()
+    assert states(with_cases)[3] == "unlabeled"
+
+
+def test_removing_asks_and_keeps_the_scan(with_cases, answers):
+    volume = select(with_cases, 1).volume
+    answers.yes = False
+    with_cases.ui.removeCaseButton.click()
+    assert len(with_cases.work.cases) == 4
+    answers.yes = True
+    with_cases.ui.removeCaseButton.click()
+    assert [case.name for case in with_cases.work.cases] == ["atrium_001", "atrium_003", "atrium_004"]
+    assert with_cases.work.case.name == "atrium_003"
+    assert volume.GetScene() is not None
+    assert "stay in the scene" in answers.asked[0]
+
+
+def test_selecting_a_row_shows_the_scan(with_cases, mrml):
+    composite = mrml.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    case = select(with_cases, 2)
+    assert composite.GetBackgroundVolumeID() == case.volume.GetID()
+    case = select(with_cases, 0)
+    assert composite.GetBackgroundVolumeID() == case.volume.GetID()
+    assert case.annotation.GetDisplayNode().GetVisibility()
+
+
+# ---- annotate ------------------------------------------------------------------------------------------------
+
+
+def test_annotating_makes_the_segments_and_opens_the_editor(with_cases):
+    case = select(with_cases, 2)
+    assert case.annotation is None
+    assert not with_cases.ui.segmentEditorContainer.isVisibleTo(with_cases.ui.annotateCollapsibleButton)
+    with_cases.unfold("annotate")
+    with_cases.ui.annotateButton.click()
+    editor = with_cases.panel.annotate.editor
+    assert editor.segmentationNode() is case.annotation
+    assert editor.sourceVolumeNode() is case.volume
+    assert case.annotation.GetSegmentation().GetNthSegment(0).GetName() == "left atrium"
+    assert with_cases.ui.segmentEditorContainer.isVisibleTo(with_cases.ui.annotateCollapsibleButton)
+
+
+def test_nothing_drawn_is_not_done(with_cases):
+    select(with_cases, 2)
+    with_cases.ui.annotateButton.click()
+    with pytest.raises(ValueError, match="Nothing is drawn"):
+        with_cases.panel.annotate._done_toggled(True)
+    assert not with_cases.ui.doneCheckBox.checked
+
+
+def test_done_is_taken_back_and_given_again(with_cases):
+    select(with_cases, 0)
+    assert with_cases.ui.doneCheckBox.checked
+    with_cases.ui.doneCheckBox.click()
+    assert states(with_cases)[0] == "unlabeled"
+    assert "1 annotated and 3 unlabeled" in with_cases.ui.readyLabel.text
+    with_cases.ui.doneCheckBox.click()
+    assert states(with_cases)[0] == "annotated"
+
+
+def test_only_some_slices_are_annotated(with_cases):
+    case = select(with_cases, 0)
+    with_cases.ui.partialComboBox.setCurrentIndex(1)
+    assert case.partial == "axial"
+    select(with_cases, 1)
+    assert with_cases.ui.partialComboBox.currentIndex == 0
+    select(with_cases, 0)
+    assert with_cases.ui.partialComboBox.currentIndex == 1
+
+
+# ---- train ---------------------------------------------------------------------------------------------------
+
+
+def test_holding_out_too_many_scans_is_told(with_cases):
+    with_cases.ui.validationSpinBox.value = 2
+    assert "cannot be held out" in with_cases.ui.readyLabel.text
+    assert not with_cases.ui.trainButton.enabled
+    with_cases.ui.validationSpinBox.value = 1
+    assert "1 annotated scans are held out" in with_cases.ui.readyLabel.text
+    assert with_cases.ui.trainButton.enabled
+
+
+def test_wrong_settings_start_nothing(with_cases):
+    with_cases.parameters.extraSettings = "training.iteration=3"
+    with pytest.raises(ValueError, match="Did you mean"):
+        with_cases.panel.train.train()
+    assert not (with_cases.work.study).exists()
+    assert with_cases.ui.stateLabel.text == "No training yet"
+
+
+def test_missing_packages_are_asked_for_before_training(with_cases, answers, monkeypatch):
+    from SemiSegModuleLib import dependencies
+
+    monkeypatch.delenv("SEMISEG_PYTHON")
+    monkeypatch.setattr(dependencies, "missing", lambda: ["no_such_package>=1"])
+    answers.yes = False
+    with pytest.raises(dependencies.DependencyError, match="no_such_package"):
+        with_cases.panel.train.train()
+    assert "no_such_package>=1" in answers.asked[0]
+    assert with_cases.panel.train.training is None
+
+
+def test_wheels_folder_is_remembered_on_this_computer(opened, tmp_path):
+    from SemiSegModuleLib.work import setting
+
+    opened.ui.wheelsPathLineEdit.currentPath = str(tmp_path)
+    assert setting("WheelsFolder") == str(tmp_path)
+
+
+# ---- results and export --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_prediction(with_cases):
+    """The third case with a predicted mask and distance map, as files of a prediction bring them."""
+    import SimpleITK as sitk
+    from SemiSegModuleLib import segments, volumes
+    from SemiSegModuleLib.scene_bridge import load_prediction
+
+    case = select(with_cases, 2)
+    folder = with_cases.work.study
+    folder.mkdir(parents=True)
+    shape = volumes.world_image(case.volume)
+    array = sitk.GetArrayFromImage(shape) * 0
+    array[10:20, 10:20, 10:20] = 1
+    volumes.write_image(volumes.world_image(case.volume, array.astype("uint8")), folder / "mask.nrrd")
+    volumes.write_image(volumes.world_image(case.volume, (5 - 10 * array).astype("float32")), folder / "sdm.nrrd")
+    load_prediction(with_cases.work.cases, case, folder / "mask.nrrd", {1: folder / "sdm.nrrd"})
+    assert segments.voxel_counts(case.prediction, with_cases.work.cases.labels) == {1: 1000}
+    with_cases.work.changed()
+    return with_cases
+
+
+def test_prediction_is_shown_and_can_be_reviewed(with_prediction):
+    assert states(with_prediction)[2] == "predicted"
+    assert with_prediction.ui.acceptButton.enabled
+    assert with_prediction.ui.showSdmCheckBox.enabled
+    assert not with_prediction.ui.showProbabilityCheckBox.enabled
+    assert with_prediction.ui.resultLabel.text == "atrium_003: predicted"
+
+
+def test_overlays_follow_the_panel(with_prediction, mrml):
+    composite = mrml.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    case = with_prediction.work.case
+    with_prediction.ui.showSdmCheckBox.click()
+    with_prediction.ui.sdmOpacitySlider.value = 0.7
+    assert composite.GetForegroundVolumeID() == case.sdms[1].GetID()
+    assert composite.GetForegroundOpacity() == pytest.approx(0.7)
+    with_prediction.ui.maskOpacitySlider.value = 0.2
+    assert case.prediction.GetDisplayNode().GetOpacity2DFill() == pytest.approx(0.2)
+    with_prediction.ui.showMaskCheckBox.click()
+    assert not case.prediction.GetDisplayNode().GetVisibility()
+    with_prediction.ui.showSdmCheckBox.click()
+    assert composite.GetForegroundVolumeID() is None
+
+
+def test_accepting_counts_as_annotated(with_prediction):
+    with_prediction.ui.acceptButton.click()
+    assert states(with_prediction)[2] == "corrected"
+    assert "3 annotated and 1 unlabeled" in with_prediction.ui.readyLabel.text
+
+
+def test_correcting_edits_a_copy(with_prediction):
+    case = with_prediction.work.case
+    with_prediction.ui.correctButton.click()
+    assert states(with_prediction)[2] == "predicted"
+    assert not with_prediction.ui.annotateCollapsibleButton.collapsed
+    editor = with_prediction.panel.annotate.editor
+    assert editor.segmentationNode() is case.annotation
+    assert case.annotation is not case.prediction
+    with_prediction.ui.doneCheckBox.click()
+    assert states(with_prediction)[2] == "corrected"
+
+
+def test_an_annotation_is_never_replaced_unasked(with_prediction, answers):
+    from SemiSegModuleLib import segments
+
+    with_prediction.ui.correctButton.click()
+    case, labels = with_prediction.work.case, with_prediction.work.cases.labels
+    array = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    array[:] = 0
+    array[5, 5, 5] = 1
+    from SemiSegModuleLib import volumes
+
+    segments.set_voxels(case.annotation, array, volumes.ijk_to_ras(case.volume), labels)
+    answers.yes = False
+    with_prediction.ui.acceptButton.click()
+    assert "has an annotation already" in answers.asked[0]
+    assert segments.voxel_counts(case.annotation, labels) == {1: 1}
+    answers.yes = True
+    with_prediction.ui.acceptButton.click()
+    assert segments.voxel_counts(case.annotation, labels) == {1: 1000}
+
+
+def test_stepping_goes_round(with_cases):
+    select(with_cases, 3)
+    with_cases.ui.nextCaseButton.click()
+    assert with_cases.work.case.name == "atrium_001"
+    with_cases.ui.previousCaseButton.click()
+    assert with_cases.work.case.name == "atrium_004"
+
+
+def test_a_foreign_model_is_refused(opened, tmp_path, monkeypatch):
+    from SemiSegModuleLib import dialogs
+
+    (tmp_path / "other.safetensors").write_bytes(b"something else")
+    monkeypatch.setattr(dialogs, "choose_model", lambda: tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors is not a model"):
+        opened.panel.results.load_model()
+    assert opened.work.model is None
+
+
+@pytest.mark.parametrize(
+    ("index", "suffix", "count"), [(0, ".seg.nrrd", 2), (1, ".nii.gz", 2), (2, ".nrrd", 2), (3, ".stl", 2)]
+)
+def test_masks_are_exported_in_every_format(with_cases, tmp_path, index, suffix, count):
+    with_cases.ui.exportFormatComboBox.setCurrentIndex(index)
+    with_cases.ui.exportButton.click()
+    files = [path.name for path in (tmp_path / "exports").iterdir() if path.name.endswith(suffix)]
+    assert len(files) == count
+    assert with_cases.ui.exportLabel.text.startswith(f"{count} files written to")
+
+
+def test_only_the_selected_scan_is_exported(with_cases, tmp_path):
+    select(with_cases, 1)
+    with_cases.ui.exportSelectedCheckBox.click()
+    with_cases.ui.exportButton.click()
+    assert [path.name for path in (tmp_path / "exports").iterdir()] == ["atrium_002.seg.nrrd"]
+    select(with_cases, 3)
+    assert not with_cases.ui.exportButton.enabled
+
+
+def test_overwriting_is_asked_for(with_cases, answers, tmp_path):
+    with_cases.ui.exportButton.click()
+    file = tmp_path / "exports" / "atrium_001.seg.nrrd"
+    file.write_bytes(b"mine")
+    answers.yes = False
+    with_cases.ui.exportButton.click()
+    assert file.read_bytes() == b"mine"
+    assert "atrium_001.seg.nrrd" in answers.asked[0]
+    answers.yes = True
+    with_cases.ui.exportButton.click()
+    assert file.read_bytes() != b"mine"
+
+
+def test_volumes_are_exported(with_cases, tmp_path):
+    with_cases.ui.exportVolumesButton.click()
+    lines = (tmp_path / "exports" / "volumes.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert lines[0].startswith("case,state,mask,left atrium [ml]")
+    assert [line.split(",")[0] for line in lines[1:]] == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
+
+
+# ---- scene ---------------------------------------------------------------------------------------------------
+
+
+def test_closing_the_scene_empties_the_panel(with_cases, mrml):
+    with_cases.ui.iterationsSpinBox.value = 55
+    mrml.scene.Clear(0)
+    assert with_cases.ui.casesTable.rowCount == 0
+    assert with_cases.parameters.iterations == 0
+    assert with_cases.ui.iterationsSpinBox.value == 0
+    assert not with_cases.ui.trainButton.enabled
+
+
+def test_a_saved_scene_brings_everything_back(with_cases, mrml, tmp_path):
+    with_cases.ui.iterationsSpinBox.value = 55
+    with_cases.ui.spacingLineEdit.text = "1 1 2"
+    with_cases.parameters.method = with_cases.module.Method.SUPERVISED
+    select(with_cases, 1)
+    mrml.save(tmp_path / "work.mrb")
+    with_cases.ui.iterationsSpinBox.value = 99
+    mrml.load(tmp_path / "work.mrb")
+    with_cases.widget.onSceneEndImport(None, None)
+    assert with_cases.ui.iterationsSpinBox.value == 55
+    assert with_cases.ui.spacingLineEdit.text == "1 1 2"
+    assert with_cases.ui.methodComboBox.currentText == "Supervised"
+    assert states(with_cases) == ["annotated", "annotated", "unlabeled", "unlabeled"]
+    assert with_cases.work.case.name == "atrium_002"
+
+
+def test_a_choice_of_a_newer_version_becomes_the_default(opened):
+    opened.parameters.parameterNode.SetParameter("method", "NOT_YET_INVENTED")
+    assert opened.widget.logic.getParameterNode().method.value == "simcvd"
+
+
+def test_leaving_and_entering_again(with_cases):
+    with_cases.widget.exit()
+    with_cases.parameters.iterations = 7
+    with_cases.widget.enter()
+    assert with_cases.ui.iterationsSpinBox.value == 7
+    with_cases.ui.iterationsSpinBox.value = 8
+    assert with_cases.parameters.iterations == 8
+
+
+def test_self_test_passes(module):
+    module.SemiSegModuleTest().runTest()
+
+
+def test_module_describes_itself(module, tmp_path):
+    import types
+
+    parent = types.SimpleNamespace(path=module.__file__)
+    module.SemiSegModule(parent)
+    assert parent.title == "SemiSeg"
+    assert parent.categories == ["Segmentation"]
+    assert not parent.icon.isNull()
+
+
+def test_nothing_is_imported_that_slicer_lacks(module):
+    assert not {"torch", "monai", "safetensors"} & set(sys.modules)

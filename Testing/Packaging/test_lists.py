@@ -135,6 +135,12 @@ def test_scene_reaches_every_scene_widget(ui):
     assert wanted <= reached
 
 
+def test_every_choice_of_nodes_says_which(ui):
+    for widget in ui.iter("widget"):
+        if widget.get("class") == "qMRMLNodeComboBox":
+            assert widget.find("property[@name='nodeTypes']/stringlist/string") is not None, widget.get("name")
+
+
 # ---- what the Extensions Index reads -------------------------------------------------------------------------
 
 

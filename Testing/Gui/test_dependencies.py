@@ -1,0 +1,162 @@
+"""What is missing is found and installed without importing it; real pip, a real wheel, no internet."""
+
+import base64
+import hashlib
+import subprocess
+import sys
+import time
+import types
+import zipfile
+
+import pytest
+from SemiSegModuleLib import dependencies
+from SemiSegModuleLib.dependencies import DependencyError, DeviceReport, install, is_installed, missing
+
+PACKAGE = "semiseg_test_wheel"
+
+
+@pytest.fixture
+def wheels(tmp_path):
+    """A folder with one wheel."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    info = f"{PACKAGE}-1.2.dist-info"
+    files = {
+        f"{PACKAGE}.py": "raise RuntimeError('nobody may import this')\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 1.2\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(folder / f"{PACKAGE}-1.2-py3-none-any.whl", "w") as wheel:
+        record = ""
+        for name, text in files.items():
+            wheel.writestr(name, text)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            record += f"{name},sha256={digest},{len(text)}\n"
+        wheel.writestr(f"{info}/RECORD", f"{record}{info}/RECORD,,\n")
+    return folder
+
+
+@pytest.fixture
+def pip(tmp_path, monkeypatch):
+    """Real pip into a folder that is on the path; remembers its arguments and the constraints."""
+    pytest.importorskip("pip", reason="pip is needed to install")
+    target = tmp_path / "site"
+    target.mkdir()
+    monkeypatch.syspath_prepend(str(target))
+
+    def run(arguments):
+        run.arguments = arguments
+        with open(arguments[arguments.index("--constraint") + 1], encoding="utf-8") as file:
+            run.constraints = file.read()
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", target, *arguments], check=True)
+
+    return run
+
+
+def test_installs_from_a_folder_of_wheels(wheels, pip):
+    needed = f"{PACKAGE}>=1.0"
+    assert not is_installed(needed)
+    questions = []
+    install([needed], wheels, ask=lambda text: questions.append(text) or True, pip_install=pip)
+    assert is_installed(needed)
+    assert PACKAGE in questions[0]
+    assert str(wheels) in questions[0]
+    assert "--no-index" in pip.arguments
+    assert PACKAGE not in sys.modules
+
+
+def test_packages_of_slicer_are_pinned(wheels, pip):
+    import numpy
+
+    install([f"{PACKAGE}>=1.0"], wheels, pip_install=pip)
+    assert f"numpy=={numpy.__version__}\n" in pip.constraints
+
+
+def test_an_older_version_is_not_enough(wheels, pip):
+    install([f"{PACKAGE}>=1.0"], wheels, pip_install=pip)
+    assert is_installed(f"{PACKAGE}>=1.2")
+    assert not is_installed(f"{PACKAGE}>=1.10")
+
+
+def test_nothing_is_installed_unasked(wheels, pip):
+    with pytest.raises(DependencyError, match=PACKAGE):
+        install([f"{PACKAGE}>=1.0"], wheels, ask=lambda text: False, pip_install=pip)
+    assert not hasattr(pip, "arguments")
+
+
+def test_what_pip_did_not_install_is_told():
+    with pytest.raises(DependencyError, match="Not installed: no_such_package"):
+        install(["no_such_package>=1"], pip_install=lambda arguments: None)
+
+
+def test_missing_lists_torch_first_and_reads_the_file(tmp_path, monkeypatch):
+    file = tmp_path / "requirements.txt"
+    file.write_text("# a comment\nnumpy>=1.0\nno_such_package>=1  # why\n")
+    monkeypatch.setattr(dependencies, "TORCH", "no_such_torch>=2")
+    assert missing(file) == ["no_such_torch>=2", "no_such_package>=1"]
+
+
+def test_torch_comes_through_its_extension_and_stays_outside(monkeypatch):
+    seen = {}
+
+    class Logic:
+        def installTorch(self, askConfirmation, torchVersionRequirement):
+            seen["requirement"] = torchVersionRequirement
+            monkeypatch.setattr(dependencies, "is_installed", lambda requirement: True)
+            import torch  # the extension's last act
+
+            raise AssertionError(torch)
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=Logic))
+    before = "torch" in sys.modules
+    install([dependencies.TORCH])
+    assert seen == {"requirement": ">=2.4"}
+    assert ("torch" in sys.modules) == before
+
+
+def test_without_the_extension_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    with pytest.raises(DependencyError, match="PyTorch extension"):
+        install([dependencies.TORCH])
+
+
+# ---- device --------------------------------------------------------------------------------------------------
+
+
+def wait_for(report):
+    end = time.monotonic() + 60
+    while not report.done:
+        assert time.monotonic() < end
+        report.poll()
+        time.sleep(0.05)
+
+
+def test_device_is_reported_by_a_child(tmp_path, training_python_with_torch):
+    report = DeviceReport("cpu", tmp_path / "device.log", training_python_with_torch)
+    wait_for(report)
+    assert report.device.device == "cpu"
+    assert "as asked for (PyTorch 2." in report.device.text
+
+
+def test_a_device_that_is_not_there_is_told(tmp_path, training_python_with_torch):
+    report = DeviceReport("cuda:99", tmp_path / "device.log", training_python_with_torch)
+    wait_for(report)
+    assert report.device is None
+    assert "cuda:99" in report.failure.text
+
+
+def test_a_python_without_torch_is_told(tmp_path):
+    report = DeviceReport("auto", tmp_path / "device.log", no_torch(tmp_path))
+    wait_for(report)
+    assert report.failure.kind == "package"
+    assert "torch" in report.failure.text
+
+
+def no_torch(folder):
+    """This Python, in which torch cannot be imported."""
+    script = folder / "python"
+    code = "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[3:]; "
+    code += "runpy.run_module(sys.argv[0], run_name='__main__')"
+    script.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c \"{code}\" \"$@\"\n")
+    script.chmod(0o755)
+    return script
