@@ -27,7 +27,8 @@ _ANATOMY = {  # SNOMED CT codes as in Slicer's General Anatomy list
     "myocardium": ("74281007", "Myocardium"),
     "pancreas": ("15776009", "Pancreas"),
 }
-_TISSUE = "SCT^85756007^Tissue~SCT^85756007^Tissue"  # what Slicer itself gives to a new segment
+_TISSUE = ("SCT", "85756007", "Tissue")  # what Slicer itself gives to a new segment
+Code = tuple[str, str, str]  # scheme, value, meaning
 
 
 class SegmentError(SemiSegError):
@@ -39,11 +40,16 @@ def segment_id(label: Label) -> str:
     return f"SemiSeg_{label.value}"
 
 
-def terminology(label: Label) -> str:
-    """Slicer's `TerminologyEntry` text: the anatomy where the name is known, else tissue."""
+def codes(label: Label) -> tuple[Code, Code]:
+    """Category and type of what the label stands for: the anatomy where the name is known, else tissue."""
     known = _ANATOMY.get(label.name.casefold())
-    kind = f"SCT^123037004^Anatomical Structure~SCT^{known[0]}^{known[1]}" if known else _TISSUE
-    return f"{_CONTEXT}~{kind}~^^~{_REGIONS}~^^~^^"
+    return (("SCT", "123037004", "Anatomical Structure"), ("SCT", *known)) if known else (_TISSUE, _TISSUE)
+
+
+def terminology(label: Label) -> str:
+    """Slicer's `TerminologyEntry` text for the label."""
+    category, kind = ("^".join(code) for code in codes(label))
+    return f"{_CONTEXT}~{category}~{kind}~^^~{_REGIONS}~^^~^^"
 
 
 def add_segments(segmentation_node, labels: Sequence[Label]) -> None:

@@ -1,0 +1,190 @@
+"""Masks as DICOM SEG, through the QuantitativeReporting extension or the package highdicom, where one is there.
+
+>>> if not why_not():                                                   # doctest: +SKIP
+...     export_dicom_seg(table, cases, folder)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+
+from SemiSegLib import __version__
+from SemiSegLib.config import Label
+
+from . import segments, volumes
+from .case_table import Case, CaseTable, State
+from .exports import ExportError, FilesExist, segmentation_of
+
+_OFF_GRID = 0.1  # voxels that a DICOM pixel may lie beside the volume's voxel; more means the volume was resampled
+
+
+def why_not() -> str:
+    """What to install before DICOM SEG can be written; '' when nothing is missing."""
+    if _has_quantitative_reporting() or importlib.util.find_spec("highdicom") is not None:
+        return ""
+    return (
+        "DICOM SEG needs the extension QuantitativeReporting (Extensions Manager) or the Python package highdicom "
+        "(in the Python console: slicer.util.pip_install('highdicom'))."
+    )
+
+
+def export_dicom_seg(
+    table: CaseTable, cases: Iterable[Case], folder: Path, source: str = "best", overwrite: bool = False
+) -> list[Path]:
+    """Write `folder/<stem>.seg.dcm` for each case; its scan must have been loaded from DICOM.
+
+    :return: the files (with QuantitativeReporting: the folder, since the extension names its files itself)
+    :raises ExportError: nothing to write with, no mask, or a scan that did not come from DICOM
+    :raises FilesExist: and nothing is written
+    """
+    missing = why_not()
+    if missing:
+        raise ExportError(missing)
+    chosen = [case for case in cases if segmentation_of(case, source) is not None]
+    if not chosen:
+        raise ExportError("None of the chosen cases has a mask to export.")
+    if _has_quantitative_reporting():
+        return [_export_by_extension(case, source, Path(folder)) for case in chosen]
+    paths = [Path(folder) / f"{case.file_name}.seg.dcm" for case in chosen]
+    existing = [path for path in paths if path.exists()]
+    if existing and not overwrite:
+        raise FilesExist(existing)
+    series = [dicom_files(case) for case in chosen]  # all are looked for before anything is written
+    for case, files, path in zip(chosen, series, paths, strict=True):
+        mask = segments.voxels_on_grid(segmentation_of(case, source), case.volume, table.labels)
+        write_dicom_seg(mask, volumes.ijk_to_ras(case.volume), files, table.labels, path, _maker(case, source))
+    return paths
+
+
+def dicom_files(case: Case) -> list[Path]:
+    """The files of the case's scan in Slicer's DICOM database; raises ExportError when it did not come from there."""
+    uids = (case.volume.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    files = [database.fileForInstance(uid) for uid in uids] if database is not None else []
+    if not files or not all(files):
+        raise ExportError(
+            f"'{case.name}' was not loaded from Slicer's DICOM database, so a DICOM SEG has nothing to refer to: "
+            "load the scan through the DICOM module, or export another format."
+        )
+    return [Path(file) for file in files]
+
+
+def write_dicom_seg(
+    mask: np.ndarray, ijk_to_ras: np.ndarray, files: Sequence[Path], labels: Sequence[Label], path: Path, maker: str
+) -> None:
+    """Write a label map as DICOM SEG on the pixels of the DICOM files its scan was made of.
+
+    :param mask: label values, shape (k, j, i) of the volume
+    :param ijk_to_ras: 4 x 4 of the volume without transforms, mm: where the scanner put it
+    :param maker: 'MANUAL', 'SEMIAUTOMATIC' or 'AUTOMATIC'
+    :raises ExportError: no label has voxels, or the volume is not on the grid of the files
+    """
+    import highdicom
+    import pydicom
+
+    sources = [pydicom.dcmread(file) for file in files]
+    frames = np.stack([_on_pixels(mask, ijk_to_ras, source) for source in sources])
+    present = [label for label in labels if (frames == label.value).any()]
+    if not present:
+        raise ExportError(f"{path}: nothing is drawn for the task's labels.")
+    planes = np.stack([frames == label.value for label in present], axis=-1).astype(np.uint8)
+    segmentation = highdicom.seg.Segmentation(
+        source_images=sources,
+        pixel_array=planes,
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(n, label, maker) for n, label in enumerate(present, start=1)],
+        series_instance_uid=highdicom.UID(),
+        series_number=300,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="SemiSeg",
+        manufacturer_model_name="SemiSeg",
+        software_versions=__version__,
+        device_serial_number="0",
+        series_description="SemiSeg segmentation",
+    )
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    segmentation.save_as(unfinished)
+    unfinished.replace(path)
+
+
+def _on_pixels(mask: np.ndarray, ijk_to_ras: np.ndarray, source: Any) -> np.ndarray:
+    """The mask on the pixels of one DICOM slice, shape (rows, columns)."""
+    along_row, along_column = np.reshape(np.asarray(source.ImageOrientationPatient, float), (2, 3))
+    row_step, column_step = (float(value) for value in source.PixelSpacing)
+    rows, columns = np.mgrid[: source.Rows, : source.Columns].reshape(2, -1).astype(float)
+    points = (
+        np.asarray(source.ImagePositionPatient, float)
+        + columns[:, None] * column_step * along_row
+        + rows[:, None] * row_step * along_column
+    )
+    to_index = np.linalg.inv(volumes.RAS_LPS @ ijk_to_ras)
+    exact = points @ to_index[:3, :3].T + to_index[:3, 3]
+    index = np.rint(exact).astype(int)
+    k, j, i = index.T[::-1]
+    inside = (index >= 0).all(axis=1) & (index < mask.shape[::-1]).all(axis=1)
+    if np.abs(exact - index).max() > _OFF_GRID or not inside.all():
+        raise ExportError("The scan in the scene is not on the pixels of its DICOM files; was it resampled or cropped?")
+    return mask[k, j, i].reshape(source.Rows, source.Columns)
+
+
+def _description(number: int, label: Label, maker: str) -> Any:
+    import highdicom
+
+    category, kind = (highdicom.sr.CodedConcept(code[1], code[0], code[2]) for code in segments.codes(label))
+    algorithm = None
+    if maker != "MANUAL":
+        family = highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence")
+        algorithm = highdicom.AlgorithmIdentificationSequence("SemiSeg", family, __version__)
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=label.name,
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=maker,
+        algorithm_identification=algorithm,
+        display_color=highdicom.color.CIELabColor.from_rgb(*label.color),
+    )
+
+
+def _maker(case: Case, source: str) -> str:
+    if segmentation_of(case, source) is case.prediction:
+        return "AUTOMATIC"
+    return "SEMIAUTOMATIC" if case.state is State.CORRECTED else "MANUAL"
+
+
+def _has_quantitative_reporting() -> bool:
+    return importlib.util.find_spec("DICOMSegmentationPlugin") is not None
+
+
+def _export_by_extension(case: Case, source: str, folder: Path) -> Path:
+    """As Slicer's script repository does it; the segmentation moves into the study of its scan."""
+    import DICOMSegmentationPlugin
+
+    dicom_files(case)
+    node = segmentation_of(case, source)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    study = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(case.volume))
+    item = hierarchy.GetItemByDataNode(node)
+    hierarchy.SetItemParent(item, study)
+    exporter = DICOMSegmentationPlugin.DICOMSegmentationPluginClass()
+    exportables = exporter.examineForExport(item)
+    if not exportables:
+        raise ExportError(f"QuantitativeReporting cannot export the mask of '{case.name}'.")
+    target = folder / case.file_name
+    if target.exists():
+        raise FilesExist([target])
+    target.mkdir(parents=True)
+    for exportable in exportables:
+        exportable.directory = str(target)
+    message = exporter.export(exportables)
+    if message:
+        raise ExportError(f"QuantitativeReporting: {message}")
+    return target

@@ -1,0 +1,171 @@
+"""DICOM SEG by highdicom, read back by pydicom: place, names and codes; clear words when something is missing."""
+
+import importlib.util
+import types
+
+import numpy as np
+import pytest
+from drawing import corner_points, draw, same_points
+
+needs_highdicom = pytest.mark.skipif(
+    importlib.util.find_spec("highdicom") is None, reason="needs highdicom: pip install highdicom"
+)
+
+
+def write_series(volume, folder):
+    """The volume's slices as an MR series, written by pydicom from the volume's own matrix."""
+    import pydicom
+    import slicer
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+    from SemiSegModuleLib import volumes
+
+    matrix = volumes.RAS_LPS @ volumes.ijk_to_ras(volume)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    values = slicer.util.arrayFromVolume(volume)
+    common = {name: generate_uid() for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    files = {}
+    for k in range(values.shape[0]):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        slice_ = pydicom.Dataset()
+        slice_.file_meta = meta
+        slice_.SOPClassUID = meta.MediaStorageSOPClassUID = MRImageStorage
+        slice_.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = generate_uid()
+        for name, uid in common.items():
+            setattr(slice_, name, uid)
+        slice_.PatientID, slice_.PatientName, slice_.Modality = "1", "Test^", "MR"
+        for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "StudyID"):
+            setattr(slice_, name, "")
+        slice_.ReferringPhysicianName = slice_.PositionReferenceIndicator = slice_.Manufacturer = ""
+        slice_.SeriesNumber, slice_.InstanceNumber = 1, k + 1
+        slice_.ImagePositionPatient = [f"{part:.5f}" for part in (matrix @ [0, 0, k, 1])[:3]]
+        slice_.ImageOrientationPatient = [f"{part:.8f}" for part in (matrix[:3, :2] / spacing[:2]).T.ravel()]
+        slice_.PixelSpacing, slice_.SliceThickness = [spacing[1], spacing[0]], spacing[2]
+        slice_.Rows, slice_.Columns = values.shape[1:]
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 16, 16, 15, 1
+        slice_.PixelData = values[k].tobytes()
+        files[slice_.SOPInstanceUID] = folder / f"{k:02d}.dcm"
+        slice_.save_as(files[slice_.SOPInstanceUID], enforce_file_format=True)
+    return files
+
+
+@pytest.fixture
+def from_dicom(request, table, tmp_path, monkeypatch):
+    """A case whose volume is known to a DICOM database; from_dicom(geometry) -> case, mask."""
+    import slicer
+
+    def make(geometry):
+        volume = request.getfixturevalue(geometry)
+        (tmp_path / "dicom").mkdir()
+        files = write_series(volume, tmp_path / "dicom")
+        volume.SetAttribute("DICOM.instanceUIDs", " ".join(reversed(list(files))))
+        database = types.SimpleNamespace(fileForInstance=lambda uid: str(files.get(uid, "")))
+        monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+        case = table.add_volume(volume)
+        draw(table, case, 3, np.s_[6:8, 1:4, 1:3])
+        mask = draw(table, case, 1)
+        case.mark_done()
+        return case, mask
+
+    return make
+
+
+@needs_highdicom
+@pytest.mark.parametrize("geometry", ["a_volume", "an_oblique_volume", "a_left_handed_volume"])
+def test_segments_are_in_place_with_names_and_codes(table, from_dicom, tmp_path, geometry):
+    import pydicom
+    from SemiSegModuleLib.dicom_seg import export_dicom_seg
+
+    case, mask = from_dicom(geometry)
+    (path,) = export_dicom_seg(table, [case], tmp_path / "out")
+    written = pydicom.dcmread(path)
+    names = [segment.SegmentLabel for segment in written.SegmentSequence]
+    assert names == ["left atrium", "aorta"]
+    atrium = written.SegmentSequence[0]
+    assert atrium.SegmentedPropertyTypeCodeSequence[0].CodeValue == "82471001"
+    assert atrium.SegmentAlgorithmType == "MANUAL"
+    for number, value in ((1, 1), (2, 3)):
+        expected = corner_points(case.volume, np.argwhere(mask == value))
+        assert same_points(points_of_segment(written, number), expected, tolerance=0.02)
+
+
+def points_of_segment(written, number):
+    """World points (LPS) of a segment's pixels, by the attributes of each frame."""
+    points = []
+    shared = written.SharedFunctionalGroupsSequence[0]
+    for frame, pixels in zip(written.PerFrameFunctionalGroupsSequence, written.pixel_array, strict=True):
+        if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber != number:
+            continue
+        position = np.asarray(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        orientation = np.reshape(shared.PlaneOrientationSequence[0].ImageOrientationPatient, (2, 3)).astype(float)
+        row_step, column_step = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+        for row, column in np.argwhere(pixels):
+            points.append(position + column * column_step * orientation[0] + row * row_step * orientation[1])
+    return np.array(points)
+
+
+@needs_highdicom
+def test_a_prediction_is_declared_as_made_by_a_machine(table, from_dicom, tmp_path):
+    import pydicom
+    from SemiSegModuleLib.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.scene_bridge import load_prediction
+
+    case, _ = from_dicom("a_volume")
+    (mask,) = export_masks(table, [case], tmp_path / "mask")
+    load_prediction(table, case, mask)
+    (path,) = export_dicom_seg(table, [case], tmp_path / "out", source="prediction")
+    segment = pydicom.dcmread(path).SegmentSequence[0]
+    assert segment.SegmentAlgorithmType == "AUTOMATIC"
+    assert segment.SegmentAlgorithmName == "SemiSeg"
+
+
+@needs_highdicom
+def test_an_existing_file_is_kept(table, from_dicom, tmp_path):
+    from SemiSegModuleLib.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.exports import FilesExist
+
+    case, _ = from_dicom("a_volume")
+    (path,) = export_dicom_seg(table, [case], tmp_path / "out")
+    before = path.read_bytes()
+    with pytest.raises(FilesExist):
+        export_dicom_seg(table, [case], tmp_path / "out")
+    assert path.read_bytes() == before
+    export_dicom_seg(table, [case], tmp_path / "out", overwrite=True)
+    assert path.read_bytes() != before
+
+
+@needs_highdicom
+def test_a_resampled_volume_is_refused(table, from_dicom, tmp_path):
+    from SemiSegModuleLib.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.exports import ExportError
+
+    case, _ = from_dicom("a_volume")
+    case.volume.SetOrigin(0.5, 0.7, 0)
+    with pytest.raises(ExportError, match="resampled or cropped"):
+        export_dicom_seg(table, [case], tmp_path / "out")
+
+
+@needs_highdicom
+def test_a_scan_that_is_not_from_dicom_is_refused_by_name(table, a_volume, tmp_path):
+    from SemiSegModuleLib.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.exports import ExportError
+
+    case = table.add_volume(a_volume)
+    draw(table, case)
+    case.mark_done()
+    with pytest.raises(ExportError, match="'scan' was not loaded from Slicer's DICOM database"):
+        export_dicom_seg(table, [case], tmp_path)
+
+
+def test_without_any_writer_the_user_is_told_what_to_install(table, a_volume, tmp_path, monkeypatch):
+    from SemiSegModuleLib import dicom_seg
+    from SemiSegModuleLib.exports import ExportError
+
+    found = importlib.util.find_spec
+    hidden = ("highdicom", "DICOMSegmentationPlugin")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in hidden else found(name, *rest))
+    assert "QuantitativeReporting" in dicom_seg.why_not()
+    with pytest.raises(ExportError, match="QuantitativeReporting"):
+        dicom_seg.export_dicom_seg(table, [table.add_volume(a_volume)], tmp_path)
