@@ -11,3 +11,12 @@ from SemiSegLib.losses.precision import single_precision
 def probability_mse(student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
     """Mean squared difference of the softmax probabilities of logits (B, C, *S)."""
     return (student_logits.softmax(1) - teacher_logits.softmax(1)).square().mean()
+
+
+@single_precision
+def masked_probability_mse(
+    student_logits: torch.Tensor, teacher_logits: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """The same over the voxels of `mask` (B, 1, *S), bool, alone; 0 where it is empty (UA-MT)."""
+    squared = (student_logits.softmax(1) - teacher_logits.softmax(1)).square() * mask
+    return squared.sum() / (mask.sum() * student_logits.shape[1]).clamp(min=1)

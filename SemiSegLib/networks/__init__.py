@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from torch import nn
-
+from SemiSegLib.networks.unet import UNet
 from SemiSegLib.networks.vnet import VNet
 
+Network = VNet | UNet
 
-def build_network(dimensions: int, classes: int, sdm: bool = False) -> nn.Module:
-    """The literature's network for volumes (3) or slices (2), one input channel, `classes` with background."""
-    return VNet(dimensions=dimensions, classes=classes, sdm=sdm)
+
+def build_network(dimensions: int, classes: int, sdm: bool = False) -> Network:
+    """The literature's network, V-Net for volumes (3), U-Net for slices (2); `classes` with background."""
+    if dimensions == 2:
+        return UNet(classes=classes, sdm=sdm)
+    return VNet(classes=classes, sdm=sdm)

@@ -93,7 +93,8 @@ def make_batch():
         random = np.random.default_rng(seed)
         annotated = patches(sides, classes, labelled, random)
         rest = patches(sides, classes, max(unlabelled, 1), random)[slice(unlabelled)]
-        return Batch(annotated, Patches(rest.image, torch.empty(unlabelled, 0), torch.empty(unlabelled, 0), rest.position))
+        nothing = torch.empty(unlabelled, 0)
+        return Batch(annotated, Patches(rest.image, nothing, nothing, rest.position))
 
     return make
 

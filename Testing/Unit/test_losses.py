@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from SemiSegLib.losses import IGNORE
-from SemiSegLib.losses.consistency import probability_mse
+from SemiSegLib.losses.consistency import masked_probability_mse, probability_mse
 from SemiSegLib.losses.contrastive import info_nce, symmetric_info_nce
 from SemiSegLib.losses.distillation import pairwise_distillation
 from SemiSegLib.losses.segmentation import cross_entropy, dice_loss, mask_loss, sdm_loss
@@ -151,6 +151,17 @@ def test_consistency_is_the_mean_squared_difference_of_probabilities(shape):
     assert probability_mse(a, b).item() == pytest.approx(total / a.numel(), rel=1e-5)
     torch.testing.assert_close(probability_mse(a, b), probability_mse(b, a))
     assert probability_mse(a, a + 3) == pytest.approx(0, abs=1e-12)  # softmax ignores a common shift
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_masked_consistency_counts_the_masked_voxels_alone(shape):
+    a, b = values(*shape), values(*shape, seed=2)
+    mask = values(shape[0], 1, *shape[2:], seed=3) > 0
+    squares = (a.double().softmax(1) - b.double().softmax(1)).square().movedim(1, -1)[mask[:, 0]]
+    assert masked_probability_mse(a, b, mask).item() == pytest.approx(squares.mean().item(), rel=1e-5)
+    everything = torch.ones_like(mask)
+    torch.testing.assert_close(masked_probability_mse(a, b, everything), probability_mse(a, b))
+    assert masked_probability_mse(a, b, ~everything) == 0
 
 
 # Contrast of slices

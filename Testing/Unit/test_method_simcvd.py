@@ -45,7 +45,8 @@ def test_the_weights_are_the_papers(make_method, make_batch):
     method, batch = make_method("simcvd", **SMALL), make_batch()
     ramp = math.exp(-5 * (1 - 3 / 8) ** 2)
     weights = {name: term.weight for name, term in method.losses(batch, Step(3, 8)).items()}
-    expected = {"supervised": 1, "sdm": 0.1, "contrast": 0.5 * ramp, "distillation": 0.1 * ramp, "consistency": 0.1 * ramp}
+    expected = {"supervised": 1, "sdm": 0.1}
+    expected |= {"contrast": 0.5 * ramp, "distillation": 0.1 * ramp, "consistency": 0.1 * ramp}
     assert weights == pytest.approx(expected)
     method.settings.ramp = "consistency"
     weights = {name: term.weight for name, term in method.losses(batch, Step(3, 8)).items()}

@@ -19,6 +19,11 @@ def test_v_net_has_the_published_number_of_parameters():
     assert parameters(build_network(3, 2, sdm=True)) == 9_448_866 + 17
 
 
+def test_u_net_has_the_published_number_of_parameters():
+    assert parameters(build_network(2, 4)) == 1_813_764
+    assert parameters(build_network(2, 4, sdm=True)) == 1_813_764 + 3 * (9 * 16 + 1)
+
+
 def test_v_net_has_the_published_blocks():
     network = VNet()
     assert [parameters(block) for block in network.encoder] == [480, 55_488, 332_352, 1_328_256, 5_310_720]
@@ -46,11 +51,13 @@ def test_encoding_and_decoding_is_the_network(dimensions, sides):
     image = torch.randn(1, 1, *sides)
     features = network.encode(image)
     assert [f.shape[1] for f in features] == [16, 32, 64, 128, 256]
+    assert [f.shape[2] for f in features] == [sides[0] // 2**level for level in range(5)]
     torch.testing.assert_close(network.decode(features).logits, network(image).logits)
 
 
-def test_dropout_is_active_in_training_only():
-    network, image = build_network(3, 2), torch.randn(2, 1, 16, 16, 16)
+@pytest.mark.parametrize(("dimensions", "sides"), [(2, (32, 32)), (3, (16, 16, 16))])
+def test_dropout_is_active_in_training_only(dimensions, sides):
+    network, image = build_network(dimensions, 2), torch.randn(2, 1, *sides)
     network.train()
     assert not torch.equal(network(image).logits, network(image).logits)
     network.eval()
