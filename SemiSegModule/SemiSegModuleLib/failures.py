@@ -26,7 +26,7 @@ class Failure:
 _PATTERNS = (
     (
         "memory",
-        r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|std::bad_alloc|"
+        r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|failed to map segment|std::bad_alloc|"
         r"CUBLAS_STATUS_ALLOC_FAILED|paging file is too small",
     ),
     (

@@ -1,6 +1,11 @@
-"""The panel with real child processes that really train: started, stopped, resumed, finished, predicted, failing."""
+"""The panel with real child processes that really train: started, stopped, resumed, finished, predicted, failing.
 
-import json
+Where $SEMISEG_TEST_PYTHON (or this Python) has torch; each training takes seconds.
+"""
+
+import os
+import signal
+import sys
 
 import pytest
 
@@ -12,10 +17,33 @@ training.threads=1
 training.precision=fp32"""
 
 
+class Barred:
+    """An import hook: none of these may be imported into Slicer's process."""
+
+    names = ("torch", "torchvision", "monai")
+
+    def __init__(self):
+        self.asked_for = []
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            self.asked_for.append(name)
+        return None
+
+
 @pytest.fixture
-def ready(with_cases, training_python_with_torch):
+def barred():
+    hook = Barred()
+    sys.meta_path.insert(0, hook)
+    yield hook
+    sys.meta_path.remove(hook)
+
+
+@pytest.fixture
+def ready(barred, with_cases, training_python_with_torch):
     """Everything set for a training of a few seconds."""
     parameters = with_cases.parameters
+    parameters.method = with_cases.module.Method.MEAN_TEACHER  # the fastest with unlabelled scans
     parameters.iterations = 4
     parameters.spacing = "4"
     parameters.patchSize = "32"
@@ -24,24 +52,193 @@ def ready(with_cases, training_python_with_torch):
     return with_cases
 
 
-def has_ended(opened):
-    return lambda: not opened.panel.train.training.active
+def wait_for_the_end(opened):
+    opened.wait_until(lambda: not opened.panel.train.training.active, 180)
 
 
-def test_trains_predicts_and_shows_the_result(ready):
+def wait_for_iteration(opened, number):
+    opened.wait_until(lambda: opened.panel.train.training.status.iteration >= number, 120)
+
+
+def wrap_python(opened, monkeypatch, folder, first):
+    """Child processes run these lines of shell first."""
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\n{first}\nexec "{os.environ["SEMISEG_PYTHON"]}" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(script))
+
+
+def test_the_whole_workflow(ready, barred, tmp_path, monkeypatch):
+    """Train with SimCVD, predict, correct, train on from the last model, export masks and model, load the model."""
+    from SemiSegModuleLib import dialogs
+
+    ready.parameters.method = ready.module.Method.SIMCVD
     ready.ui.trainButton.click()
     assert ready.ui.stateLabel.text.startswith("Starting")
     assert not ready.ui.trainButton.enabled
     assert ready.ui.stopButton.enabled
-    ready.wait_until(has_ended(ready), 120)
+    wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Finished, iteration 4 of 4")
-    assert ready.panel.train.curves.last("loss") is not None
-    assert "simcvd, 4 iterations" in ready.ui.modelLabel.text
+    assert ready.ui.trainingProgressBar.value == ready.ui.trainingProgressBar.maximum == 4
+    assert ready.panel.train.curves.last("loss") > 0
+    assert "left atrium; simcvd, 4 iterations" in ready.ui.modelLabel.text
+    assert "iteration 4/4" in ready.ui.logTextEdit.toPlainText()
 
     ready.ui.predictAllButton.click()
+    assert ready.ui.cancelPredictionButton.enabled
     prediction = ready.panel.results.prediction
     ready.wait_until(lambda: not prediction.active, 120)
     assert ready.ui.predictionLabel.text == "Predicted 2 of 2 scans"
     predicted = [case for case in ready.work.cases if case.prediction is not None]
     assert [case.name for case in predicted] == ["atrium_003", "atrium_004"]
     assert all(case.sdms and case.probabilities for case in predicted)
+
+    ready.work.case = predicted[0]
+    ready.ui.acceptButton.click()
+    assert "3 annotated and 1 unlabeled scans. Starts from the model in use." in ready.ui.readyLabel.text
+    first_run = ready.panel.train.training.run.path
+    first_model = ready.work.model
+    ready.ui.trainButton.click()
+    wait_for_the_end(ready)
+    assert ready.ui.stateLabel.text.startswith("Finished")
+    assert ready.panel.train.training.run.path != first_run
+    assert ready.work.model != first_model
+
+    ready.ui.exportButton.click()
+    assert ready.ui.exportLabel.text.startswith("4 files written to")
+    shared = tmp_path / "shared.safetensors"
+    monkeypatch.setattr(dialogs, "choose_model_to_write", lambda start: shared)
+    ready.ui.exportModelButton.click()
+    assert shared.read_bytes() == ready.work.model.read_bytes()
+    monkeypatch.setattr(dialogs, "choose_model", lambda: shared)
+    ready.ui.loadModelButton.click()
+    assert ready.work.model == shared
+    assert barred.asked_for == []
+
+
+def test_validation_scans_give_a_dsc_curve(ready):
+    ready.parameters.validationCases = 1
+    ready.ui.trainButton.click()
+    wait_for_the_end(ready)
+    assert "best validation DSC" in ready.ui.stateLabel.text
+    assert 0 <= ready.panel.train.curves.last("dsc") <= 1
+    assert ready.work.model.name == "best.safetensors"
+
+
+def test_stopped_and_resumed(ready):
+    ready.parameters.iterations = 40
+    ready.ui.trainButton.click()
+    wait_for_iteration(ready, 1)
+    assert "left" in ready.ui.stateLabel.text
+    ready.ui.stopButton.click()
+    assert ready.ui.stateLabel.text.startswith("Stopping")
+    assert ready.ui.stopButton.text == "End now"
+    wait_for_the_end(ready)
+    training = ready.panel.train.training
+    assert training.state == "stopped"
+    assert training.run.checkpoint.exists()
+    stopped_at = training.status.iteration
+    assert 1 <= stopped_at < 40
+    assert ready.ui.resumeButton.enabled
+    ready.ui.resumeButton.click()
+    wait_for_iteration(ready, stopped_at + 1)
+    ready.ui.stopButton.click()
+    wait_for_the_end(ready)
+    assert any(event["event"] == "resumed" for event in training.run.events())
+
+
+def test_ended_at_once_by_a_second_press(ready):
+    ready.parameters.iterations = 1000
+    ready.ui.trainButton.click()
+    wait_for_iteration(ready, 1)
+    ready.ui.stopButton.click()
+    ready.ui.stopButton.click()
+    wait_for_the_end(ready)
+    assert ready.ui.stateLabel.text.startswith(("Interrupted", "Stopped"))
+    assert not ready.panel.train.training.run.is_locked()
+
+
+def test_killed_from_outside_and_resumed(ready):
+    ready.parameters.iterations = 8
+    ready.ui.trainButton.click()
+    wait_for_iteration(ready, 2)
+    os.kill(ready.panel.train.training.status.pid, signal.SIGKILL)
+    wait_for_the_end(ready)
+    assert ready.ui.stateLabel.text.startswith("Failed")
+    assert "ended from outside" in ready.ui.failureLabel.text
+    ready.ui.resumeButton.click()
+    wait_for_the_end(ready)
+    assert ready.ui.stateLabel.text.startswith("Finished")
+    assert ready.ui.failureLabel.text == ""
+
+
+def test_a_damaged_file_is_named(ready, monkeypatch, tmp_path):
+    damage = f'for scan in "{tmp_path}"/study/training-*/data/images/atrium_003.nrrd; do echo rubbish > "$scan"; done'
+    wrap_python(ready, monkeypatch, tmp_path, damage)
+    ready.ui.trainButton.click()
+    wait_for_the_end(ready)
+    assert ready.ui.stateLabel.text.startswith("Failed")
+    assert "atrium_003.nrrd" in ready.ui.failureLabel.text
+    ready.ui.copyLogButton.click()
+    assert "atrium_003.nrrd" in ready.qt.QApplication.clipboard().text()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by ulimit")
+def test_lack_of_memory_is_told(ready, monkeypatch, tmp_path):
+    wrap_python(ready, monkeypatch, tmp_path, "ulimit -v 3000000")
+    ready.parameters.patchSize = "160"
+    ready.parameters.spacing = "0.7"
+    ready.ui.trainButton.click()
+    wait_for_the_end(ready)
+    assert ready.ui.stateLabel.text.startswith("Failed")
+    assert ready.panel.train.training.failure.kind == "memory", ready.panel.train.training.log.tail()
+    assert "smaller patch size" in ready.ui.failureLabel.text
+
+
+def test_a_running_training_is_found_after_a_restart(ready, mrml):
+    """The scene is closed without saving and the panel made anew; the training goes on meanwhile."""
+    ready.parameters.iterations = 1000
+    ready.ui.trainButton.click()
+    wait_for_iteration(ready, 1)
+    folder = ready.panel.train.training.run.path
+    ready.close()
+    mrml.scene.Clear(0)
+    ready.__init__(ready.qt, ready.module)
+    assert ready.panel.train.training.run.path == folder
+    assert ready.ui.stateLabel.text.startswith("Training, iteration")
+    assert ready.ui.stopButton.enabled
+    assert ready.panel.train.curves.last("loss") > 0
+    ready.ui.stopButton.click()
+    wait_for_the_end(ready)
+    assert ready.ui.stateLabel.text.startswith("Stopped")
+    assert ready.work.model == folder / "models" / "last.safetensors"
+
+
+def test_a_prediction_is_cancelled_and_what_is_done_is_kept(ready, tmp_path, monkeypatch):
+    ready.ui.trainButton.click()
+    wait_for_the_end(ready)
+    wrap_python(ready, monkeypatch, tmp_path, "sleep 60")
+    ready.ui.predictAllButton.click()
+    ready.ui.cancelPredictionButton.click()
+    assert ready.ui.predictionLabel.text == "Cancelled after 0 of 2 scans"
+    assert ready.ui.predictAllButton.enabled
+
+
+def test_window_stays_alive_while_training(ready):
+    """Other timers of the window go on in every state of the training: nothing waits for the child."""
+    seen = set()
+    timer = ready.qt.QTimer()
+    timer.setInterval(5)
+    timer.connect("timeout()", lambda: seen.add(ready.panel.train.training.state))
+    timer.start()
+    ready.ui.trainButton.click()
+    wait_for_the_end(ready)
+    timer.stop()
+    assert {"starting", "training"} <= seen
+
+
+def test_device_is_found_when_the_section_is_opened(ready):
+    ready.unfold("train")
+    assert ready.ui.deviceLabel.text == "looking …"
+    ready.wait_until(lambda: ready.panel.train.report.done)
+    assert "CPU: as asked for (PyTorch" in ready.ui.deviceLabel.text
