@@ -19,6 +19,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import slicer
@@ -278,6 +279,7 @@ class CaseTable:
         self._observed: dict[str, tuple] = {}  # node ID: node, tag of the observer
         self._listeners: list[Callable[[], None]] = []
         self._last_seen: list[tuple] = []
+        self._pauses = 0
         self._scene_tags = [
             self.scene.AddObserver(getattr(slicer.vtkMRMLScene, event), self._on_change) for event in _SCENE_EVENTS
         ]
@@ -339,14 +341,16 @@ class CaseTable:
         existing = self.case_of(volume_node)
         case = existing or self._new_case(volume_node)
         if annotation is not None:
+            segments.make_voxels(annotation, volume_node)
             case.annotation = annotation
-        self.refresh()
+        self._on_change()
         return case
 
     def add_volumes(self, volume_nodes: Iterable | None = None) -> list[Case]:
         """Add several scans; without an argument every scan of the scene that could be one."""
         nodes = self.candidates() if volume_nodes is None else list(volume_nodes)
-        return [self.add_volume(node) for node in nodes]
+        with self.paused():
+            return [self.add_volume(node) for node in nodes]
 
     def candidates(self) -> list:
         """Volumes of the scene that are not in the table and could be cases: no masks, maps, colours or vectors."""
@@ -358,14 +362,15 @@ class CaseTable:
         """Take a case off the table. Its predictions go with it; its volume and human annotation stay in the scene."""
         self.forget_prediction(case)
         self.scene.RemoveNode(case.node)
-        self.refresh()
+        self._on_change()
 
     def forget_prediction(self, case: Case) -> None:
         """Delete what was predicted for a case: mask, distance maps, probabilities."""
         made = [case.prediction, *case.sdms.values(), *case.probabilities.values()]
-        for node in [node for node in made if node is not None]:
-            self.scene.RemoveNode(node)
-        case.quality = None
+        with self.paused():
+            for node in [node for node in made if node is not None]:
+                self.scene.RemoveNode(node)
+            case.quality = None
 
     # ---- what concerns all cases -----------------------------------------------------------------------------
 
@@ -377,8 +382,9 @@ class CaseTable:
 
     @labels.setter
     def labels(self, labels: Sequence[Label]) -> None:
-        if len({label.value for label in labels}) < len(labels) or len({label.name for label in labels}) < len(labels):
-            raise CaseError("Labels must differ in value and in name.")
+        names = {label.name.strip().casefold() for label in labels}
+        if len({label.value for label in labels}) < len(labels) or len(names) < len(labels):
+            raise CaseError("Labels must differ in value and in name (capital letters make no difference).")
         text = json.dumps([dataclasses.asdict(label) for label in labels])
         if text != self._read("labels"):
             self._work().SetParameter("labels", text)
@@ -425,12 +431,23 @@ class CaseTable:
             node, tag = self._observed.pop(key)
             node.RemoveObserver(tag)
 
-    def _on_change(self, caller, event) -> None:
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Make several changes and look at the scene once, at the end."""
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+            self._on_change()
+
+    def _on_change(self, *_caller_and_event) -> None:
         if not self._busy():
             self.refresh()
 
     def _busy(self) -> bool:
-        return bool(self.scene.IsBatchProcessing() or self.scene.IsImporting() or self.scene.IsClosing())
+        scene = self.scene
+        return bool(self._pauses or scene.IsBatchProcessing() or scene.IsImporting() or scene.IsClosing())
 
     @staticmethod
     def _look(case: Case) -> tuple:

@@ -25,6 +25,7 @@ _DIVERGING = ((0.0, (0.02, 0.19, 0.55)), (0.25, (0.26, 0.58, 0.86)), (0.5, (0.97
               (0.75, (0.94, 0.42, 0.31)), (1.0, (0.55, 0.0, 0.10)))  # fmt: skip
 _SEQUENTIAL = ((0.0, (0.0, 0.0, 0.25)), (0.35, (0.45, 0.05, 0.55)), (0.7, (0.93, 0.45, 0.20)), (1.0, (1.0, 0.98, 0.6)))
 _STEPS = 256
+RANGES_MM = (6.0, 10.0, 16.0, 20.0, 30.0)  # our choice; halves are whole numbers, as the legend shows them
 _FAINTEST_PROBABILITY = 0.02
 _DEEPEST_MM = -1e4  # no organ is that thick
 
@@ -125,7 +126,7 @@ class Overlays:
             return
         if self.settings.map == "sdm":
             style_sdm(map_node, self.settings.sdm_range_mm or depth_range_mm(map_node))
-            legend = "Distance\n[mm]", "%+.0f"
+            legend = "Distance\n[mm]", "%+.3g"
         else:
             style_probability(map_node)
             legend = "Probability", "%.2f"
@@ -189,14 +190,14 @@ def style_probability(volume_node) -> None:
 
 
 def depth_range_mm(volume_node) -> float:
-    """A range for `style_sdm` in whole 5 mm: what the organ is deep, 5 mm at least and 30 mm at most (our choice)."""
+    """A range for `style_sdm` that holds the organ's depth, among `RANGES_MM`."""
     depth = -float(np.nanmin(slicer.util.arrayFromVolume(volume_node)))
-    return float(np.clip(5.0 * np.ceil(depth / 5.0), 5.0, 30.0)) if np.isfinite(depth) else 30.0
+    return next((reach for reach in RANGES_MM if reach >= depth), RANGES_MM[-1])
 
 
 def show_legend(volume_node, title: str, label_format: str) -> None:
     """A colour legend in the slice views."""
-    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(volume_node)
+    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(volume_node)
     legend.SetTitleText(title)
     legend.SetLabelFormat(label_format)
     legend.SetNumberOfLabels(5)
@@ -207,7 +208,7 @@ def show_legend(volume_node, title: str, label_format: str) -> None:
 
 
 def _hide_legend(volume_node) -> None:
-    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(volume_node)
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(volume_node)
     if legend is not None:
         legend.SetVisibility(False)
 

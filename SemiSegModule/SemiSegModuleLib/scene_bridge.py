@@ -62,11 +62,10 @@ def make_annotation(table: CaseTable, case: Case):
 
     It lies below the volume's transform, on the volume's voxels, beside it in the subject hierarchy.
     """
-    if case.annotation is None:
-        node = _new_segmentation(table.scene, f"{case.name} annotation", case.volume)
-        case.annotation = node
-    segments.add_segments(case.annotation, table.labels)
-    case.annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
+    with table.paused():
+        if case.annotation is None:
+            case.annotation = _new_segmentation(table.scene, f"{case.name} annotation", case.volume)
+        segments.add_segments(case.annotation, table.labels)
     return case.annotation
 
 
@@ -81,13 +80,14 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         raise CaseError(f"'{case.name}' has no prediction to accept.")
     if case.has_drawing and not overwrite:
         raise CaseError(f"'{case.name}' has an annotation already; it would be replaced by the prediction.")
-    annotation = make_annotation(table, case)
-    segments.copy_segments(case.prediction, annotation)
-    segments.add_segments(annotation, table.labels)
-    _follow(annotation, case.prediction.GetParentTransformNode())
-    annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
-    case.partial = ""
-    case.mark_done(done, corrected=True) if case.has_drawing else case.mark_done(False)
+    with table.paused():
+        annotation = make_annotation(table, case)
+        segments.copy_segments(case.prediction, annotation)
+        segments.add_segments(annotation, table.labels)
+        _follow(annotation, case.prediction.GetParentTransformNode())
+        annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
+        case.partial = ""
+        case.mark_done(done and case.has_drawing, corrected=True)  # an empty prediction is no finished annotation
     return annotation
 
 
@@ -121,7 +121,8 @@ def export_cases(
     for number, case in enumerate(chosen):
         if progress:
             progress(number, len(chosen), case.name)
-        _export_image(case, store, file_format)
+        with table.paused():
+            _export_image(case, store, file_format)
         if case.state.trains_with_mask:
             _export_mask(case, labels, store, file_format, export.remarks)
             export.labelled.append(case.file_name)
@@ -241,7 +242,8 @@ def add_files(table: CaseTable, paths: Iterable[Path], progress: Progress | None
     for number, (entry, labels) in enumerate(cases):
         if progress:
             progress(number, len(cases), entry.name)
-        added.append(_add_case(table, entry, labels))
+        with table.paused():
+            added.append(_add_case(table, entry, labels))
     return added
 
 
@@ -338,14 +340,15 @@ def load_prediction(
     meaning = _scene_labels(mask, image, labels or read_labels(mask) or table.labels, table.labels)
     images = {kind: _read_maps(paths, meaning) for kind, paths in (("sdm", sdms), ("probability", probabilities))}
     into = _into_volume_frame(case)
-    node = case.prediction or _new_prediction(table, case)
-    _follow(node, case.volume.GetParentTransformNode())
-    array = _relabelled(sitk.GetArrayFromImage(image), meaning)
-    segments.set_voxels(node, array, into @ volumes.image_to_ras(image), list(meaning.values()))
-    node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
-    for kind in images:
-        _show_maps(table, case, kind, images[kind], list(meaning.values()), into)
-    case.quality = _quality(case, table.labels)
+    with table.paused():
+        node = case.prediction or _new_prediction(table, case)
+        _follow(node, case.volume.GetParentTransformNode())
+        array = _relabelled(sitk.GetArrayFromImage(image), meaning)
+        segments.set_voxels(node, array, into @ volumes.image_to_ras(image), list(meaning.values()))
+        node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
+        for kind in images:
+            _show_maps(table, case, kind, images[kind], list(meaning.values()), into)
+        case.quality = _quality(case, table.labels)
     return node
 
 

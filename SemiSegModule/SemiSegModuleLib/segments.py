@@ -16,8 +16,9 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
-BINARY = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+BINARY = "Binary labelmap"  # names of representations, as in Slicer's files
+SURFACE = "Closed surface"
+_CACHED_COUNTS = 2000
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGIONS = "Anatomic codes - DICOM master list"
 _ANATOMY = {  # SNOMED CT codes as in Slicer's General Anatomy list
@@ -126,6 +127,13 @@ def voxels_on_grid(segmentation_node, volume_node, labels: Sequence[Label]) -> n
     return mask
 
 
+def make_voxels(segmentation_node, volume_node) -> None:
+    """Give a segmentation made of surfaces (an STL file, say) voxels on the grid of a volume; others stay."""
+    if not segmentation_node.GetSegmentation().ContainsRepresentation(BINARY):
+        segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+        segmentation_node.CreateBinaryLabelmapRepresentation()
+
+
 def is_empty(segmentation_node, identifier: str) -> bool:
     """Nothing is drawn in this segment."""
     return not _count_voxels(segmentation_node.GetSegmentation().GetSegment(identifier))
@@ -219,9 +227,23 @@ def _segment_voxels(segment) -> np.ndarray | None:
     return values == segment.GetLabelValue()
 
 
+_counts: dict[tuple, int] = {}
+
+
 def _count_voxels(segment) -> int:
-    voxels = _segment_voxels(segment)
-    return 0 if voxels is None else int(np.count_nonzero(voxels))
+    """Counted once for each state of the voxels: tables ask for every case at every change."""
+    image = segment.GetRepresentation(BINARY)
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    if scalars is None:
+        return 0
+    # VTK's modification times are unique in a process, so no other image can have this key.
+    key = (image.GetMTime(), scalars.GetMTime(), segment.GetLabelValue())
+    if key not in _counts:
+        while len(_counts) >= _CACHED_COUNTS:
+            _counts.pop(next(iter(_counts)))
+        voxels = _segment_voxels(segment)
+        _counts[key] = 0 if voxels is None else int(np.count_nonzero(voxels))
+    return _counts[key]
 
 
 def _volume_mm3(segment) -> float:

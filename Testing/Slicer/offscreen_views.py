@@ -56,7 +56,6 @@ class _View:
             manager = getattr(slicer, name)()
             manager.SetMRMLApplicationLogic(self.application.logic)
             self._group.AddDisplayableManager(manager)
-            manager.SetMRMLApplicationLogic(self.application.logic)
         self._group.SetMRMLDisplayableNode(view_node)
 
     def close(self) -> None:

@@ -274,3 +274,86 @@ def test_reading_an_empty_table_leaves_no_trace_in_the_scene(scene):
     assert (len(table), table.labels, table.run_folder, find_run(scene)) == (0, [], None, None)
     assert scene.GetNumberOfNodes() == before
     table.close()
+
+
+def test_volumes_follow_what_the_segment_editor_draws(table, a_volume):
+    import slicer
+    from SemiSegModuleLib.scene_bridge import make_annotation
+
+    case = table.add_volume(a_volume)
+    node = make_annotation(table, case)
+    brush = slicer.vtkOrientedImageData()
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    voxel_ml = 0.9 * 1.3 * 2.5 / 1000
+    for number, (size, mode) in enumerate(
+        [(2, logic.MODE_MERGE_MAX), (3, logic.MODE_MERGE_MAX), (1, logic.MODE_REPLACE), (0, logic.MODE_REPLACE)]
+    ):
+        paint(brush, a_volume, size)
+        assert logic.SetBinaryLabelmapToSegment(brush, node, "SemiSeg_1", mode, brush.GetExtent())
+        measured = case.volumes_ml(table.labels)
+        assert measured == (pytest.approx({1: size**3 * voxel_ml}) if size else {}), number
+
+
+def paint(image, volume_node, size):
+    """A cube of `size` voxels at the corner of the volume's grid, as a modifier that an editor effect makes."""
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    image.SetDimensions(volume_node.GetImageData().GetDimensions())
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    image.SetImageToWorldMatrix(matrix)
+    voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(slicer.util.arrayFromVolume(volume_node).shape)
+    voxels[:] = 0
+    voxels[:size, :size, :size] = 1
+
+
+def test_a_surface_of_the_user_becomes_an_annotation_of_voxels(scene, table, add_volume):
+    import vtk
+
+    volume = add_volume("scan", spacing=(1.0, 1.0, 1.0), origin=(0, 0, 0), shape=(24, 24, 24))
+    ball = vtk.vtkSphereSource()
+    ball.SetCenter(12, 12, 12)
+    ball.SetRadius(6)
+    ball.SetThetaResolution(40)
+    ball.SetPhiResolution(40)
+    ball.Update()
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "from STL")
+    node.AddSegmentFromClosedSurfaceRepresentation(ball.GetOutput(), "Left atrium", (1, 0, 0))
+    case = table.add_volume(volume, annotation=node)
+    case.mark_done()
+    assert case.volumes_ml(table.labels)[1] == pytest.approx(4 / 3 * np.pi * 6**3 / 1000, rel=0.05)
+
+
+def test_labels_that_cannot_be_told_apart_are_refused(table):
+    from SemiSegModuleLib.case_table import CaseError
+
+    from SemiSegLib.config import Label
+
+    with pytest.raises(CaseError, match="differ"):
+        table.labels = [Label(1, "LA", (1, 1, 1)), Label(2, "la ", (2, 2, 2))]
+
+
+def test_several_changes_are_told_once(table, add_volume):
+    heard = []
+    volumes = [add_volume(name) for name in ("a", "b", "c")]
+    table.on_change(lambda: heard.append(len(table)))
+    table.add_volumes(volumes)
+    assert heard == [3]
+
+
+def test_a_deleted_scan_does_not_stay_in_memory(scene, table, add_volume):
+    import gc
+
+    import vtk
+
+    reference = vtk.vtkWeakReference()
+    volume = add_volume("scan")
+    reference.Set(volume)
+    table.add_volume(volume)
+    scene.RemoveNode(volume)
+    del volume
+    gc.collect()
+    assert reference.Get() is None

@@ -109,7 +109,9 @@ def test_distance_range_follows_the_depth_of_the_organ(overlays, two_cases):
     (sdm,) = two_cases[0].sdms.values()
     depth = -slicer.util.arrayFromVolume(sdm).min()
     assert 10 < depth <= 15
-    assert depth_range_mm(sdm) == 15.0
+    assert depth_range_mm(sdm) == 16.0
+    slicer.util.arrayFromVolume(sdm)[:] += 20
+    assert depth_range_mm(sdm) == 6.0
 
 
 def test_legend_names_the_unit_and_goes_with_the_map(view, overlays, two_cases):

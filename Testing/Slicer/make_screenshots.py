@@ -1,0 +1,105 @@
+"""Pictures of Slicer's views for the README, from synthetic scans and what a trained model predicts for them.
+
+    python -m SemiSegLib.train --demo --out DEMO                       (where torch is)
+    python -m SemiSegLib.predict --model DEMO/run --input DEMO/data/images --output PREDICTIONS \\
+        --format seg.nrrd --sdm --probabilities
+    python Testing/Slicer/make_screenshots.py DEMO/data PREDICTIONS    (where slicer-core is)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent.parent), str(HERE.parent.parent / "SemiSegModule")]
+
+import slicer  # noqa: E402
+from mrml_application import MrmlApplication  # noqa: E402
+from offscreen_views import SliceView, ThreeDView  # noqa: E402
+from PIL import Image  # noqa: E402
+from SemiSegModuleLib.case_table import CaseTable  # noqa: E402
+from SemiSegModuleLib.overlays import Overlays  # noqa: E402
+from SemiSegModuleLib.scene_bridge import add_files, load_predictions  # noqa: E402
+
+from SemiSegLib.config import PRESETS  # noqa: E402
+
+GAP = 4  # pixels between views
+SIZE = (420, 350)
+
+
+class FourUp:
+    """Axial, 3D, coronal and sagittal views, arranged as in Slicer's four-up layout."""
+
+    def __init__(self, application: MrmlApplication) -> None:
+        self.axial = SliceView(application, "Red", "Axial", SIZE)
+        self.coronal = SliceView(application, "Green", "Coronal", SIZE)
+        self.sagittal = SliceView(application, "Yellow", "Sagittal", SIZE)
+        self.three_d = ThreeDView(application, size=SIZE)
+
+    def look_at(self, segmentation_node) -> None:
+        """Bring the scan into view, slices through the middle of the segments."""
+        bounds = np.zeros(6)
+        segmentation_node.GetRASBounds(bounds)
+        for view in (self.axial, self.coronal, self.sagittal):
+            view.fit(1.02)
+            view.move_to((bounds[::2] + bounds[1::2]) / 2)
+        self.three_d.look_from()
+
+    def array(self) -> np.ndarray:
+        """One picture, uint8, shape (height, width, 3)."""
+        upper = self._row(self.axial, self.three_d)
+        lower = self._row(self.coronal, self.sagittal)
+        return np.concatenate([upper, np.full((GAP, upper.shape[1], 3), 60, np.uint8), lower])
+
+    @staticmethod
+    def _row(left, right) -> np.ndarray:
+        first, second = left.array(), right.array()
+        return np.concatenate([first, np.full((first.shape[0], GAP, 3), 60, np.uint8), second], axis=1)
+
+
+def save_png(picture: np.ndarray, path: Path) -> None:
+    """Write an RGB array (height, width, 3); the two lowest bits, which nobody sees, go for a smaller file."""
+    Image.fromarray(picture & 0xFC).save(path, optimize=True)
+
+
+def main() -> None:
+    """Draw views-mask.png, views-distance.png and view-probability.png."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("predictions", type=Path)
+    parser.add_argument("--case", help="file name without extension (default: the first unlabelled one)")
+    parser.add_argument("--out", type=Path, default=HERE.parent.parent / "Resources" / "Screenshots")
+    options = parser.parse_args()
+    application = MrmlApplication()
+    table = CaseTable(slicer.mrmlScene)
+    table.labels = PRESETS["left-atrium"]["data.labels"]
+    add_files(table, [options.data])
+    load_predictions(table, options.predictions)
+    case = table.by_file_name(options.case) if options.case else next(case for case in table if not case.done)
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw(application, table, case, options.out)
+    table.close()
+    application.close()
+
+
+def draw(application: MrmlApplication, table: CaseTable, case, out: Path) -> None:
+    """The three pictures of one case."""
+    views, overlays = FourUp(application), Overlays(table)
+    overlays.show(case)
+    views.look_at(case.prediction)
+    save_png(views.array(), out / "views-mask.png")
+    overlays.settings.map = "sdm"
+    overlays.update()
+    save_png(views.array(), out / "views-distance.png")
+    overlays.settings.map = "probability"
+    overlays.settings.mask_style = "outline"
+    overlays.update()
+    save_png(views.axial.array(), out / "view-probability.png")
+
+
+if __name__ == "__main__":
+    main()
