@@ -73,7 +73,7 @@ Task = _choices("Task", PRESET_TITLES)
 Method = _choices("Method", sorted(methods.available(), key=lambda name: name != "simcvd"))
 Device = _choices("Device", ["auto", "cuda", "mps", "cpu"])
 Curve = _choices("Curve", ["loss", "dsc"])
-ExportFormat = _choices("ExportFormat", [".seg.nrrd", ".nii.gz", ".nrrd", ".stl", ".obj", ".ply"])
+ExportFormat = _choices("ExportFormat", [".seg.nrrd", ".nii.gz", ".nrrd", ".seg.dcm", ".stl", ".obj", ".ply"])
 
 
 def _choiceTexts():
@@ -91,6 +91,7 @@ def _choiceTexts():
             ".seg.nrrd": _("Slicer segmentation (.seg.nrrd)"),
             ".nii.gz": _("NIfTI label map (.nii.gz)"),
             ".nrrd": _("NRRD label map (.nrrd)"),
+            ".seg.dcm": _("DICOM segmentation (.seg.dcm)"),
             ".stl": _("Surface (.stl)"),
             ".obj": _("Surface with color (.obj)"),
             ".ply": _("Surface with color (.ply)"),

@@ -37,7 +37,7 @@ class TrainingCurves:
             table.RemoveAllColumns()
 
     def add(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Append what new events say; other events are passed over."""
+        """Append what new events say; other events, and iterations that are shown already, are passed over."""
         changed = set()
         for event in events:
             if event["event"] == "iteration":
@@ -64,6 +64,9 @@ class TrainingCurves:
     def _append(self, kind: str, iteration: int, values: Mapping[str, float | None]) -> None:
         table = self._tables[kind].GetTable()
         self._column(kind, "iteration")
+        rows = table.GetNumberOfRows()
+        if rows and table.GetValueByName(rows - 1, "iteration").ToDouble() >= iteration:
+            return
         for name in values:
             self._column(kind, name)
         row = table.InsertNextBlankRow(float("nan"))

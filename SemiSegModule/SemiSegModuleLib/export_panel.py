@@ -10,11 +10,13 @@ from typing import Any
 import ctk
 import slicer
 
-from . import dialogs, exports
+from . import dialogs, dicom_seg, exports
 from .case_table import Case
 from .i18n import _
 from .model_card import read_card
 from .work import Work
+
+DICOM_SEG = ".seg.dcm"
 
 
 class ExportPanel:
@@ -30,14 +32,11 @@ class ExportPanel:
 
     def export_masks(self) -> None:
         """Masks or surfaces of the chosen cases, in the chosen format."""
-        suffix, cases = self._work.parameters.exportFormat.value, self._cases()
-        write = exports.export_surfaces if suffix in exports.SURFACE_FORMATS else exports.export_masks
+        write, cases = _writer(self._work.parameters.exportFormat.value), self._cases()
         error = slicer.util.tryWithErrorDisplay(_("The masks cannot be exported."))
         with error, self._work.busy(_("Exporting")) as progress:
             files = _asking_before_overwriting(
-                lambda overwrite: write(
-                    self._work.cases, cases, self._folder(), suffix, overwrite=overwrite, progress=progress
-                )
+                lambda overwrite: write(self._work.cases, cases, self._folder(), overwrite, progress)
             )
             if files:
                 self._say(_("{count} files written to {folder}").format(count=len(files), folder=self._folder()))
@@ -80,6 +79,18 @@ class ExportPanel:
 
     def _say(self, text: str) -> None:
         self._ui.exportLabel.text = text
+
+
+def _writer(suffix: str) -> Callable[..., list[Path]]:
+    """The function of (table, cases, folder, overwrite, progress) that writes files of this kind."""
+    if suffix == DICOM_SEG:
+        return lambda table, cases, folder, overwrite, progress: dicom_seg.export_dicom_seg(
+            table, cases, folder, overwrite=overwrite
+        )
+    write = exports.export_surfaces if suffix in exports.SURFACE_FORMATS else exports.export_masks
+    return lambda table, cases, folder, overwrite, progress: write(
+        table, cases, folder, suffix, overwrite=overwrite, progress=progress
+    )
 
 
 def _asking_before_overwriting(write: Callable[[bool], list[Path]]) -> list[Path]:

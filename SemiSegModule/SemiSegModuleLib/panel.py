@@ -45,6 +45,7 @@ class Panel:
         """What belonged to the scene is gone."""
         self.annotate.leave()
         self.train.scene_closed()
+        self.results.cancel()
 
     def enter(self) -> None:
         """The module is shown."""

@@ -86,9 +86,9 @@ class ResultsPanel:
     def cancel(self) -> None:
         """End the prediction that runs."""
         if self.prediction is not None and self.prediction.active:
-            self.prediction.poll()
+            self._timer.stop()
             self.prediction.cancel()
-            self.update()
+            self._work.changed()
 
     def poll(self) -> None:
         """Load what is done; called by a timer while a prediction runs."""

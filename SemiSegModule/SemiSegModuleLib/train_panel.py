@@ -46,7 +46,7 @@ class TrainPanel:
         ui.resumeButton.connect("clicked()", self.resume)
         ui.openRunButton.connect("clicked()", self.open_run)
         ui.showCurvesButton.connect("clicked()", self.show_curves)
-        ui.curveComboBox.connect("currentIndexChanged(int)", self._curve_chosen)
+        ui.curveComboBox.connect("activated(int)", self._curve_chosen)
         ui.copyLogButton.connect("clicked()", self.copy_log)
         ui.checkInstallationButton.connect("clicked()", self.check_installation)
         ui.trainCollapsibleButton.connect("contentsCollapsed(bool)", self._unfolded)
@@ -133,6 +133,8 @@ class TrainPanel:
 
     def poll(self) -> None:
         """Look what has happened; called by a timer while something runs."""
+        if self._work.parameters is None:  # the scene was closed from another module: wait until this one is opened
+            return
         if self.report is not None:
             self.report.poll()
             self._show_device()
@@ -160,7 +162,7 @@ class TrainPanel:
             return
         self._announced = training.state
         model = next((p for p in (training.run.best_model, training.run.last_model) if p.exists()), None)
-        if model and self._work.parameters is not None and training.state in ("finished", "stopped"):
+        if model and training.state in ("finished", "stopped"):
             self._work.parameters.modelFile = str(model)
             self._work.changed()
 
@@ -218,7 +220,7 @@ class TrainPanel:
 
     def scene_opened(self) -> None:
         """Draw the curves of the run shown into the new scene."""
-        if self.training is not None:
+        if self.training is not None and self._curves is None:
             self.curves.add(self.training.run.history())
 
     def show_curves(self) -> None:
@@ -227,7 +229,7 @@ class TrainPanel:
             self.curves.show(self._work.parameters.shownCurve.value)
 
     def _curve_chosen(self, index: int) -> None:
-        if self._work.parameters is not None and self.training is not None:
+        if self.training is not None:
             self.show_curves()
 
     def copy_log(self) -> None:

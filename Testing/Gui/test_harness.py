@@ -88,6 +88,22 @@ def test_combo_box_of_nodes_follows_the_scene(mrml):
     assert box.currentNode() is None
 
 
+def test_the_segment_editor_has_the_methods_of_the_real_one(qt_modules):
+    import os
+    import re
+    from pathlib import Path
+
+    source = os.environ.get("SEMISEG_SLICER_SOURCE")
+    if not source:
+        pytest.skip("compared with a checkout of Slicer named by SEMISEG_SLICER_SOURCE")
+    import stand_in_widgets
+
+    header = Path(source) / "Modules" / "Loadable" / "Segmentations" / "Widgets" / "qMRMLSegmentEditorWidget.h"
+    real = set(re.findall(r"\b(\w+)\(", header.read_text(encoding="utf-8")))
+    ours = vars(stand_in_widgets.qMRMLSegmentEditorWidget)
+    assert {name for name, value in ours.items() if callable(value) and not name.startswith("_")} <= real
+
+
 def test_parameters_that_no_widget_could_show_are_refused(mrml):
     import os
 

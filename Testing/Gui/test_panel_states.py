@@ -284,6 +284,110 @@ def test_wheels_folder_is_remembered_on_this_computer(opened, tmp_path):
     assert setting("WheelsFolder") == str(tmp_path)
 
 
+@pytest.fixture
+def a_run(tmp_path):
+    """A run folder as another Slicer may have left it: two iterations, one of them done again after a crash."""
+    from SemiSegLib.runs import RunFolder
+
+    run = RunFolder.create(tmp_path / "a run")
+    for iteration, total in ((1, 3.0), (2, 2.5)):
+        run.event("iteration", iteration=iteration, total=total, losses={"dice": total - 1})
+    run.event("resumed", iteration=1)
+    run.event("iteration", iteration=2, total=2.0, losses={"dice": 1.0, "consistency": 0.5})
+    run.event("validation", iteration=2, dsc=0.5, per_class={"left atrium": 0.5}, cases={})
+    run.set_status("stopped", iteration=2, iterations=4, best_dsc=0.5)
+    run.cases_file.write_text("{}")
+    return run
+
+
+def curve(opened, kind, name):
+    """(iteration, value) pairs of a curve that its chart shows."""
+    chart = opened.panel.train.curves.charts[kind]
+    series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    table = next(s for s in series if s.GetYColumnName() == name).GetTableNode().GetTable()
+    columns = [table.GetColumnByName("iteration"), table.GetColumnByName(name)]
+    return [tuple(column.GetValue(row) for column in columns) for row in range(table.GetNumberOfRows())]
+
+
+def test_a_training_is_opened_by_its_folder(opened, a_run, monkeypatch):
+    from SemiSegModuleLib import dialogs
+
+    monkeypatch.setattr(dialogs, "choose_folder", lambda title, start=None: a_run.path)
+    opened.ui.openRunButton.click()
+    text = "Stopped; it can be resumed, iteration 2 of 4, best validation DSC 0.500"
+    assert opened.ui.stateLabel.text == text
+    assert opened.ui.resumeButton.enabled
+    assert opened.ui.showCurvesButton.enabled
+    assert not opened.ui.stopButton.enabled
+
+
+def test_a_folder_that_is_no_training_is_told(opened, tmp_path, monkeypatch):
+    from SemiSegModuleLib import dialogs
+
+    monkeypatch.setattr(dialogs, "choose_folder", lambda title, start=None: tmp_path)
+    with pytest.raises(ValueError, match="is not a run folder"):
+        opened.panel.train.open_run()
+
+
+def test_curves_show_what_counts(opened, a_run):
+    opened.panel.train.attach(a_run.path)
+    assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0)]
+    consistency = curve(opened, "loss", "consistency")
+    assert consistency[1] == (2.0, 0.5)
+    assert consistency[0][1] != consistency[0][1]  # not a number: this term came later
+    assert curve(opened, "dsc", "mean DSC") == [(2.0, 0.5)]
+
+
+def test_curves_are_not_doubled_by_entering_again(opened, a_run):
+    opened.panel.train.attach(a_run.path)
+    opened.widget.exit()
+    opened.widget.enter()
+    assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0)]
+
+
+def test_curves_go_on_while_events_come(opened, a_run):
+    opened.panel.train.attach(a_run.path)
+    a_run.event("iteration", iteration=3, total=1.5, losses={"dice": 0.5, "consistency": 0.2})
+    opened.panel.train.poll()
+    assert curve(opened, "loss", "total")[-1] == (3.0, 1.5)
+    a_run.event("resumed", iteration=2)
+    a_run.event("iteration", iteration=3, total=1.4, losses={"dice": 0.4, "consistency": 0.2})
+    opened.panel.train.poll()
+    assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.4)]
+
+
+def test_plot_view_shows_the_chosen_curve(opened, a_run, mrml):
+    view = mrml.scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
+    opened.panel.train.attach(a_run.path)
+    opened.ui.showCurvesButton.click()
+    assert view.GetPlotChartNodeID() == opened.panel.train.curves.charts["loss"].GetID()
+    opened.ui.curveComboBox.setCurrentIndex(1)
+    opened.ui.curveComboBox.activated.emit(1)
+    assert view.GetPlotChartNodeID() == opened.panel.train.curves.charts["dsc"].GetID()
+
+
+def test_curves_are_not_saved_but_drawn_again(opened, a_run, mrml, tmp_path):
+    opened.panel.train.attach(a_run.path)
+    mrml.save(tmp_path / "work.mrb")
+    mrml.load(tmp_path / "work.mrb")
+    assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0)]
+    assert mrml.scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 2
+
+
+def test_closing_the_scene_from_another_module_disturbs_nothing(opened, a_run, mrml):
+    opened.panel.train.attach(a_run.path)
+    opened.widget.exit()
+    opened.parent.__dict__["isEntered"] = False
+    mrml.scene.Clear(0)
+    a_run.event("iteration", iteration=3, total=1.5, losses={})
+    opened.panel.train.poll()
+    assert mrml.scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 0
+    opened.parent.__dict__["isEntered"] = True
+    opened.widget.enter()
+    opened.panel.train.poll()
+    assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.5)]
+
+
 # ---- results and export --------------------------------------------------------------------------------------
 
 
@@ -388,7 +492,7 @@ def test_a_foreign_model_is_refused(opened, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("index", "suffix", "count"), [(0, ".seg.nrrd", 2), (1, ".nii.gz", 2), (2, ".nrrd", 2), (3, ".stl", 2)]
+    ("index", "suffix", "count"), [(0, ".seg.nrrd", 2), (1, ".nii.gz", 2), (2, ".nrrd", 2), (4, ".stl", 2)]
 )
 def test_masks_are_exported_in_every_format(with_cases, tmp_path, index, suffix, count):
     with_cases.ui.exportFormatComboBox.setCurrentIndex(index)
@@ -396,6 +500,14 @@ def test_masks_are_exported_in_every_format(with_cases, tmp_path, index, suffix,
     files = [path.name for path in (tmp_path / "exports").iterdir() if path.name.endswith(suffix)]
     assert len(files) == count
     assert with_cases.ui.exportLabel.text.startswith(f"{count} files written to")
+
+
+def test_dicom_needs_a_scan_from_dicom(with_cases, tmp_path):
+    with_cases.ui.exportFormatComboBox.setCurrentIndex(3)
+    assert with_cases.ui.exportFormatComboBox.currentText.startswith("DICOM")
+    with pytest.raises(ValueError, match="DICOM"):
+        with_cases.panel.export.export_masks()
+    assert not (tmp_path / "exports").exists()
 
 
 def test_only_the_selected_scan_is_exported(with_cases, tmp_path):
