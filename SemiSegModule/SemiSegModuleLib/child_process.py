@@ -40,9 +40,7 @@ class ChildProcess:
     The child is not ended with Slicer: a training goes on when the window is closed.
     """
 
-    def __init__(
-        self, module: str, arguments: Sequence[str], log_file: Path, python: Path | None = None
-    ) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], log_file: Path, python: Path | None = None) -> None:
         """Start. Raises OSError when the interpreter cannot be run or the log cannot be written."""
         command = [str(python or training_python()), "-u", "-m", module, *arguments]
         log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +113,18 @@ def _descendants(pid: int) -> list[int]:
         return [process.pid for process in psutil.Process(pid).children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def memory_of(pid: int) -> int | None:
+    """Bytes of main memory that a process uses; None without psutil, or when it is gone."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    try:
+        return psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return None
 
 
 class LogFile:

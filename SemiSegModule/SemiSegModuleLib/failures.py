@@ -26,8 +26,8 @@ class Failure:
 _PATTERNS = (
     (
         "memory",
-        r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|failed to map segment|std::bad_alloc|"
-        r"CUBLAS_STATUS_ALLOC_FAILED|paging file is too small",
+        r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|"
+        r"failed to map segment|std::bad_alloc|CUBLAS_STATUS_ALLOC_FAILED|paging file is too small",
     ),
     (
         "disk",

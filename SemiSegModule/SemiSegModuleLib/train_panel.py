@@ -49,6 +49,7 @@ class TrainPanel:
         ui.curveComboBox.connect("activated(int)", self._curve_chosen)
         ui.copyLogButton.connect("clicked()", self.copy_log)
         ui.checkInstallationButton.connect("clicked()", self.check_installation)
+        ui.deviceComboBox.connect("activated(int)", lambda index: self._can_train() and self.look_for_device())
         ui.trainCollapsibleButton.connect("contentsCollapsed(bool)", self._unfolded)
         work.on_change(self.update)
 
@@ -280,7 +281,7 @@ class TrainPanel:
             labelled=labelled, unlabelled=unlabelled
         )
         if held:
-            text += _(" {held} annotated scans are held out to measure with.").format(held=held)
+            text += _(" Held out to measure with: {held}.").format(held=held)
         if self._initial_model():
             text += _(" Starts from the model in use.")
         return text
@@ -311,6 +312,8 @@ def state_text(training: TrainingProcess | None) -> str:
         left = max(1, status.iterations - status.iteration)
         parts.append(_("{speed:.2g} s each").format(speed=status.eta_seconds / left))
         parts.append(_("{time} left").format(time=duration(status.eta_seconds)))
+    if training.memory:
+        parts.append(_("{gigabytes:.1f} GB of memory").format(gigabytes=training.memory / 1e9))
     if status.best_dsc is not None:
         parts.append(_("best validation DSC {dsc:.3f}").format(dsc=status.best_dsc))
     return ", ".join(parts)

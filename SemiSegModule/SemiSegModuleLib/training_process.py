@@ -16,7 +16,7 @@ from typing import Any
 
 from SemiSegLib.runs import RunFolder, Status, read_json, write_json
 
-from .child_process import ChildProcess, LogFile, end_process_tree
+from .child_process import ChildProcess, LogFile, end_process_tree, memory_of
 from .failures import Failure, explain
 
 ACTIVE = ("starting", "preparing", "training", "validating", "reporting", "stopping")
@@ -53,6 +53,11 @@ class TrainingProcess:
     def resumable(self) -> bool:
         """It can go on, from its checkpoint if it has one."""
         return not self.active and self.state != "finished" and self.run.cases_file.exists()
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of main memory that the trainer uses now; None when it is unknown (nothing runs, no psutil)."""
+        return memory_of(self.status.pid) if self.active and self.status.active and self.status.pid else None
 
     def start(
         self,

@@ -21,7 +21,7 @@ for folder in (Path(__file__).parent, REPOSITORY / "Testing" / "Slicer", REPOSIT
 
 
 @pytest.fixture(scope="session")
-def qt_modules() -> Iterator[Any]:
+def qt_modules(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """`qt`, `ctk` and the widgets of `slicer` in place; the application object lives as long as the tests."""
     pytest.importorskip("PySide6", reason="the panel is tested with PySide6-Essentials==6.8.3")
     pytest.importorskip("slicer_core", reason="the panel is tested with slicer-core==5.12.4.0")
@@ -30,21 +30,22 @@ def qt_modules() -> Iterator[Any]:
     qt = pythonqt.install()
     application = qt.QApplication.instance() or qt.QApplication(["SemiSeg tests"])
     application.setStyle("Fusion")
+    qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
+    qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, str(tmp_path_factory.mktemp("settings")))
     import stand_in_widgets
 
     stand_in_widgets.install()
     import stand_in_application
 
     stand_in_application.install(None)
-    yield qt
+    return qt
 
 
 @pytest.fixture
 def mrml(qt_modules: Any) -> Iterator[Any]:
     """A scene with Slicer's logics, new for each test."""
-    from mrml_application import MrmlApplication
-
     import slicer
+    from mrml_application import MrmlApplication
 
     application = MrmlApplication()
     slicer.app._logic = application.logic

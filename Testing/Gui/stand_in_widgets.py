@@ -294,21 +294,13 @@ class ctkSliderWidget(QtWidgets.QWidget):
     def _slider_moved(self, position: int) -> None:
         self.value = self.minimum + position / 1000 * (self.maximum - self.minimum)
 
-    value = Property(
-        float, lambda self: self._box.property("value"), lambda self, v: self._box.setValue(v)
-    )
-    minimum = Property(
-        float, lambda self: self._box.property("minimum"), lambda self, v: self._box.setMinimum(v)
-    )
-    maximum = Property(
-        float, lambda self: self._box.property("maximum"), lambda self, v: self._box.setMaximum(v)
-    )
+    value = Property(float, lambda self: self._box.property("value"), lambda self, v: self._box.setValue(v))
+    minimum = Property(float, lambda self: self._box.property("minimum"), lambda self, v: self._box.setMinimum(v))
+    maximum = Property(float, lambda self: self._box.property("maximum"), lambda self, v: self._box.setMaximum(v))
     singleStep = Property(
         float, lambda self: self._box.property("singleStep"), lambda self, v: self._box.setSingleStep(v)
     )
-    decimals = Property(
-        int, lambda self: self._box.property("decimals"), lambda self, v: self._box.setDecimals(v)
-    )
+    decimals = Property(int, lambda self: self._box.property("decimals"), lambda self, v: self._box.setDecimals(v))
 
 
 class ctkPathLineEdit(QtWidgets.QWidget):
@@ -327,9 +319,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         layout.addWidget(QtWidgets.QToolButton(self))
         self._edit.textChanged.connect(self.currentPathChanged)
 
-    currentPath = Property(
-        str, lambda self: self._edit.property("text"), lambda self, v: self._edit.setText(v)
-    )
+    currentPath = Property(str, lambda self: self._edit.property("text"), lambda self, v: self._edit.setText(v))
     filters = Property(int, lambda self: self._filters, lambda self, v: setattr(self, "_filters", v))
 
 
@@ -364,8 +354,7 @@ def install() -> None:
     widgets += [_plain("ctkComboBox", QtWidgets.QComboBox), _plain("ctkCheckBox", QtWidgets.QCheckBox)]
     widgets += [_plain("ctkCheckablePushButton", QtWidgets.QPushButton)]
     widgets += [
-        _plain(name, QtWidgets.QWidget)
-        for name in ("ctkRangeWidget", "ctkDoubleRangeSlider", "ctkDirectoryButton")
+        _plain(name, QtWidgets.QWidget) for name in ("ctkRangeWidget", "ctkDoubleRangeSlider", "ctkDirectoryButton")
     ]
     for widget in widgets:
         setattr(ctk, widget.__name__, widget)

@@ -157,6 +157,6 @@ def no_torch(folder):
     script = folder / "python"
     code = "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[3:]; "
     code += "runpy.run_module(sys.argv[0], run_name='__main__')"
-    script.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c \"{code}\" \"$@\"\n")
+    script.write_text(f'#!/bin/sh\nexec \'{sys.executable}\' -c "{code}" "$@"\n')
     script.chmod(0o755)
     return script

@@ -132,6 +132,16 @@ def test_state_and_progress_while_it_runs(start):
     assert training.status.eta_seconds == 20.0
 
 
+def test_memory_of_the_trainer(start):
+    pytest.importorskip("psutil", reason="memory is asked of psutil")
+    training = start("train_until_stopped()")
+    poll_until(training, lambda: training.state == "training")
+    assert 1e6 < training.memory < 1e9
+    training.end_now()
+    poll_to_the_end(training)
+    assert training.memory is None
+
+
 # ---- stopping ------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,108 @@
+"""Pictures of the panel in each stage of a real piece of work: pytest Testing/Gui/make_screenshots.py
+
+Needs what test_training_for_real.py needs; takes some minutes and writes Resources/Screenshots/panel-*.png.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+PICTURES = Path(__file__).resolve().parent.parent.parent / "Resources" / "Screenshots"
+SMALL = "training.labelled_batch=1\ntraining.unlabelled_batch=1\ntraining.precision=fp32"
+
+
+@pytest.fixture
+def study(opened, training_python_with_torch, tmp_path):
+    """A synthetic study with settings for a short training."""
+    from SemiSegLib.synthetic import make_dataset
+
+    scans = make_dataset(tmp_path / "scans", cases=8, labelled=4, validation=0, size=(64, 64, 40))
+    opened.panel.data.add_folder(scans)
+    parameters = opened.parameters
+    folder = Path(tempfile.gettempdir()) / "left-atrium-study"
+    shutil.rmtree(folder, ignore_errors=True)
+    parameters.studyFolder = folder
+    parameters.exportFolder = folder / "exports"
+    parameters.iterations = 400
+    parameters.spacing = "2.5"
+    parameters.patchSize = "32"
+    parameters.extraSettings = SMALL
+    parameters.validationCases = 1
+    yield opened
+    shutil.rmtree(folder)
+
+
+def draw_chart(chart, path):
+    """A MRML plot chart drawn by VTK's own chart, which Slicer's plot view also uses."""
+    import vtk
+
+    view = vtk.vtkContextView()
+    view.GetRenderWindow().SetOffScreenRendering(1)
+    view.GetRenderWindow().SetSize(760, 420)
+    view.GetRenderer().SetBackground(1, 1, 1)
+    drawn = vtk.vtkChartXY()
+    drawn.SetShowLegend(True)
+    drawn.SetTitle(chart.GetTitle())
+    drawn.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(chart.GetXAxisTitle())
+    drawn.GetAxis(vtk.vtkAxis.LEFT).SetTitle(chart.GetYAxisTitle())
+    for number in range(chart.GetNumberOfPlotSeriesNodes()):
+        series = chart.GetNthPlotSeriesNode(number)
+        line = drawn.AddPlot(vtk.vtkChart.LINE)
+        line.SetInputData(series.GetTableNode().GetTable(), series.GetXColumnName(), series.GetYColumnName())
+        line.SetColorF(*series.GetColor())
+        line.SetWidth(series.GetLineWidth())
+    view.GetScene().AddItem(drawn)
+    view.GetRenderWindow().Render()
+    grab = vtk.vtkWindowToImageFilter()
+    grab.SetInput(view.GetRenderWindow())
+    writer = vtk.vtkPNGWriter()
+    writer.SetInputConnection(grab.GetOutputPort())
+    writer.SetFileName(str(path))
+    writer.Write()
+
+
+def shoot(opened, name):
+    opened.picture(PICTURES / f"panel-{name}.png")
+
+
+def test_pictures(study):
+    study.ui.casesTable.selectRow(0)
+    study.unfold("data")
+    shoot(study, "data")
+    study.ui.casesTable.selectRow(4)
+    study.ui.annotateButton.click()
+    study.unfold("annotate")
+    shoot(study, "annotate")
+
+    study.unfold("train")
+    study.wait_until(lambda: study.panel.train.report.done)
+    study.ui.trainButton.click()
+    training = study.panel.train.training
+    study.wait_until(lambda: training.status.iteration >= 250, 500)
+    study.ui.advancedCollapsibleButton.collapsed = False
+    study.ui.logCollapsibleButton.collapsed = False
+    shoot(study, "train")
+    study.ui.advancedCollapsibleButton.collapsed = True
+    study.ui.logCollapsibleButton.collapsed = True
+    study.wait_until(lambda: not training.active, 500)
+    for kind, chart in study.panel.train.curves.charts.items():
+        draw_chart(chart, PICTURES / f"curves-{kind}.png")
+
+    study.unfold("results")
+    study.ui.predictAllButton.click()
+    prediction = study.panel.results.prediction
+    study.wait_until(lambda: not prediction.active, 300)
+    study.work.case = study.work.cases.by_file_name("atrium_006")
+    study.ui.showSdmCheckBox.click()
+    shoot(study, "results")
+    study.ui.acceptButton.click()
+
+    study.unfold("export")
+    study.ui.exportVolumesButton.click()
+    study.ui.exportButton.click()
+    shoot(study, "export")
+    study.ui.casesTable.selectRow(5)
+    study.unfold("data")
+    shoot(study, "cases")
