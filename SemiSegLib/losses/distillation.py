@@ -23,3 +23,36 @@ def pairwise_distillation(student: torch.Tensor, teacher: torch.Tensor, reductio
     target = torch.arange(similarity.shape[1], device=s.device).expand(len(s), -1)
     loss = functional.cross_entropy(similarity.transpose(1, 2), target, reduction="none")
     return loss.mean() if reduction == "mean" else loss.sum(1).mean()
+
+
+@single_precision
+def bank_distillation(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    bank: torch.Tensor,
+    filled: torch.Tensor,
+    student_temperature: float,
+    teacher_temperature: float,
+    detach: bool = True,
+) -> torch.Tensor:
+    """The student must see the same likenesses to the images of a bank as the teacher (ACTION, stages i and ii).
+
+    mean_{b,w} KL( p_t || p_s ), p = softmax_n( cos(z_bw, a_nw) / temperature ): negatives are softly labelled. The
+    target carries no gradient unless `detach` is switched off (the official code). Fewer than two filled entries: 0.
+
+    :param student: (B, W, D), W windows of B images
+    :param teacher: (B, W, D)
+    :param bank: (N, W, D), the same windows of other images
+    :param filled: (N,) bool, the entries that are real
+    """
+    anchors = functional.normalize(bank, dim=-1)
+
+    def log_likeness(embeddings: torch.Tensor, temperature: float) -> torch.Tensor:
+        similarity = torch.einsum("bwd,nwd->bwn", functional.normalize(embeddings, dim=-1), anchors)
+        return (similarity / temperature).masked_fill(~filled, -1e9).log_softmax(-1)
+
+    target = log_likeness(teacher.detach() if detach else teacher, teacher_temperature)
+    divergence = functional.kl_div(
+        log_likeness(student, student_temperature), target, reduction="none", log_target=True
+    )
+    return divergence.sum(-1).mean()

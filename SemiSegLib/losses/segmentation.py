@@ -44,3 +44,18 @@ def sdm_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     known = ~target.isnan()
     difference = torch.where(known, predicted - target.nan_to_num(), torch.zeros_like(predicted))
     return difference.square().sum() / known.sum().clamp(min=1)
+
+
+@single_precision
+def pseudo_label_loss(
+    logits: torch.Tensor, target: torch.Tensor, confidence: torch.Tensor, threshold: float
+) -> torch.Tensor:
+    """Cross-entropy with pseudo labels, each patch weighted by how much of it is certain (ACTION, stage iii).
+
+    mean over voxels with positive loss of eta_b * CE, eta_b = share of patch b's voxels with confidence >= threshold
+    (train_2D_action.py:288-295). logits (B, C, *S), target (B, *S) class indices, confidence (B, *S).
+    """
+    losses = functional.cross_entropy(logits, target, reduction="none")
+    share = (confidence >= threshold).flatten(1).float().mean(1)
+    weighted = losses * share.reshape(-1, *[1] * (losses.dim() - 1))
+    return weighted.sum() / (losses > 0).sum().clamp(min=1)

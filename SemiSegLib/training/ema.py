@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-def make_teacher(student: nn.Module) -> nn.Module:
+
+def make_teacher(student: AnyModule) -> AnyModule:
     """A copy of `student` that never receives gradients."""
     teacher = copy.deepcopy(student)
     for parameter in teacher.parameters():
@@ -27,3 +30,10 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float, iterati
     ours: list[torch.Tensor] = list(teacher.parameters())
     theirs: list[torch.Tensor] = list(student.parameters())
     torch._foreach_lerp_(ours, theirs, 1.0 - current)
+
+
+@torch.no_grad()
+def copy_statistics(teacher: nn.Module, student: nn.Module) -> None:
+    """Give the teacher the student's batch-norm statistics, for a teacher that works in eval() mode."""
+    for ours, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
+        ours.copy_(theirs)

@@ -101,11 +101,19 @@ def make_batch():
 
 @pytest.fixture
 def make_method():
-    """A function that builds a method by name with fresh weights; named values are its settings."""
+    """A function that builds a method by name with fresh weights; named values are its settings.
+
+    Where nothing is named, heads and samples are small: the tests are about what is computed, not how much of it.
+    """
+    small = {
+        "simcvd": {"pool": 32, "hidden": 64},
+        "action": {"queries": 32, "negatives": 64, "keys": 32, "bank": 8},
+        "ua-mt": {"passes": 2},
+    }
 
     def make(name, sides=(32, 32), classes=2, iterations=8, seed=0, **settings):
         cls = method_class(name)
-        values = import_module(cls.__module__).MethodSettings(**settings)
+        values = import_module(cls.__module__).MethodSettings(**(settings or small.get(name, {})))
         torch.manual_seed(seed)
         return cls(values, Plan(len(sides), classes, tuple(sides), iterations)).train()
 

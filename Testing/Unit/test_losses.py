@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from SemiSegLib.losses import IGNORE
+from SemiSegLib.losses.anatomical import anatomical_contrast, confusion
 from SemiSegLib.losses.consistency import masked_probability_mse, probability_mse
 from SemiSegLib.losses.contrastive import info_nce, symmetric_info_nce
-from SemiSegLib.losses.distillation import pairwise_distillation
-from SemiSegLib.losses.segmentation import cross_entropy, dice_loss, mask_loss, sdm_loss
+from SemiSegLib.losses.distillation import bank_distillation, pairwise_distillation
+from SemiSegLib.losses.segmentation import cross_entropy, dice_loss, mask_loss, pseudo_label_loss, sdm_loss
 from SemiSegLib.training.schedules import gaussian_ramp
 
 torch.set_num_threads(1)
@@ -244,6 +245,120 @@ def test_pairwise_distillation_has_its_limits():
     assert pairwise_distillation(equal, equal).item() == pytest.approx(math.log(245), abs=1e-3)
     orthogonal = torch.eye(256)[:, :245].reshape(1, 256, 7, 7, 5)
     assert pairwise_distillation(orthogonal, orthogonal).item() == pytest.approx(4.51, abs=0.01)
+
+
+# Distillation with a bank
+
+
+def cosine(a, b):
+    return float(a.double() @ b.double() / (a.double().norm() * b.double().norm()))
+
+
+def softmax(numbers):
+    exponentials = [math.exp(number - max(numbers)) for number in numbers]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def test_bank_distillation_against_loops():
+    student, teacher, bank = values(3, 4, 5), values(3, 4, 5, seed=1), values(6, 4, 5, seed=2)
+    filled = torch.tensor([True, True, True, True, False, False])
+    total = 0.0
+    for b in range(3):
+        for w in range(4):
+            p_t = softmax([cosine(teacher[b, w], bank[n, w]) / 0.05 for n in range(4)])
+            p_s = softmax([cosine(student[b, w], bank[n, w]) / 0.1 for n in range(4)])
+            total += sum(t * (math.log(t) - math.log(s)) for t, s in zip(p_t, p_s, strict=True))
+    loss = bank_distillation(student, teacher, bank, filled, 0.1, 0.05)
+    assert loss.item() == pytest.approx(total / 12, rel=1e-4)
+    garbage = bank.clone()
+    garbage[4:] = 1e6
+    torch.testing.assert_close(bank_distillation(student, teacher, garbage, filled, 0.1, 0.05), loss)
+
+
+def test_bank_distillation_trains_the_student_alone():
+    student, teacher = values(3, 1, 5).requires_grad_(), values(3, 1, 5, seed=1).requires_grad_()
+    arguments = values(6, 1, 5, seed=2), torch.ones(6, dtype=torch.bool), 0.1, 0.01
+    bank_distillation(student, teacher, *arguments).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+    bank_distillation(student, teacher, *arguments, detach=False).backward()  # as the official code does
+    assert teacher.grad.isfinite().all()
+    assert teacher.grad.abs().sum() > 0
+
+
+def test_bank_distillation_is_nothing_between_equals_and_before_the_bank_has_two_entries():
+    student, bank, every = values(3, 2, 5).requires_grad_(), values(6, 2, 5, seed=2), torch.ones(6, dtype=torch.bool)
+    assert bank_distillation(student, student, bank, every, 0.1, 0.1).item() == pytest.approx(0, abs=1e-6)
+    for count in (0, 1):
+        filled = torch.arange(6) < count
+        loss = bank_distillation(student, values(3, 2, 5, seed=1), torch.zeros_like(bank), filled, 0.1, 0.01)
+        loss.backward()
+        assert loss == 0
+        assert (student.grad == 0).all()
+
+
+# Pseudo labels
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pseudo_labels_are_weighted_by_each_patchs_certain_share(shape):
+    logits, target = values(*shape), annotated(shape, ignored=False)
+    confidence = torch.rand(target.shape, generator=torch.Generator().manual_seed(0))
+    total = count = 0.0
+    for place in np.ndindex(tuple(target.shape)):
+        here = logits[(place[0], slice(None), *place[1:])].double()
+        loss = -math.log(softmax(here.tolist())[int(target[place])])
+        share = (confidence[place[0]] >= 0.8).double().mean().item()
+        total, count = total + share * loss, count + (loss > 0)
+    assert pseudo_label_loss(logits, target, confidence, 0.8).item() == pytest.approx(total / count, rel=1e-5)
+    assert pseudo_label_loss(logits, target, confidence, 1.1) == 0
+
+
+# Anatomical contrast
+
+
+def test_confusable_classes_are_drawn_more_often():
+    means = values(4, 6)
+    probability = confusion(means, 0.5)
+    for c in range(4):
+        others = [v for v in range(4) if v != c]
+        expected = softmax([cosine(means[c], means[v]) / 0.5 for v in others])
+        assert probability[c, others].tolist() == pytest.approx(expected, rel=1e-4)
+        assert probability[c, c] == 0
+
+
+def test_anatomical_contrast_is_what_loops_expect_on_average():
+    """With one key per class all draws of a class are the same: only their numbers vary, and average out."""
+    queries, keys, active = values(3, 40, 6), values(3, 1, 6, seed=1), torch.tensor([True, False, True])
+    probability = confusion(keys[:, 0], 0.5)
+    negatives, total = 4000, 0.0
+    for c in (0, 2):
+        for q in queries[c]:
+            positive = math.exp(cosine(q, keys[c, 0]) / 0.5)
+            sum_of_others = sum(
+                negatives * float(probability[c, v]) * math.exp(cosine(q, keys[v, 0]) / 0.5) for v in range(3) if v != c
+            )
+            total -= math.log(positive / (positive + sum_of_others)) / 40
+    torch.manual_seed(0)
+    loss = anatomical_contrast(queries, active, keys, 0.5, negatives)
+    assert loss.item() == pytest.approx(total / 3, rel=5e-3)  # the mean is over all classes that are present
+
+
+def test_anatomical_contrast_moves_queries_only():
+    queries, keys = values(2, 5, 4).requires_grad_(), values(2, 7, 4, seed=1).requires_grad_()
+    anatomical_contrast(queries, torch.tensor([True, False]), keys, 0.5, 8).backward()
+    assert keys.grad is None
+    assert queries.grad[0].abs().sum() > 0
+    assert (queries.grad[1] == 0).all()
+
+
+def test_anatomical_contrast_needs_two_classes_and_hard_voxels():
+    one, two = values(1, 5, 4).requires_grad_(), values(2, 5, 4).requires_grad_()
+    assert anatomical_contrast(one, torch.tensor([True]), one.detach(), 0.5, 8) == 0
+    loss = anatomical_contrast(two, torch.tensor([False, False]), two.detach(), 0.5, 8)
+    loss.backward()
+    assert loss == 0
+    assert (two.grad == 0).all()
 
 
 # Precision

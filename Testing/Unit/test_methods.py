@@ -8,12 +8,16 @@ import torch
 
 from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.segmentation import mask_loss
-from SemiSegLib.methods import available, describe
+from SemiSegLib.methods import available, describe, method_class
 from SemiSegLib.training.schedules import Step
 
 torch.set_num_threads(1)
 METHODS = available()
 TASKS = {"slices, 4 classes": ((32, 32), 4), "volumes": ((16, 16, 16), 2), "volumes, 3 classes": ((16, 16, 16), 3)}
+
+
+def stages(name):
+    return method_class(name).stages
 
 
 def fit(method, batch):
@@ -36,7 +40,7 @@ def total(terms):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_few_steps_reduce_the_supervised_loss(name, task, make_method, make_batch, train_steps):
     sides, classes = TASKS[task]
-    iterations = 6 + 2 * len(describe_stages(name))
+    iterations = 6 + 2 * len(stages(name))
     method, batch = make_method(name, sides, classes, iterations), make_batch(sides, classes)
     before = fit(method, batch)
     history, _ = train_steps(method, batch)
@@ -45,29 +49,21 @@ def test_a_few_steps_reduce_the_supervised_loss(name, task, make_method, make_ba
     assert fit(method, batch) < 0.9 * before
 
 
-def describe_stages(name):
-    from SemiSegLib.methods import method_class
-
-    return method_class(name).stages
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_continues_from_its_state_as_if_never_stopped(name, make_method, make_batch, train_steps):
     """Stopped in the middle of each stage; optimiser and state go through `state_dict`, as in a checkpoint."""
-    stages = len(describe_stages(name))
-    iterations = 4 * stages
-    batch = make_batch(classes=3)
-    for stop in range(2, iterations, 4):
-        whole, part = (make_method(name, classes=3, iterations=iterations) for _ in range(2))
-        expected, _ = train_steps(whole, batch, last=stop + 2)
-        _, optimiser = train_steps(part, batch, last=stop)
+    batch, iterations = make_batch(classes=3), 4 * len(stages(name))
+    whole, optimiser = make_method(name, classes=3, iterations=iterations), None
+    for stop, stage in zip(range(2, iterations, 4), stages(name), strict=True):
+        _, optimiser = train_steps(whole, batch, max(0, stop - 2), stop, optimiser=optimiser)
         resumed = make_method(name, classes=3, iterations=iterations, seed=99)
-        resumed.load_state_dict(copy.deepcopy(part.state_dict()))
-        resumed.enter_stage(list(resumed.stages)[stop // 4], first=False)
+        resumed.load_state_dict(copy.deepcopy(whole.state_dict()))
+        resumed.enter_stage(stage, first=False)
         fresh = torch.optim.SGD(resumed.trained_parameters(), 0.02, momentum=0.9)
         fresh.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+        expected, optimiser = train_steps(whole, batch, stop, stop + 2, optimiser=optimiser)
         found, _ = train_steps(resumed, batch, stop, stop + 2, optimiser=fresh)
-        assert found == expected[stop:]
+        assert found == expected
         ours, theirs = resumed.state_dict(), whole.state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
@@ -140,7 +136,7 @@ def test_voxels_nobody_annotated_have_no_influence(name, make_method, make_batch
 @pytest.mark.parametrize("name", METHODS)
 def test_batches_without_unlabelled_patches_or_with_one_of_each(name, make_method, make_batch, train_steps):
     for labelled, unlabelled in ((2, 0), (1, 1), (3, 2)):
-        method = make_method(name, (32, 32), 3, iterations=2 * len(describe_stages(name)))
+        method = make_method(name, (32, 32), 3, iterations=2 * len(stages(name)))
         history, _ = train_steps(method, make_batch((32, 32), 3, labelled, unlabelled))
         assert all(math.isfinite(value) for terms in history for value in terms.values())
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from SemiSegLib.networks import build_network
+from SemiSegLib.networks.bank import FeatureBank
+from SemiSegLib.networks.points import neighbourhoods
 from SemiSegLib.networks.vnet import VNet
 from SemiSegLib.training.ema import make_teacher, update_teacher
 
@@ -91,3 +93,48 @@ def test_the_teacher_never_takes_gradients_and_keeps_its_own_batch_statistics():
     update_teacher(teacher, student, 0.99, 0)
     assert (teacher[1].running_mean == 0).all()
     assert (student[1].running_mean != 0).all()
+
+
+@pytest.mark.parametrize("sides", [(32, 16), (16, 16, 32)])
+def test_features_at_voxels_are_those_of_the_dense_upsampling(sides):
+    """Against interpolating all maps, concatenating them, and a real convolution with zero padding."""
+    dimensions = len(sides)
+    maps = [torch.randn(2, c, *(side // 2**level for side in sides)) for c, level in ((3, 0), (4, 2), (5, 4))]
+    mode = "bilinear" if dimensions == 2 else "trilinear"
+    dense = torch.cat([torch.nn.functional.interpolate(m, sides, mode=mode, align_corners=True) for m in maps], 1)
+    weight = torch.randn(7, 12, *[3] * dimensions)
+    convolve = torch.nn.functional.conv2d if dimensions == 2 else torch.nn.functional.conv3d
+    expected = convolve(dense, weight, padding=1)
+    points = torch.stack([torch.randint(side, (60,)) for side in (2, *sides)], 1)
+    points[:4, 1:] = torch.tensor([[0] * dimensions, [side - 1 for side in sides]] * 2)  # corners
+    found = neighbourhoods(maps, points, sides).flatten(1) @ weight.flatten(2).transpose(1, 2).flatten(1).T
+    wanted = torch.stack([expected[(p[0], slice(None), *p[1:])] for p in points.tolist()])
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_gradients_reach_the_maps_through_the_sampled_voxels_only():
+    features = torch.randn(2, 3, 8, 8, requires_grad=True)
+    points = torch.tensor([[1, 4, 4]])
+    neighbourhoods([features], points, (8, 8)).sum().backward()
+    reached = torch.zeros(2, 3, 8, 8)
+    reached[1, :, 3:6, 3:6] = 1
+    assert torch.equal(features.grad, reached)
+
+
+def test_the_bank_keeps_the_newest():
+    bank = FeatureBank(5, (2,))
+    assert not bank.filled.any()
+    for number in range(7):
+        bank.push(torch.full((1, 2), float(number)))
+        assert bank.filled.sum() == min(number + 1, 5)
+    assert sorted(bank.entries[:, 0].tolist()) == [2, 3, 4, 5, 6]
+    bank.push(torch.arange(8.0).reshape(8, 1).expand(8, 2))  # more than fit
+    assert sorted(bank.entries[:, 0].tolist()) == [3, 4, 5, 6, 7]
+    assert set(bank.state_dict()) == {"entries", "pushed"}
+
+
+def test_the_bank_takes_no_gradients():
+    bank = FeatureBank(5, (2,))
+    bank.push(torch.randn(3, 2, requires_grad=True))
+    assert not bank.entries.requires_grad
+    assert FeatureBank(5, (2,), random=True).filled.all()
