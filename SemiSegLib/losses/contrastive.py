@@ -28,3 +28,32 @@ def symmetric_info_nce(
     """Both directions, summed (SimCVD, Eq. 3): unchanged when the two sets are swapped or permuted together."""
     forward = info_nce(teacher, student, temperature, normalise)
     return forward + info_nce(student, teacher, temperature, normalise)
+
+
+@single_precision
+def dimensional_info_nce(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
+    """InfoNCE of features instead of samples, for queries and keys (n, D) of the same n samples.
+
+    -mean_d log( exp(cos(u_d, v_d) / t) / sum_d' exp(cos(u_d, v_d') / t) ) with u_d, v_d the centred columns: each
+    feature agrees with itself in the other view and differs from every other feature. All columns equal (collapse):
+    log D; all uncorrelated and equal in both views: log(1 + (D - 1) e^(-1/t)).
+    """
+    return info_nce((queries - queries.mean(0)).T, (keys - keys.mean(0)).T, temperature)
+
+
+@single_precision
+def grouped_info_nce(
+    anchors: torch.Tensor, keys: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """InfoNCE with several positives for anchors (n, d) and keys (m, d), all scaled to unit length.
+
+    mean_i 1/|P_i| sum_{p in P_i} -log( e^(a_i.p/t) / (e^(a_i.p/t) + sum_{k in N_i} e^(a_i.k/t)) ) over the anchors
+    that have a positive and a negative; 0 if none has. positive, negative (n, m) bool.
+    """
+    anchors, keys = functional.normalize(anchors, dim=1), functional.normalize(keys, dim=1)
+    similarity = anchors @ keys.T / temperature
+    others = similarity.masked_fill(~negative, -1e9).logsumexp(1, keepdim=True)
+    losses = functional.softplus(others - similarity)  # -log(e^s / (e^s + e^others))
+    used = positive & negative.any(1, keepdim=True)
+    shares = used / used.sum(1, keepdim=True).clamp(min=1)
+    return (losses * shares).sum() / used.any(1).sum().clamp(min=1)

@@ -9,7 +9,7 @@ import torch
 from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.anatomical import anatomical_contrast, confusion
 from SemiSegLib.losses.consistency import masked_probability_mse, probability_mse
-from SemiSegLib.losses.contrastive import info_nce, symmetric_info_nce
+from SemiSegLib.losses.contrastive import dimensional_info_nce, grouped_info_nce, info_nce, symmetric_info_nce
 from SemiSegLib.losses.distillation import bank_distillation, pairwise_distillation
 from SemiSegLib.losses.segmentation import cross_entropy, dice_loss, mask_loss, pseudo_label_loss, sdm_loss
 from SemiSegLib.training.schedules import gaussian_ramp
@@ -35,6 +35,15 @@ def voxels(logits, target):
     """(B, *S) places, each with its logits and class, one after the other."""
     for place in np.ndindex(tuple(target.shape)):
         yield logits[(place[0], slice(None), *place[1:])].double(), int(target[place])
+
+
+def cosine(a, b):
+    return float(a.double() @ b.double() / (a.double().norm() * b.double().norm()))
+
+
+def softmax(numbers):
+    exponentials = [math.exp(number - max(numbers)) for number in numbers]
+    return [e / sum(exponentials) for e in exponentials]
 
 
 # Supervised losses
@@ -222,6 +231,65 @@ def test_harder_negatives_get_larger_gradients():
     torch.testing.assert_close(similarity.grad.sum(1), torch.zeros(6), rtol=0, atol=1e-5)
 
 
+# Contrast of feature channels
+
+
+def test_dimensional_contrast_against_loops():
+    queries, keys, total = values(9, 5), values(9, 5, seed=1), 0.0
+    for d in range(5):
+        u = queries[:, d] - queries[:, d].mean()
+        likeness = softmax([cosine(u, keys[:, e] - keys[:, e].mean()) / 0.5 for e in range(5)])
+        total -= math.log(likeness[d]) / 5
+    assert dimensional_info_nce(queries, keys, 0.5).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_dimensional_contrast_of_uncorrelated_and_of_collapsed_features():
+    full, _ = torch.linalg.qr(torch.cat([torch.ones(32, 1), values(32, 8)], 1))
+    uncorrelated = full[:, 1:]  # orthogonal to the constant vector, so already centred
+    expected = math.log(1 + 7 * math.exp(-1 / 0.5))
+    assert dimensional_info_nce(uncorrelated, uncorrelated, 0.5).item() == pytest.approx(expected, rel=1e-4)
+    collapsed = values(32, 1).expand(32, 8)
+    assert dimensional_info_nce(collapsed, collapsed, 0.5).item() == pytest.approx(math.log(8), rel=1e-4)
+    assert dimensional_info_nce(torch.ones(32, 8), torch.ones(32, 8), 0.5).isfinite()
+
+
+# Contrast with several positives
+
+
+def test_grouped_contrast_against_loops():
+    anchors, keys = values(6, 4), values(9, 4, seed=1)
+    random = np.random.default_rng(0)
+    kind = random.integers(3, size=(6, 9))  # 0 neither, 1 positive, 2 negative
+    kind[0] = 2  # no positive
+    kind[1] = np.where(kind[1] == 2, 0, kind[1])  # no negative
+    losses = []
+    for i in range(6):
+        similar = [math.exp(cosine(anchors[i], key) / 0.1) for key in keys]
+        others = sum(similar[k] for k in range(9) if kind[i, k] == 2)
+        terms = [-math.log(similar[k] / (similar[k] + others)) for k in range(9) if kind[i, k] == 1]
+        if terms and others:
+            losses.append(np.mean(terms))
+    assert len(losses) >= 3
+    loss = grouped_info_nce(anchors, keys, torch.from_numpy(kind == 1), torch.from_numpy(kind == 2), 0.1)
+    assert loss.item() == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_grouped_contrast_with_one_positive_is_info_nce():
+    anchors, keys, same = values(6, 4), values(6, 4, seed=1), torch.eye(6, dtype=torch.bool)
+    torch.testing.assert_close(grouped_info_nce(anchors, keys, same, ~same, 0.2), info_nce(anchors, keys, 0.2))
+
+
+def test_grouped_contrast_without_pairs_costs_nothing():
+    anchors, none = values(3, 4).requires_grad_(), torch.zeros(3, 5, dtype=torch.bool)
+    for positive, negative in ((none, none), (~none, none), (none, ~none)):
+        anchors.grad = None
+        loss = grouped_info_nce(anchors, values(5, 4), positive, negative, 0.1)
+        loss.backward()
+        assert loss == 0
+        assert (anchors.grad == 0).all()
+    assert grouped_info_nce(anchors[:0], values(5, 4), none[:0], none[:0], 0.1) == 0
+
+
 # Distillation of voxels
 
 
@@ -248,15 +316,6 @@ def test_pairwise_distillation_has_its_limits():
 
 
 # Distillation with a bank
-
-
-def cosine(a, b):
-    return float(a.double() @ b.double() / (a.double().norm() * b.double().norm()))
-
-
-def softmax(numbers):
-    exponentials = [math.exp(number - max(numbers)) for number in numbers]
-    return [e / sum(exponentials) for e in exponentials]
 
 
 def test_bank_distillation_against_loops():
