@@ -76,9 +76,9 @@ class TrainingSettings:
     )
     rotate: bool = setting(True, "random quarter turns in the x-y plane")
     flip: str = setting(
-        "one",
-        "one: always along x or y, as in UA-MT's code (with the turns, patches are then always mirrored); "
-        "each: along x and along y with probability 1/2; none",
+        "each",
+        "each: along x and along y with probability 1/2; one: always along x or y, as in UA-MT's code (with the "
+        "turns, every patch is then a mirror image, and the upright scan is never trained on); none",
     )
     optimiser: str = setting("sgd", "sgd or adamw")
     learning_rate: float = setting(0.01, "at the start")
@@ -101,10 +101,15 @@ class InferenceSettings:
     """How a trained network is applied to a whole scan."""
 
     network: str = setting("student", "student or teacher (methods without a teacher have one network)")
-    window_voxels: int = setting(
-        0, "most voxels a window may have; 0: as large as memory allows (whole scans where they fit)"
+    window: str = setting(
+        "patch",
+        "patch: overlapping windows of the training patch's size, blended; whole: the scan in one piece where memory "
+        "allows, several times faster, but networks do better on the size they were trained with",
     )
-    overlap: float = setting(0.5, "share of a window that overlaps with the next, when several are needed")
+    window_voxels: int = setting(
+        0, "most voxels a piece may have with window=whole; 0: what half the free memory holds"
+    )
+    overlap: float = setting(0.5, "share of a window that overlaps with the next")
     stride: tuple[int, ...] | None = setting(
         None,
         "voxels between windows of the training patch's size, as the papers do: (18, 18, 4); overrides overlap",
@@ -196,6 +201,7 @@ _CHOICES = {
     "training.optimiser": ("sgd", "adamw"),
     "training.schedule": ("step", "poly", "constant"),
     "training.precision": ("auto", "bf16", "fp16", "fp32"),
+    "inference.window": ("patch", "whole"),
     "inference.network": ("student", "teacher"),
 }
 

@@ -1,4 +1,4 @@
-"""A network over a whole scan: in one piece where memory allows, else in overlapping windows (MONAI)."""
+"""A network over a whole scan: in overlapping windows (MONAI), or in one piece where memory allows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from SemiSegLib.training.devices import Compute
 # Bytes that a voxel of a window takes while V-Net runs: measured peak, 16 channels at full resolution being alive
 # about seven times in fp32 and in bf16 (see Testing/Benchmarks).
 _BYTES_PER_VOXEL = {torch.float32: 700, torch.bfloat16: 400, torch.float16: 400}
+_BATCH_VOXELS = 1_000_000  # computed at a time: small windows go through together
 _MULTIPLE = 16  # V-Net halves the sides four times
 
 
@@ -30,9 +31,8 @@ def predict_probabilities(
     """Softmax probabilities (C, x, y, z) float32 on the CPU for a normalised scan (x, y, z).
 
     `network` is in eval() mode on the device; `patch_size` is the one it was trained with (two sides: slice by
-    slice). A 3D scan goes through in one piece if it has at most `settings.window_voxels` voxels (0: what fits into
-    half of the free memory). With `settings.stride` windows of the patch size are averaged evenly as in the papers;
-    otherwise larger windows are blended with Gaussian weights.
+    slice). Windows of that size overlap and are blended with Gaussian weights, or evenly at `settings.stride` as in
+    the papers; with `window="whole"` a scan goes through in one piece, or in few large ones where memory is short.
     """
     mirrored: list[tuple[int, ...]] = [(), (0,), (1,), (0, 1)] if settings.mirror else [()]
     total: torch.Tensor | None = None
@@ -68,17 +68,19 @@ def _volume(
     network: nn.Module, image: torch.Tensor, patch_size: Sequence[int], settings: InferenceSettings, compute: Compute
 ) -> torch.Tensor:
     volume = image[None, None]
-    if settings.stride is None:
-        whole = [_round_up(max(n, p)) for n, p in zip(image.shape, patch_size, strict=True)]
-        budget = settings.window_voxels or _voxel_budget(compute)
-        if math.prod(whole) <= budget:
-            padded, crop = _pad(volume, whole)
-            return _run(network, padded, compute)[crop][0].cpu()
-        window = _largest_window(whole, patch_size, budget)
-        return _blend(network, volume, window, settings.overlap, "gaussian", compute)
-    # MONAI wants the overlap as a share and rounds the step down: aim at its middle.
-    overlap = [1 - (s + 0.5) / p for s, p in zip(settings.stride, patch_size, strict=True)]
-    return _blend(network, volume, list(patch_size), overlap, "constant", compute)
+    if settings.stride is not None:
+        # MONAI wants the overlap as a share and rounds the step down: aim at its middle.
+        overlap = [1 - (s + 0.5) / p for s, p in zip(settings.stride, patch_size, strict=True)]
+        return _blend(network, volume, list(patch_size), overlap, "constant", compute)
+    if settings.window == "patch":
+        return _blend(network, volume, list(patch_size), settings.overlap, "gaussian", compute)
+    whole = [_round_up(max(n, p)) for n, p in zip(image.shape, patch_size, strict=True)]
+    budget = settings.window_voxels or _voxel_budget(compute)
+    if math.prod(whole) <= budget:
+        padded, crop = _pad(volume, whole)
+        return _run(network, padded, compute)[crop][0].cpu()
+    window = _largest_window(whole, patch_size, budget)
+    return _blend(network, volume, window, settings.overlap, "gaussian", compute)
 
 
 def _blend(
@@ -94,7 +96,7 @@ def _blend(
     result = sliding_window_inference(
         volume,
         roi_size=window,
-        sw_batch_size=1,
+        sw_batch_size=max(1, _BATCH_VOXELS // math.prod(window)),
         predictor=lambda batch: _run(network, batch, compute),
         overlap=overlap,
         mode=mode,

@@ -21,7 +21,7 @@ class Pointwise(nn.Module):
         self.sides = []
 
     def forward(self, image):
-        self.sides.append(tuple(image.shape[2:]))
+        self.sides += [tuple(image.shape[2:])] * len(image)
         return NetworkOutput(torch.cat([-image, image, 0.5 * image], 1), None, image, [image])
 
 
@@ -33,12 +33,13 @@ def expected(image):
     "settings",
     [
         InferenceSettings(),
-        InferenceSettings(window_voxels=32 * 32 * 32),
+        InferenceSettings(window="whole"),
+        InferenceSettings(window="whole", window_voxels=32 * 32 * 32),
         InferenceSettings(stride=(9, 9, 4)),
         InferenceSettings(mirror=True),
-        InferenceSettings(window_voxels=32 * 32 * 32, mirror=True, overlap=0.25),
+        InferenceSettings(mirror=True, overlap=0.25),
     ],
-    ids=["whole", "windows", "papers", "mirrored", "mirrored windows"],
+    ids=["windows", "whole", "pieces", "papers", "mirrored", "little overlap"],
 )
 @pytest.mark.parametrize("shape", [(50, 41, 37), (20, 70, 33), (16, 16, 8)])
 def test_windows_do_not_show(settings, shape):
@@ -49,14 +50,14 @@ def test_windows_do_not_show(settings, shape):
 
 def test_a_scan_that_fits_goes_through_once_in_multiples_of_16():
     network = Pointwise()
-    predict_probabilities(network, torch.zeros(50, 41, 10), (32, 32, 16), InferenceSettings(), CPU)
+    predict_probabilities(network, torch.zeros(50, 41, 10), (32, 32, 16), InferenceSettings(window="whole"), CPU)
     assert network.sides == [(64, 48, 16)]
 
 
 def test_windows_respect_the_budget():
     network = Pointwise()
     budget = 48 * 48 * 32
-    settings = InferenceSettings(window_voxels=budget)
+    settings = InferenceSettings(window="whole", window_voxels=budget)
     predict_probabilities(network, torch.zeros(100, 90, 60), (32, 32, 16), settings, CPU)
     assert len(network.sides) > 4
     assert max(x * y * z for x, y, z in network.sides) <= budget
