@@ -89,7 +89,6 @@ class TrainingSettings:
     seed: int = setting(1337, "of weights, patches, augmentation, noise and dropout")
     device: str = setting("auto", "auto, cuda, cuda:1, mps or cpu")
     precision: str = setting("auto", "auto, bf16, fp16 (CUDA only) or fp32")
-    compile: bool = setting(False, "compile the networks (torch.compile): slower start, faster steps on CUDA")
     validation_every: int = setting(0, "iterations between validations; 0: ten times in a run")
     checkpoint_minutes: float = setting(5.0, "minutes between checkpoints; one is also written at every stop")
     log_every: int = setting(10, "iterations between two lines in events.jsonl")

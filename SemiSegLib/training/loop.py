@@ -62,7 +62,6 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         unlabelled = cases.unlabelled if self.method.needs_unlabelled else []
         self.sampler = PatchSampler(cases.labelled, unlabelled, settings.data, training, self.method.needs_sdm)
-        self.forward = torch.compile(self.method.losses) if training.compile else self.method.losses
         self.iteration = 0
         self.parts = max(1, training.accumulation)
         self.best = -math.inf
@@ -126,7 +125,7 @@ class Trainer:
         for part in batch.split(self.parts) if self.parts > 1 else [batch]:
             part = part.to(self.compute.device)
             with self.compute.autocast():
-                terms = self.forward(part, step)
+                terms = self.method.losses(part, step)
             total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
             self.scaler.scale(total / self.parts).backward()
             for name, term in terms.items():
