@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +15,27 @@ class Patches:
     image     (B, 1, *S) normalised intensities
     mask      (B, *S) class indices, 255 where nobody annotated; empty for unlabelled patches
     sdm       (B, C - 1, *S) true distance maps scaled to [-1, 1], NaN where unknown; empty where not needed
-    position  (B, 3) centre of the patch in its scan, 0 to 1 along x, y, z
+    frame     (B, 3, 4) affine map from the patch's coordinates to its scan's, both 0 to 1 along x, y, z: where the
+              crop lies and how it is turned and mirrored
     """
 
     image: torch.Tensor
     mask: torch.Tensor
     sdm: torch.Tensor
-    position: torch.Tensor
+    frame: torch.Tensor
+
+    @property
+    def position(self) -> torch.Tensor:
+        """(B, 3) centre of the patch in its scan, 0 to 1 along x, y, z."""
+        return self.frame[:, :, :3].sum(2) / 2 + self.frame[:, :, 3]
+
+    def places(self, sides: Sequence[int]) -> torch.Tensor:
+        """(B, 3, *sides): place in the scan, 0 to 1 along x, y, z, of every cell of a feature map with these sides."""
+        steps = [(torch.arange(n, device=self.frame.device) + 0.5) / n for n in sides]
+        if len(steps) == 2:
+            steps.append(torch.full((1,), 0.5, device=self.frame.device))
+        grid = torch.stack(torch.meshgrid(*steps, indexing="ij")).flatten(1)
+        return (self.frame[:, :, :3] @ grid + self.frame[:, :, 3:]).unflatten(2, tuple(sides))
 
     def __len__(self) -> int:
         return len(self.image)
@@ -38,7 +52,7 @@ class Patches:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Patches:
-        return Patches(function(self.image), function(self.mask), function(self.sdm), function(self.position))
+        return Patches(function(self.image), function(self.mask), function(self.sdm), function(self.frame))
 
 
 @dataclass

@@ -63,13 +63,14 @@ class PatchSampler:
         count = self.counts[stream]
         drawn = [self._draw_patch(iteration, slot, stream) for slot in range(count)]
         if not drawn:
-            return Patches(torch.empty((0, 1, *self.patch[: self.data.dimensions])), *torch.empty((3, 0)))
+            images = torch.empty((0, 1, *self.patch[: self.data.dimensions]))
+            return Patches(images, torch.empty(0), torch.empty(0), torch.empty((0, 3, 4)))
         return Patches(*(torch.stack(values) for values in zip(*drawn, strict=True)))
 
     def _draw_patch(
         self, iteration: int, slot: int, stream: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(image, mask, distance maps, position); what a patch does not have is empty."""
+        """(image, mask, distance maps, frame); what a patch does not have is empty."""
         random = np.random.default_rng([self.training.seed, stream, iteration, slot])
         index = self._case_index(iteration * self.counts[stream] + slot, stream)
         case = self.cases[stream][index]
@@ -77,13 +78,12 @@ class PatchSampler:
         start = [self._start(axis, case.shape[axis], centre, random) for axis in range(3)]
         turn = self._random_turn(random)
         image = self._cut(case.image(), start, turn, 0.0)[None].float()
-        middle = [(s + p / 2) / n for s, p, n in zip(start, self.patch, case.shape, strict=True)]
-        position = torch.tensor(middle, dtype=torch.float32)
+        frame = self._frame(case.shape, start, turn)
         nothing = torch.empty(0)
         if stream == _UNLABELLED:
-            return image, nothing, nothing, position
+            return image, nothing, nothing, frame
         mask = self._cut(case.mask(), start, turn, IGNORE)
-        return image, mask, self._sdm(case, index, start, turn) if self.sdm else nothing, position
+        return image, mask, self._sdm(case, index, start, turn) if self.sdm else nothing, frame
 
     def _case_index(self, place: int, stream: int) -> int:
         """Case at a place in an endless sequence of random orders."""
@@ -140,6 +140,18 @@ class PatchSampler:
         if flips:
             tensor = tensor.flip(flips)
         return (tensor[..., 0] if self.flat else tensor).contiguous()
+
+    def _frame(self, shape: Sequence[int], start: Sequence[int], turn: Turn) -> torch.Tensor:
+        """The affine map (3, 4) from a patch, as `_cut` returns it, to its scan; coordinates are 0 to 1 along axes."""
+        turns, flips = turn
+        mirror, quarter, crop = np.eye(4), np.eye(4), np.eye(4)
+        for axis in flips:
+            mirror[axis, axis], mirror[axis, 3] = -1, 1
+        quarter[:2] = [[0, 1, 0, 0], [-1, 0, 0, 1]]
+        for axis in range(3):
+            crop[axis, axis], crop[axis, 3] = self.patch[axis] / shape[axis], start[axis] / shape[axis]
+        whole = crop @ np.linalg.matrix_power(quarter, turns) @ mirror
+        return torch.tensor(whole[:3], dtype=torch.float32)
 
     def _sdm(self, case: Prepared, index: int, start: Sequence[int], turn: Turn) -> torch.Tensor:
         maps = torch.stack([self._cut(channel, start, turn, np.nan) for channel in case.sdm()]).float()

@@ -86,15 +86,15 @@ def make_batch():
             masks.append(mask)
             maps.append(normalise(label_distances(mask, range(1, classes), (1.0,) * len(sides)), len(sides)))
         image = torch.tensor(np.stack(images), dtype=torch.float32).unsqueeze(1)
-        position = torch.full((count, 3), 0.5)
-        return Patches(image, torch.tensor(np.stack(masks)), torch.tensor(np.stack(maps)), position)
+        frame = torch.eye(4)[:3].repeat(count, 1, 1)  # each patch is its whole scan, neither turned nor mirrored
+        return Patches(image, torch.tensor(np.stack(masks)), torch.tensor(np.stack(maps)), frame)
 
     def make(sides=(32, 32), classes=2, labelled=2, unlabelled=2, seed=0):
         random = np.random.default_rng(seed)
         annotated = patches(sides, classes, labelled, random)
         rest = patches(sides, classes, max(unlabelled, 1), random)[slice(unlabelled)]
         nothing = torch.empty(unlabelled, 0)
-        return Batch(annotated, Patches(rest.image, nothing, nothing, rest.position))
+        return Batch(annotated, Patches(rest.image, nothing, nothing, rest.frame))
 
     return make
 

@@ -1,5 +1,6 @@
 """Patches: image, mask and distance map stay together, and everything follows from seed and iteration."""
 
+import itertools
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from SemiSegLib.config import DataSettings, Label, TrainingSettings
+from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.distance import signed_distance
 from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared
@@ -157,6 +159,23 @@ def test_position_is_the_patch_s_place_in_its_scan(sampler):
     assert position[:, 0].min() >= 0.25
     assert position[:, 0].max() <= 0.75
     assert position[:, 0].std() > 0.01
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_frame_tells_the_place_of_every_voxel(sampler, dimensions):
+    """Volumes that hold their own coordinates go through crop, turn and flip as an image does."""
+    shape, start = (40, 36, 28), (5, -2, 3)
+    source = sampler(patch=(32, 32, 16)[:dimensions], dimensions=dimensions)
+    index = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    for turn in itertools.product(range(4), [(), (0,), (1,), (0, 1)]):
+        cut = torch.stack([source._cut(axis + 1.0, start, turn, 0) for axis in index]) - 1
+        nothing = torch.empty(0)
+        patches = Patches(cut[None], nothing, nothing, source._frame(shape, start, turn)[None])
+        scale = torch.tensor(shape).reshape(3, *[1] * dimensions)
+        found = patches.places(cut.shape[1:])[0] * scale - 0.5
+        known = (cut >= 0).all(0)  # not the padding
+        assert known.float().mean() > 0.5
+        torch.testing.assert_close(found[:, known], cut[:, known].float(), rtol=0, atol=1e-3)
 
 
 def test_a_batch_in_parts_holds_the_same_patches(sampler):
