@@ -278,6 +278,7 @@ def test_reading_an_empty_table_leaves_no_trace_in_the_scene(scene):
 
 def test_volumes_follow_what_the_segment_editor_draws(table, a_volume):
     import slicer
+    from SemiSegModuleLib import segments
     from SemiSegModuleLib.scene_bridge import make_annotation
 
     case = table.add_volume(a_volume)
@@ -292,6 +293,9 @@ def test_volumes_follow_what_the_segment_editor_draws(table, a_volume):
         assert logic.SetBinaryLabelmapToSegment(brush, node, "SemiSeg_1", mode, brush.GetExtent())
         measured = case.volumes_ml(table.labels)
         assert measured == (pytest.approx({1: size**3 * voxel_ml}) if size else {}), number
+        mask = segments.voxels_on_grid(node, a_volume, table.labels)
+        assert mask[:size, :size, :size].all()
+        assert np.count_nonzero(mask) == size**3
 
 
 def paint(image, volume_node, size):

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import slicer
 from drawing import draw, write_prediction
+
+slicer = pytest.importorskip("slicer", reason="needs Slicer's libraries: pip install slicer-core==5.12.4.0")
 
 SHAPE = (24, 48, 48)
 BALL = sum((axis - 0.5 * n) ** 2 / s**2 for axis, n, s in zip(np.indices(SHAPE), SHAPE, (8, 14, 14), strict=True)) < 1
@@ -125,6 +126,13 @@ def test_legend_names_the_unit_and_goes_with_the_map(view, overlays, two_cases):
     assert changed[:, 1].min() > 100, "on the right hand side"
     (legend,) = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
     assert "mm" in legend.GetTitleText()
+
+    view.logic.GetSliceCompositeNode().SetForegroundVolumeID(None)  # the user looks at something else
+    (legend,) = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+    legend.Modified()
+    assert np.array_equal(view.array(), without)
+    overlays.show(two_cases[1])
+    assert np.array_equal(view.array(), with_legend), "shown again together with the map"
     looked_at(view, overlays, two_cases[1], map="none")
     assert np.ptp(view.array().astype(int), axis=2).max() <= 2
 

@@ -202,8 +202,15 @@ def test_accepting_makes_a_corrected_annotation_that_is_a_copy(table, predicted,
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "data" / "labels" / f"{case.file_name}.nrrd")))
     assert np.array_equal(written, mask)
 
-    draw(table, case, 1, np.s_[7, 7, 7])  # the clinician corrects; the prediction must not follow
+    import slicer
+
+    internal = slicer.util.arrayFromSegmentInternalBinaryLabelmap(case.annotation, "SemiSeg_3")
+    internal[:] = 0  # the clinician erases, in place as the editor does; the prediction must not follow
+    image = case.annotation.GetSegmentation().GetSegment("SemiSeg_3").GetRepresentation(segments.BINARY)
+    image.GetPointData().GetScalars().Modified()
+    assert segments.voxel_counts(case.annotation, table.labels)[3] == 0
     assert segments.voxel_counts(case.prediction, table.labels) == {1: 0, 3: np.count_nonzero(mask)}
+    assert np.array_equal(segments.voxels_on_grid(case.prediction, case.volume, table.labels), mask)
 
 
 def test_a_correction_under_way_does_not_train_yet(table, predicted, tmp_path):
