@@ -77,7 +77,8 @@ class TrainPanel:
                 self._ui.logTextEdit.appendPlainText(remark)
 
     def _initial_model(self) -> Path | None:
-        return self._work.model if self._work.parameters.startFromLastModel else None
+        model = self._work.model if self._work.parameters.startFromLastModel else None
+        return model if model and self._work.model_fits(model) else None
 
     def stop(self) -> None:
         """First ask for a checkpoint and an end; pressed again, end at once."""
@@ -105,7 +106,9 @@ class TrainPanel:
                 self.attach(folder)
 
     def find_again(self) -> None:
-        """Show the run that this scene, or else this computer, trained last."""
+        """Show the run that this scene, or else this computer, trained last; one that is shown running stays."""
+        if self.training is not None and self.training.active:
+            return
         folder = self._work.cases.run_folder or (Path(setting("LastRun")) if setting("LastRun") else None)
         if folder is None or (self.training is not None and self.training.run.path == folder):
             return
@@ -163,7 +166,7 @@ class TrainPanel:
             return
         self._announced = training.state
         model = next((p for p in (training.run.best_model, training.run.last_model) if p.exists()), None)
-        if model and training.state in ("finished", "stopped"):
+        if model and training.state in ("finished", "stopped") and self._work.model_fits(model):
             self._work.parameters.modelFile = str(model)
             self._work.changed()
 

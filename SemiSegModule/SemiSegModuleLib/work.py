@@ -12,9 +12,11 @@ import qt
 import slicer
 
 from SemiSegLib.config import PRESETS, Label
+from SemiSegLib.models import ModelError
 
 from .busy import Busy
 from .case_table import Case, CaseTable
+from .model_card import read_card
 
 
 class Work:
@@ -102,6 +104,14 @@ class Work:
         """The model in use: one that was loaded, or that of the last training; None when there is no such file."""
         path = Path(self.parameters.modelFile) if self.parameters.modelFile else None
         return path if path and path.is_file() else None
+
+    def model_fits(self, path: Path) -> bool:
+        """The model segments the labels of this study: only then is it used, or learnt on from, unasked."""
+        try:
+            labels = read_card(path).settings.data.labels
+        except ModelError:
+            return False
+        return [label.name for label in labels] == [label.name for label in self.cases.labels]
 
 
 def setting(name: str, default: str = "") -> str:

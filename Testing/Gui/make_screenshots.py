@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 PICTURES = Path(__file__).resolve().parent.parent.parent / "Resources" / "Screenshots"
-SMALL = "training.labelled_batch=1\ntraining.unlabelled_batch=1\ntraining.precision=fp32"
 
 
 @pytest.fixture
@@ -18,17 +17,16 @@ def study(opened, training_python_with_torch, tmp_path):
     """A synthetic study with settings for a short training."""
     from SemiSegLib.synthetic import make_dataset
 
-    scans = make_dataset(tmp_path / "scans", cases=8, labelled=4, validation=0, size=(64, 64, 40))
+    scans = make_dataset(tmp_path / "scans", cases=8, labelled=4, validation=0, size=(96, 96, 48))
     opened.panel.data.add_folder(scans)
     parameters = opened.parameters
     folder = Path(tempfile.gettempdir()) / "left-atrium-study"
     shutil.rmtree(folder, ignore_errors=True)
     parameters.studyFolder = folder
     parameters.exportFolder = folder / "exports"
-    parameters.iterations = 400
-    parameters.spacing = "2.5"
-    parameters.patchSize = "32"
-    parameters.extraSettings = SMALL
+    parameters.iterations = 360
+    parameters.spacing = "2"
+    parameters.patchSize = "48 48 32"
     parameters.validationCases = 1
     yield opened
     shutil.rmtree(folder)
@@ -80,13 +78,13 @@ def test_pictures(study):
     study.wait_until(lambda: study.panel.train.report.done)
     study.ui.trainButton.click()
     training = study.panel.train.training
-    study.wait_until(lambda: training.status.iteration >= 250, 500)
+    study.wait_until(lambda: training.status.iteration >= 250, 1500)
     study.ui.advancedCollapsibleButton.collapsed = False
     study.ui.logCollapsibleButton.collapsed = False
     shoot(study, "train")
     study.ui.advancedCollapsibleButton.collapsed = True
     study.ui.logCollapsibleButton.collapsed = True
-    study.wait_until(lambda: not training.active, 500)
+    study.wait_until(lambda: not training.active, 1500)
     for kind, chart in study.panel.train.curves.charts.items():
         draw_chart(chart, PICTURES / f"curves-{kind}.png")
 

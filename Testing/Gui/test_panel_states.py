@@ -327,6 +327,49 @@ def test_a_training_is_opened_by_its_folder(opened, a_run, monkeypatch):
     assert not opened.ui.stopButton.enabled
 
 
+def give_model(run, label):
+    """A model file of the run that segments a label of this name."""
+    import json
+
+    from SemiSegLib.config import Settings
+
+    settings = Settings().to_dict()
+    settings["data"]["labels"] = [{"value": 1, "name": label, "color": [1, 2, 3]}]
+    card = json.dumps({"settings": settings, "iteration": 2, "scores": {}})
+    header = json.dumps({"__metadata__": {"card": card}}).encode()
+    run.last_model.parent.mkdir()
+    run.last_model.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+@pytest.mark.parametrize(("label", "used"), [("left atrium", True), ("pancreas", False)])
+def test_the_model_of_a_training_is_used_where_it_fits(with_cases, a_run, label, used):
+    give_model(a_run, label)
+    with_cases.panel.train.attach(a_run.path)
+    assert with_cases.work.model == (a_run.last_model if used else None)
+    with_cases.parameters.modelFile = str(a_run.last_model)
+    assert ("Starts from the model in use" in with_cases.ui.readyLabel.text) == used
+    with_cases.ui.continueCheckBox.checked = False
+    assert "Starts from" not in with_cases.ui.readyLabel.text
+
+
+def test_a_loaded_model_brings_its_labels(opened, a_run, monkeypatch):
+    from SemiSegModuleLib import dialogs
+
+    give_model(a_run, "pancreas")
+    monkeypatch.setattr(dialogs, "choose_model", lambda: a_run.last_model)
+    opened.ui.loadModelButton.click()
+    assert opened.ui.modelLabel.text.startswith("pancreas; simcvd, 2 iterations")
+    assert [label.name for label in opened.work.cases.labels] == ["pancreas"]
+
+
+def test_the_last_training_of_this_computer_is_found(opened, a_run, mrml):
+    opened.panel.train.attach(a_run.path)
+    opened.close()
+    mrml.scene.Clear(0)
+    opened.__init__(opened.qt, opened.module)
+    assert opened.ui.stateLabel.text.startswith("Stopped; it can be resumed")
+
+
 def test_a_folder_that_is_no_training_is_told(opened, tmp_path, monkeypatch):
     from SemiSegModuleLib import dialogs
 
