@@ -99,7 +99,7 @@ class Opened:
     def parameters(self) -> Any:
         return self.widget._parameterNode
 
-    def wait_until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    def wait_until(self, condition: Callable[[], Any], seconds: float = 300.0) -> None:
         """Let the event loop run until the condition holds; fails with what the panel says when it never does."""
         end = time.monotonic() + seconds
         while not condition():

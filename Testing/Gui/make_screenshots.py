@@ -24,9 +24,9 @@ def study(opened, training_python_with_torch, tmp_path):
     shutil.rmtree(folder, ignore_errors=True)
     parameters.studyFolder = folder
     parameters.exportFolder = folder / "exports"
-    parameters.iterations = 360
-    parameters.spacing = "2"
-    parameters.patchSize = "48 48 32"
+    parameters.iterations = 200
+    parameters.spacing = "4"
+    parameters.patchSize = "32"
     parameters.validationCases = 1
     yield opened
     shutil.rmtree(folder)
@@ -75,23 +75,23 @@ def test_pictures(study):
     shoot(study, "annotate")
 
     study.unfold("train")
-    study.wait_until(lambda: study.panel.train.report.done)
+    study.wait_until(lambda: study.panel.train.report.done, 300)
     study.ui.trainButton.click()
     training = study.panel.train.training
-    study.wait_until(lambda: training.status.iteration >= 250, 1500)
+    study.wait_until(lambda: training.status.iteration >= 120, 3000)
     study.ui.advancedCollapsibleButton.collapsed = False
     study.ui.logCollapsibleButton.collapsed = False
     shoot(study, "train")
     study.ui.advancedCollapsibleButton.collapsed = True
     study.ui.logCollapsibleButton.collapsed = True
-    study.wait_until(lambda: not training.active, 1500)
+    study.wait_until(lambda: not training.active, 3000)
     for kind, chart in study.panel.train.curves.charts.items():
         draw_chart(chart, PICTURES / f"curves-{kind}.png")
 
     study.unfold("results")
     study.ui.predictAllButton.click()
     prediction = study.panel.results.prediction
-    study.wait_until(lambda: not prediction.active, 300)
+    study.wait_until(lambda: not prediction.active, 1000)
     study.work.case = study.work.cases.by_file_name("atrium_006")
     study.ui.showSdmCheckBox.click()
     shoot(study, "results")

@@ -46,11 +46,11 @@ def ready(barred, with_cases, training_python_with_torch):
 
 
 def wait_for_the_end(opened):
-    opened.wait_until(lambda: not opened.panel.train.training.active, 180)
+    opened.wait_until(lambda: not opened.panel.train.training.active, 600)
 
 
 def wait_for_iteration(opened, number):
-    opened.wait_until(lambda: opened.panel.train.training.status.iteration >= number, 120)
+    opened.wait_until(lambda: opened.panel.train.training.status.iteration >= number, 600)
 
 
 def wrap_python(opened, monkeypatch, folder, first):
@@ -80,7 +80,7 @@ def test_the_whole_workflow(ready, barred, tmp_path, monkeypatch):
     ready.ui.predictAllButton.click()
     assert ready.ui.cancelPredictionButton.enabled
     prediction = ready.panel.results.prediction
-    ready.wait_until(lambda: not prediction.active, 120)
+    ready.wait_until(lambda: not prediction.active, 600)
     assert ready.ui.predictionLabel.text == "Predicted 2 of 2 scans"
     predicted = [case for case in ready.work.cases if case.prediction is not None]
     assert [case.name for case in predicted] == ["atrium_003", "atrium_004"]
