@@ -154,7 +154,7 @@ def volumes_ml(segmentation_node, labels: Sequence[Label]) -> dict[int, float]:
     :raises SegmentError: the node is under a non-linear transform, where a voxel has no one size
     """
     segmentation = segmentation_node.GetSegmentation()
-    scale = abs(np.linalg.det(world_matrix(segmentation_node)[:3, :3]))
+    scale = abs(float(np.linalg.det(world_matrix(segmentation_node)[:3, :3])))
     return {
         value: _volume_mm3(segmentation.GetSegment(identifier)) * scale / 1000.0
         for identifier, value in segments_by_label(segmentation_node, labels).items()
