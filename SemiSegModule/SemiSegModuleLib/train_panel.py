@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +181,8 @@ class TrainPanel:
         """Ask a child process, without waiting for it."""
         if self.report is not None:
             self.report.cancel()
-        folder = Path(tempfile.mkdtemp(prefix="semiseg-"))
-        self.report = dependencies.DeviceReport(self._work.parameters.device.value, folder / "device.log")
+        log = Path(slicer.app.temporaryPath) / "semiseg-device.log"
+        self.report = dependencies.DeviceReport(self._work.parameters.device.value, log)
         self._ui.deviceLabel.text = _("looking …")
         self._timer.start()
 
