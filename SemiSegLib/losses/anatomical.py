@@ -45,3 +45,10 @@ def confusion(means: torch.Tensor, temperature: float) -> torch.Tensor:
     unit = functional.normalize(means, dim=1)
     same = torch.eye(len(means), dtype=torch.bool, device=means.device)
     return (unit @ unit.T / temperature).masked_fill(same, -torch.inf).softmax(1)
+
+
+@single_precision
+def weighted_means(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(B, K, D) means of features (B, D, *S) under K sets of weights (B, K, *S) >= 0; zeros where all weights are 0."""
+    sums = torch.einsum("bdn,bkn->bkd", features.flatten(2), weights.flatten(2))
+    return sums / weights.flatten(2).sum(2).clamp(min=1e-6).unsqueeze(2)

@@ -302,7 +302,8 @@ class _Log:
         if not self.terms:
             return
         count = len(self.terms)
-        means = {name: float(torch.stack([t[name] for t in self.terms]).mean()) for name in self.terms[0]}
+        names = dict.fromkeys(name for terms in self.terms for name in terms)  # stages differ in their terms
+        means = {name: float(torch.stack([t[name] for t in self.terms if name in t]).mean()) for name in names}
         now = time.monotonic()
         self.speed, self.since, self.terms = (now - self.since) / count, now, []
         total = means.pop("total")

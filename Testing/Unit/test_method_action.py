@@ -8,6 +8,7 @@ import torch
 from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods.action import PixelHead, cut_windows, draw_voxels
+from SemiSegLib.train import train
 from SemiSegLib.training.schedules import Step, step_at
 
 torch.set_num_threads(1)
@@ -163,3 +164,15 @@ def test_a_teacher_in_eval_mode_uses_the_students_statistics(make_method, make_b
     ours, theirs = dict(method.teacher.named_buffers()), dict(method.student.named_buffers())
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert not method.teacher.training
+
+
+def test_a_run_logs_stages_whose_terms_differ(tiny_data, tiny_settings, tmp_path):
+    """A line of the log may span the end of a stage."""
+    overrides = {f"method_settings.{name}": value for name, value in SMALL.items()}
+    settings = tiny_settings("action", **{"training.log_every": 4, "training.validation_every": 6, **overrides})
+    run = train(tiny_data, tmp_path / "run", settings, f"{tiny_data / 'splits.json'}:demo", quiet=True)
+    events = list(run.history())
+    assert [e["stage"] for e in events if e["event"] == "stage"] == ["global", "local", "anatomical"]
+    terms = [set(e["losses"]) for e in events if e["event"] == "iteration"]
+    last = {"supervised", "pseudo", "anatomical"}
+    assert terms == [{"global"}, {"global", "local"} | last, last]
