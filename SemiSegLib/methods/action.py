@@ -238,7 +238,7 @@ class Method(base.Method):
             if any_of_class is not None:
                 keys.append(any_of_class)
                 active.append(hard is not None)
-                queries.append(any_of_class[torch.zeros(s.queries, dtype=torch.long)] if hard is None else hard)
+                queries.append(any_of_class[:1].expand(s.queries, -1) if hard is None else hard)
         if len(keys) < 2 or not any(active):
             return student.logits.new_zeros((), dtype=torch.float32)
         maps = student.decoder if self.plan.dimensions == 3 else [student.bottleneck, *student.decoder]
