@@ -10,7 +10,7 @@ Student and teacher (EMA of the student) are V-Nets with a mask head and a signe
     unlabelled   L_contrast = InfoNCE, both directions, of slices of F = image + SDM            (Eq. 2, 3)
                  L_pd       = each bottleneck voxel must resemble itself in the teacher most    (Eq. 4)
                  L_con      = MSE of the probabilities under independent input noise            (Eq. 5)
-    L = L_sup + Psi(t) * (lambda L_contrast + beta L_pd + gamma L_con)                          (Eq. 6)
+    L = L_sup + lambda L_contrast + beta L_pd + gamma Psi(t) L_con                              (Eq. 6)
 
 The slices of F along the last axis pass a head H: AlphaDropout, average pooling to 128 x 128, and a three-layer
 perceptron. The independent dropout masks of student and teacher are the only difference between a slice and its
@@ -19,9 +19,10 @@ positive; all other slices of the batch are negatives. At test time only the stu
 The paper leaves open, and these are choices (each a setting where it may matter): the perceptron's widths; unit
 length of h; the teacher's H as an EMA copy of the student's; the mean instead of the literal sum over voxels in
 Eq. 4; Eq. 5 on the softmax probabilities, with UA-MT's noise; one shared crop, rotation and flip for both networks;
-the ramp Psi on all three weights; the bottleneck taken before its dropout; F from the image without noise. With
-several classes, each class has its SDM and its slices: a slice is contrasted with slices of the same class.
-In 2D a patch is one slice.
+the ramp Psi on gamma only (the paper ramps up "parameters"; with Psi on all weights and the learning rate divided by
+ten at half time, contrast and distillation hardly act); the bottleneck taken before its dropout; F from the image
+without noise. With several classes, each class has its SDM and its slices: a slice is contrasted with slices of the
+same class. In 2D a patch is one slice.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class MethodSettings:
     distillation_sum: bool = setting(False, "sum over voxels as Eq. 4 is written, instead of the mean (choice)")
     ema_decay: float = setting(0.999, "decay of the teacher's moving average")
     noise: float = setting(0.1, "sd of the input noise (clipped at twice that), in sd of the intensities (choice)")
-    ramp: str = setting("all", "all: Psi(t) on lambda, beta and gamma (choice); consistency: on gamma only; none")
+    ramp: str = setting("consistency", "consistency: Psi(t) on gamma only (choice); all: on lambda and beta, too; none")
 
 
 class SliceHead(nn.Module):

@@ -46,11 +46,11 @@ def test_the_weights_are_the_papers(make_method, make_batch):
     ramp = math.exp(-5 * (1 - 3 / 8) ** 2)
     weights = {name: term.weight for name, term in method.losses(batch, Step(3, 8)).items()}
     expected = {"supervised": 1, "sdm": 0.1}
-    expected |= {"contrast": 0.5 * ramp, "distillation": 0.1 * ramp, "consistency": 0.1 * ramp}
+    expected |= {"contrast": 0.5, "distillation": 0.1, "consistency": 0.1 * ramp}
     assert weights == pytest.approx(expected)
-    method.settings.ramp = "consistency"
+    method.settings.ramp = "all"
     weights = {name: term.weight for name, term in method.losses(batch, Step(3, 8)).items()}
-    assert weights == pytest.approx({**expected, "contrast": 0.5, "distillation": 0.1})
+    assert weights == pytest.approx({**expected, "contrast": 0.5 * ramp, "distillation": 0.1 * ramp})
 
 
 def test_each_term_reaches_the_networks_it_should(make_method, make_batch):
