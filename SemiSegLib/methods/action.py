@@ -54,7 +54,7 @@ from SemiSegLib.losses.anatomical import anatomical_contrast
 from SemiSegLib.losses.distillation import bank_distillation
 from SemiSegLib.losses.segmentation import mask_loss, pseudo_label_loss
 from SemiSegLib.methods import base
-from SemiSegLib.methods.base import Batch, Plan, Term
+from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
 from SemiSegLib.networks.output import NetworkOutput
@@ -116,7 +116,7 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        self.stages = dict(zip(self.stages, settings.shares, strict=True))
+        self.stages = stage_shares(self.stages, settings.shares)
         dimensions, classes, linear = plan.dimensions, plan.classes, settings.linear_heads
         self.student = build_network(dimensions, classes)
         self.student_head = _perceptron(_BOTTLENECK, _BOTTLENECK, _LATENT, linear)

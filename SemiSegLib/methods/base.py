@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from SemiSegLib.data.batch import Batch
+from SemiSegLib.errors import SemiSegError
 from SemiSegLib.training.schedules import Step
 
 
@@ -72,6 +73,17 @@ class Method(nn.Module):
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the optimiser changes."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+
+def stage_shares(names: Iterable[str], shares: Sequence[float]) -> dict[str, float]:
+    """Stages with their shares of all iterations; raises SemiSegError where these do not fit."""
+    names = list(names)
+    if len(shares) != len(names) or min(shares) < 0 or sum(shares) <= 0:
+        raise SemiSegError(
+            f"The setting 'method_settings.shares' is {list(shares)}; it needs one number for each of the stages "
+            f"{', '.join(names)}, none negative and not all 0."
+        )
+    return dict(zip(names, shares, strict=True))
 
 
 def noisy(image: torch.Tensor, sd: float = 0.1, limit: float = 0.2) -> torch.Tensor:

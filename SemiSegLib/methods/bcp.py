@@ -33,7 +33,7 @@ from SemiSegLib.inference.postprocess import largest_components
 from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
-from SemiSegLib.methods.base import Batch, Plan, Term
+from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import build_network
 from SemiSegLib.training.ema import copy_statistics, make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
@@ -59,7 +59,7 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        self.stages = dict(zip(self.stages, settings.shares, strict=True))
+        self.stages = stage_shares(self.stages, settings.shares)
         self.student = build_network(plan.dimensions, plan.classes)
         self.teacher = make_teacher(self.student)
 

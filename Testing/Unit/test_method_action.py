@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from SemiSegLib.errors import SemiSegError
 from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods.action import PixelHead, cut_windows, draw_voxels
@@ -53,6 +54,9 @@ def test_stages_share_the_iterations(make_method):
     assert [names.count(name) for name in ("global", "local", "anatomical")] == [10, 10, 20]
     method = make_method("action", iterations=40, **SMALL, shares=[0, 1, 1])
     assert {step_at(i, 40, method.stages).stage for i in range(40)} == {"local", "anatomical"}
+    for shares in ([1, 1], [0, 0, 0], [1, 1, -1]):
+        with pytest.raises(SemiSegError, match=r"shares.*global, local, anatomical"):
+            make_method("action", **SMALL, shares=shares)
 
 
 def test_the_first_stage_trains_the_encoder_only(make_method, make_batch, train_steps):
