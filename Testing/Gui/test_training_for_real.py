@@ -50,7 +50,9 @@ def wait_for_the_end(opened):
 
 
 def wait_for_iteration(opened, number):
-    opened.wait_until(lambda: opened.panel.train.training.status.iteration >= number, 600)
+    training = opened.panel.train.training
+    opened.wait_until(lambda: training.status.iteration >= number or not training.active, 600)
+    assert training.active, training.log.tail()
 
 
 def wrap_python(opened, monkeypatch, folder, first):
