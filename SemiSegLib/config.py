@@ -75,6 +75,9 @@ class TrainingSettings:
         "scans have foreground; 0: uniform crops, as the papers do on scans cropped around the organ",
     )
     rotate: bool = setting(True, "random quarter turns in the x-y plane")
+    rotation_angle: float = setting(
+        0.0, "half of the patches are also rotated in the x-y plane by up to so many degrees (SSL4MIS, 2D: 20)"
+    )
     flip: str = setting(
         "each",
         "each: along x and along y with probability 1/2; one: always along x or y, as in UA-MT's code (with the "
@@ -351,6 +354,8 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"The setting 'training.{name}' must not be negative.")
     if not 0 <= training.foreground_fraction <= 1:
         raise SettingsError("The setting 'training.foreground_fraction' must lie between 0 and 1.")
+    if not 0 <= training.rotation_angle <= 180:
+        raise SettingsError("The setting 'training.rotation_angle' must lie between 0 and 180 degrees.")
     if not 0 <= settings.inference.overlap < 1:
         raise SettingsError("The setting 'inference.overlap' must lie between 0 and 1 (1 excluded).")
     if data.spacing is not None and (len(data.spacing) != 3 or min(data.spacing) < 0):

@@ -10,7 +10,7 @@ import torch
 from SemiSegLib.config import DataSettings, Label, TrainingSettings
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.distance import signed_distance
-from SemiSegLib.data.patches import PatchSampler
+from SemiSegLib.data.patches import PatchSampler, Turn
 from SemiSegLib.data.preprocess import Prepared
 
 SPACING = (1.0, 1.5, 2.0)
@@ -100,6 +100,22 @@ def test_all_turns_and_flips_occur(sampler, flip, count):
     assert len(seen & turns) == {"one": 0, "each": 4, "none": 4}[flip]
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_rotated_patches_stay_together_and_their_corners_are_not_annotated(sampler, dimensions):
+    source = sampler(shape=(64, 64, 16), patch=(32, 32, 16)[:dimensions], dimensions=dimensions, rotation_angle=20.0)
+    agree, turned = [], 0
+    for iteration in range(10):
+        batch = source.draw(iteration).labelled
+        for image, mask, sdm in zip(batch.image[:, 0], batch.mask, batch.sdm[:, 0], strict=True):
+            known = mask != 255
+            turned += not known.all()
+            assert torch.equal(sdm.isnan(), ~known)
+            agree.append(((image > 4) == (mask == 1))[known].float().mean())  # 8 inside, 0 outside, 4 between
+            assert not (mask == 1).any() or ((sdm <= 0) == (mask == 1))[known].all()
+    assert min(agree) > 0.97
+    assert 5 < turned < 16  # half of them
+
+
 def test_every_labelled_case_comes_once_in_a_round(sampler):
     source = sampler()
     order = [source._case_index(place, 0) for place in range(9)]
@@ -167,8 +183,9 @@ def test_the_frame_tells_the_place_of_every_voxel(sampler, dimensions):
     shape, start = (40, 36, 28), (5, -2, 3)
     source = sampler(patch=(32, 32, 16)[:dimensions], dimensions=dimensions)
     index = np.meshgrid(*map(np.arange, shape), indexing="ij")
-    for turn in itertools.product(range(4), [(), (0,), (1,), (0, 1)]):
-        cut = torch.stack([source._cut(axis + 1.0, start, turn, 0) for axis in index]) - 1
+    for turn in itertools.starmap(Turn, itertools.product(range(4), [(), (0,), (1,), (0, 1)], [0.0, 17.0])):
+        smooth = turn.degrees != 0
+        cut = torch.stack([source._cut(axis + 1000.0, start, turn, 0, smooth) for axis in index]) - 1000
         nothing = torch.empty(0)
         patches = Patches(cut[None], nothing, nothing, source._frame(shape, start, turn)[None])
         scale = torch.tensor(shape).reshape(3, *[1] * dimensions)
