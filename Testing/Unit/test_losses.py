@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from SemiSegLib.losses import IGNORE
-from SemiSegLib.losses.anatomical import anatomical_contrast, confusion
+from SemiSegLib.losses.anatomical import anatomical_contrast, confusion, weighted_means
 from SemiSegLib.losses.consistency import masked_probability_mse, probability_mse
 from SemiSegLib.losses.contrastive import dimensional_info_nce, grouped_info_nce, info_nce, symmetric_info_nce
 from SemiSegLib.losses.distillation import bank_distillation, pairwise_distillation
@@ -403,6 +403,20 @@ def test_anatomical_contrast_is_what_loops_expect_on_average():
     assert loss.item() == pytest.approx(total / 3, rel=5e-3)  # the mean is over all classes that are present
 
 
+@pytest.mark.parametrize("sides", [(3, 4), (2, 3, 2)])
+def test_weighted_means_against_loops(sides):
+    features, weights = values(2, 5, *sides), values(2, 3, *sides, seed=1).relu()
+    weights[1, 2] = 0
+    means = weighted_means(features, weights)
+    for b in range(2):
+        for k in range(3):
+            places = list(np.ndindex(sides))
+            total = sum(float(weights[(b, k, *place)]) for place in places)
+            for d in range(5):
+                expected = sum(float(weights[(b, k, *p)] * features[(b, d, *p)]) for p in places)
+                assert means[b, k, d].item() == pytest.approx(expected / total if total else 0, rel=1e-4, abs=1e-6)
+
+
 def test_anatomical_contrast_moves_queries_only():
     queries, keys = values(2, 5, 4).requires_grad_(), values(2, 7, 4, seed=1).requires_grad_()
     anatomical_contrast(queries, torch.tensor([True, False]), keys, 0.5, 8).backward()
@@ -434,6 +448,12 @@ def test_losses_of_half_precision_are_computed_in_single_precision(dtype):
         (probability_mse, (logits, other)),
         (symmetric_info_nce, (rows, more, 0.1)),
         (pairwise_distillation, (logits, other)),
+        (masked_probability_mse, (logits, other, logits[:, :1] > 0)),
+        (dimensional_info_nce, (rows, more, 0.5)),
+        (grouped_info_nce, (rows, more, torch.eye(6) > 0, torch.eye(6) == 0, 0.1)),
+        (bank_distillation, (rows[None], more[None], values(4, 6, 8, seed=5).to(dtype), torch.ones(4) > 0, 0.1, 0.1)),
+        (pseudo_label_loss, (logits, target.clamp(max=3), target / 255, 0.5)),
+        (weighted_means, (logits, other.relu())),
     ]
     for loss, arguments in cases:
         with torch.autocast("cpu", torch.bfloat16):
