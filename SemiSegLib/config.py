@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -366,6 +367,11 @@ def _check(settings: Settings) -> None:
     if patch is not None and (len(patch) != data.dimensions or any(side < 16 or side % 16 for side in patch)):
         raise SettingsError(
             f"The setting 'training.patch_size' needs {data.dimensions} multiples of 16 voxels, not {patch}."
+        )
+    if patch is not None and math.prod(side // 16 for side in patch) * training.labelled_batch < 2:
+        raise SettingsError(
+            f"A batch of one patch of {patch} voxels is too small for batch statistics: choose a larger "
+            "'training.patch_size' or 'training.labelled_batch'."
         )
     _check_labels(data)
 

@@ -238,7 +238,7 @@ class RunFolder:
 
         lock = filelock.FileLock(self.lock_file)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=2)  # a watcher's `is_locked` holds it for a moment
         except filelock.Timeout:
             raise RunError(f"Another process is training in {self.path}; wait for it or stop it first.") from None
         try:

@@ -51,6 +51,7 @@ def test_paper_defaults_of_simcvd():
         ("training.iterations", 0, "at least 1"),
         ("training.patch_size", "50,50,50", "multiples of 16"),
         ("training.patch_size", "64,64", "3 multiples"),
+        ("training.patch_size", "16,16,16", "batch statistics"),
         ("data.window", "5,1", "low to high"),
         ("data.window", "5", "2 values"),
         ("data.spacing", "1,1", "three sizes"),
@@ -63,7 +64,7 @@ def test_paper_defaults_of_simcvd():
 )
 def test_wrong_settings_are_refused_by_name(key, value, part):
     with pytest.raises(SettingsError, match=part):
-        build_settings("simcvd", overrides={key: value})
+        build_settings("simcvd", overrides={key: value, "training.labelled_batch": 1 if "statistics" in part else 2})
 
 
 def test_wrong_files_are_named(tmp_path):
