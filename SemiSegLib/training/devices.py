@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -42,6 +44,40 @@ def choose_compute(device_setting: str = "auto", precision: str = "auto", thread
         torch.set_float32_matmul_precision("high")
     dtype, precision_reason = _choose_precision(device, precision)
     return Compute(device, dtype, f"{device_reason}; {precision_reason}")
+
+
+def verified(compute: Compute, patch_size: Sequence[int]) -> Compute:
+    """`compute`, or fp32 on the same device where half precision gives wrong gradients on feature maps so small.
+
+    PyTorch 2.13's bf16 convolutions on CPUs with AVX-512 BF16 return NaN or leftovers of memory as weight gradients
+    of 3x3x3 kernels on 2x2x2 maps, the bottleneck of a 32x32x32 patch. So the sizes of this training are tried.
+    """
+    if compute.device.type != "cpu" or compute.dtype == torch.float32:
+        return compute
+    for level in (8, 16):
+        if not _gradients_agree([max(1, side // level) for side in patch_size], compute.dtype):
+            reason = "fp32, since this CPU's bf16 gradients are wrong for patches this small"
+            return Compute(compute.device, torch.float32, f"{compute.reason.split('; ')[0]}; {reason}")
+    return compute
+
+
+def _gradients_agree(sides: Sequence[int], dtype: torch.dtype) -> bool:
+    """Whether a convolution's gradients on maps with these sides are those of fp32, up to rounding."""
+    convolution = torch.nn.functional.conv3d if len(sides) == 3 else torch.nn.functional.conv2d
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 64, *sides, generator=generator)
+    kernel = torch.randn(64, 64, *[3] * len(sides), generator=generator)
+    upstream = torch.randn(2, 64, *sides, generator=generator)
+
+    def gradients(kind: torch.dtype) -> torch.Tensor:
+        leaves = [tensor.to(kind).requires_grad_() for tensor in (image, kernel)]
+        output = convolution(leaves[0], leaves[1], padding=1)
+        torch.full((4_000_000,), math.nan)  # freed at once: what reads memory it did not write meets NaN
+        found = torch.autograd.grad(output, leaves, upstream.to(kind))
+        return torch.cat([part.flatten().float() for part in found])
+
+    exact = gradients(torch.float32)
+    return bool((gradients(dtype) - exact).norm() < 0.05 * exact.norm())
 
 
 def choose_device(setting: str = "auto") -> tuple[torch.device, str]:

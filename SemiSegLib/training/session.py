@@ -14,7 +14,7 @@ from SemiSegLib.config import Settings
 from SemiSegLib.data.cases import Case, CaseList, fingerprint
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
-from SemiSegLib.training.devices import Compute, choose_compute
+from SemiSegLib.training.devices import Compute, choose_compute, verified
 from SemiSegLib.training.loop import PreparedCases, Trainer, stop_signals
 
 _LIBRARIES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "monai", "safetensors")
@@ -90,7 +90,8 @@ def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) 
             return signals.is_set() or run.stop_requested()
 
         training = settings.training
-        compute = choose_compute(training.device, training.precision, training.threads)
+        assert training.patch_size is not None
+        compute = verified(choose_compute(training.device, training.precision, training.threads), training.patch_size)
         _note_environment(run, compute)
         prepared = prepare_cases(run, settings, cases, stop)
         trainer = Trainer(run, settings, prepared, compute)

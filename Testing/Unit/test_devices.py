@@ -1,0 +1,48 @@
+"""Devices and precision: said with reasons, and never at the price of wrong gradients."""
+
+import pytest
+import torch
+
+from SemiSegLib.networks import build_network
+from SemiSegLib.training.devices import DeviceError, choose_compute, choose_device, verified
+
+
+@pytest.mark.parametrize("patch", [(32, 32, 32), (48, 48, 32), (32, 16, 16), (64, 64)])
+def test_gradients_are_finite_and_those_of_single_precision(patch):
+    """Whatever precision is chosen for this machine, V-Net's deepest gradients agree with fp32."""
+    compute = verified(choose_compute("cpu"), patch)
+    torch.manual_seed(0)
+    network = build_network(len(patch), 2).train()
+    for module in network.modules():
+        if isinstance(module, (torch.nn.Dropout2d, torch.nn.Dropout3d, torch.nn.Dropout)):
+            module.p = 0.0
+    image = torch.randn(2, 1, *patch)
+    found = []
+    for context in (torch.autocast("cpu", enabled=False), compute.autocast()):
+        network.zero_grad()
+        with context:
+            output = network(image)
+        features = output.bottleneck.float()
+        (features * torch.randn(features.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+        deepest = [p.grad for p in network.parameters() if p.grad is not None and p.dim() > 2][-1]
+        found.append(deepest.clone())
+    assert found[1].isfinite().all()
+    assert (found[1] - found[0]).norm() < 0.2 * found[0].norm()
+
+
+def test_the_reason_is_said():
+    assert "as asked for" in choose_compute("cpu", "fp32").reason
+    device, reason = choose_device("auto")
+    assert device.type in ("cuda", "mps", "cpu")
+    assert len(reason) > 10
+
+
+@pytest.mark.parametrize("setting", ["cuda:99", "tpu", "xla"])
+def test_devices_that_are_not_there_are_refused(setting):
+    with pytest.raises(DeviceError, match=setting):
+        choose_device(setting)
+
+
+def test_fp16_needs_cuda():
+    with pytest.raises(DeviceError, match="fp16"):
+        choose_compute("cpu", "fp16")
