@@ -54,6 +54,7 @@ def world_points(path: Path, value: int) -> np.ndarray:
 
 def same_points(first: np.ndarray, second: np.ndarray, tolerance: float = 1e-3) -> bool:
     """Both are the same points, in any order; at least one."""
+
     def ordered(points):
         return points[np.lexsort(np.round(points, 3).T)]
 
