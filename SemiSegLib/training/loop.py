@@ -169,8 +169,13 @@ class Trainer:
         self.log.since = time.monotonic()
 
     def save(self) -> None:
-        """Write checkpoint and model, each whole; the log comes first, so that no broken network is saved."""
+        """Write checkpoint and model, each whole; raises TrainingError instead of saving a broken network."""
         self.log.flush(self)
+        if not all(bool(value.isfinite().all()) for value in self.method.state_dict().values()):
+            raise TrainingError(
+                f"The network's weights are no longer numbers after iteration {self.iteration}: lower "
+                "training.learning_rate, or choose training.precision=fp32. The last checkpoint is still good."
+            )
         save_checkpoint(
             self.run.checkpoint,
             {

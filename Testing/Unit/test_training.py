@@ -205,7 +205,7 @@ def test_training_starts_from_a_model(finished, tiny_data, tiny_settings, tmp_pa
     assert any("Starting from" in e["text"] for e in run.events() if e["event"] == "message")
 
 
-def test_accumulated_batches_give_the_same_supervised_loss_terms(tiny_data, tiny_settings, tmp_path):
+def test_batches_can_be_computed_in_parts(tiny_data, tiny_settings, tmp_path):
     settings = tiny_settings(
         "supervised", **{"training.accumulation": 2, "training.iterations": 2, "training.patch_size": (32, 16, 16)}
     )
@@ -226,14 +226,28 @@ def test_a_failed_run_says_why(tiny_data, tiny_settings, tmp_path):
     assert "atrium_004" in status.message
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_checkpoint(tiny_data, tiny_settings, tmp_path):
-    settings = tiny_settings(**{"training.learning_rate": 1e30, "training.checkpoint_minutes": 0.0})
+def test_a_loss_that_is_no_number_ends_the_run(tiny_data, tiny_settings, tmp_path):
+    settings = tiny_settings(**{"training.learning_rate": 1e30})
     with pytest.raises(SemiSegError, match=r"no longer a number.*learning_rate"):
         train(tiny_data, tmp_path / "run", settings, demo_split(tiny_data), quiet=True)
-    run = RunFolder(tmp_path / "run")
-    assert run.status().state == "failed"
-    if run.checkpoint.exists():
-        assert all(value.isfinite().all() for value in load_checkpoint(run.checkpoint)["method"].values())
+    assert RunFolder(tmp_path / "run").status().state == "failed"
+
+
+def test_a_broken_network_does_not_replace_the_checkpoint(tiny_data, tiny_settings, tmp_path):
+    from SemiSegLib.training.devices import choose_compute
+    from SemiSegLib.training.loop import Trainer, TrainingError
+    from SemiSegLib.training.session import prepare_cases
+
+    run, settings = RunFolder.create(tmp_path / "run"), tiny_settings()
+    cases = prepare_cases(run, settings, apply_splits(find_cases(tiny_data), demo_split(tiny_data)), lambda: False)
+    trainer = Trainer(run, settings, cases, choose_compute("cpu", "fp32"))
+    trainer.save()
+    with torch.no_grad():
+        trainer.method.student.mask_head.weight[0] = torch.nan
+    with pytest.raises(TrainingError, match="no longer numbers"):
+        trainer.save()
+    assert all(value.isfinite().all() for value in load_checkpoint(run.checkpoint)["method"].values())
+    assert all(value.isfinite().all() for value in load_model(run.last_model).weights.values())
 
 
 @pytest.mark.parametrize(
