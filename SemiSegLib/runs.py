@@ -89,6 +89,8 @@ class Status:
     eta_seconds: float | None = None
     message: str = ""
     best_dsc: float | None = None
+    device_memory: int | None = None  # bytes in use on the GPU; None on the CPU
+    device_memory_total: int | None = None
     pid: int | None = None
     host: str = ""
     updated: float = 0.0

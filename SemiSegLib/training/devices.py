@@ -46,6 +46,21 @@ def choose_compute(device_setting: str = "auto", precision: str = "auto", thread
     return Compute(device, dtype, f"{device_reason}; {precision_reason}")
 
 
+def device_memory(device: torch.device) -> dict[str, int]:
+    """Bytes in use and in all on a GPU, `device_memory` and `device_memory_total`; empty for the CPU.
+
+    On CUDA those of the whole card, other programs counted in: what is left decides whether the next batch fits. On
+    MPS, where memory is shared with the system, this process's and what the system recommends at most.
+    """
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return {"device_memory": total - free, "device_memory_total": total}
+    if device.type == "mps":
+        used, most = torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory()
+        return {"device_memory": used, "device_memory_total": most}
+    return {}
+
+
 def verified(compute: Compute, patch_size: Sequence[int]) -> Compute:
     """`compute`, or fp32 on the same device where half precision gives wrong gradients on feature maps so small.
 

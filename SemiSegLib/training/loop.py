@@ -31,7 +31,7 @@ from SemiSegLib.metrics import dice
 from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
-from SemiSegLib.training.devices import Compute
+from SemiSegLib.training.devices import Compute, device_memory
 from SemiSegLib.training.schedules import Step, learning_rate, step_at
 
 
@@ -224,6 +224,7 @@ class Trainer:
             eta_seconds=self.log.eta(self),
             seconds_per_iteration=self.log.speed,
             best_dsc=self.best if self.best > -math.inf else None,
+            **device_memory(self.compute.device),
         )
 
     def _save_model(self, path: Path) -> None:
@@ -320,6 +321,7 @@ class _Log:
             learning_rate=self.rate,
             seconds_per_iteration=self.speed,
             eta_seconds=self.eta(trainer),
+            **device_memory(trainer.compute.device),
         )
         if not math.isfinite(total):
             raise TrainingError(

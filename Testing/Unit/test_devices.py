@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.devices import DeviceError, choose_compute, choose_device, verified
+from SemiSegLib.training.devices import DeviceError, choose_compute, choose_device, device_memory, verified
 
 
 @pytest.mark.parametrize("patch", [(32, 32, 32), (48, 48, 32), (32, 16, 16), (64, 64)])
@@ -29,6 +29,22 @@ def test_gradients_are_finite_and_those_of_single_precision(patch):
     assert found[1].isfinite().all()
     # Rounding moves them a little after so many layers; wrong ones are NaN or point anywhere.
     assert torch.cosine_similarity(found[0].flatten(), found[1].flatten(), 0) > 0.85
+
+
+def test_a_cpu_has_no_memory_of_its_own():
+    assert device_memory(torch.device("cpu")) == {}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_memory_in_use_on_a_gpu_follows_what_is_allocated():
+    device = torch.device("cuda")
+    torch.zeros(1, device=device)
+    before = device_memory(device)
+    block = torch.zeros(256 * 2**20, dtype=torch.uint8, device=device)
+    during = device_memory(device)
+    assert during["device_memory"] - before["device_memory"] >= block.numel() // 2  # other programs may free some
+    assert during["device_memory"] < during["device_memory_total"]
+    assert during["device_memory_total"] == torch.cuda.get_device_properties(device).total_memory
 
 
 def test_the_reason_is_said():
