@@ -185,6 +185,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training.patch_size": (192, 192),
         "training.labelled_batch": 12,
         "training.unlabelled_batch": 12,
+        "training.rotation_angle": 20.0,
         "training.schedule": "poly",
         "training.iterations": 30000,
     },
