@@ -66,9 +66,9 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
         temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
         try:
             _make(case, settings, temporary, sdm)
-            if folder.exists():  # another run made it meanwhile, or it was left unfinished
+            if folder.exists() and not (folder / "meta.json").exists():  # left unfinished
                 shutil.rmtree(folder, ignore_errors=True)
-            temporary.replace(folder)
+            temporary.replace(folder)  # fails where another run made it meanwhile and may be reading it: also good
         except OSError:
             if not (folder / "meta.json").exists():
                 raise

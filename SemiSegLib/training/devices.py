@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -59,6 +61,32 @@ def device_memory(device: torch.device) -> dict[str, int]:
         used, most = torch.mps.driver_allocated_memory(), torch.mps.recommended_max_memory()
         return {"device_memory": used, "device_memory_total": most}
     return {}
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Most bytes that this process has held so far: `peak_memory` in main memory, `peak_device_memory` on CUDA.
+
+    On CUDA it is what tensors took (`max_memory_allocated`), without PyTorch's reserve. An earlier process's memory
+    is not counted, as Linux's `ru_maxrss` does for a child of a large parent.
+    """
+    peak = {"peak_memory": _peak_resident()}
+    if device.type == "cuda":
+        peak["peak_device_memory"] = torch.cuda.max_memory_allocated(device)
+    return peak
+
+
+def _peak_resident() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
 
 
 def verified(compute: Compute, patch_size: Sequence[int]) -> Compute:

@@ -31,7 +31,7 @@ from SemiSegLib.metrics import dice
 from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
-from SemiSegLib.training.devices import Compute, device_memory
+from SemiSegLib.training.devices import Compute, device_memory, peak_memory
 from SemiSegLib.training.schedules import Step, learning_rate, step_at
 
 
@@ -188,7 +188,7 @@ class Trainer:
             },
         )
         self._save_model(self.run.last_model)
-        self.run.event("checkpoint", iteration=self.iteration)
+        self.run.event("checkpoint", iteration=self.iteration, **peak_memory(self.compute.device))
 
     def load(self) -> None:
         """Go on from the run's checkpoint."""

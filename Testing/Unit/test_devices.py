@@ -1,10 +1,11 @@
 """Devices and precision: said with reasons, and never at the price of wrong gradients."""
 
+import numpy as np
 import pytest
 import torch
 
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.devices import DeviceError, choose_compute, choose_device, device_memory, verified
+from SemiSegLib.training.devices import DeviceError, choose_compute, choose_device, device_memory, peak_memory, verified
 
 
 @pytest.mark.parametrize("patch", [(32, 32, 32), (48, 48, 32), (32, 16, 16), (64, 64)])
@@ -63,3 +64,12 @@ def test_devices_that_are_not_there_are_refused(setting):
 def test_fp16_needs_cuda():
     with pytest.raises(DeviceError, match="fp16"):
         choose_compute("cpu", "fp16")
+
+
+def test_the_peak_of_memory_stays_after_memory_is_given_back():
+    before = peak_memory(torch.device("cpu"))["peak_memory"]
+    block = np.ones(before + 64 * 2**20, np.uint8)  # more than was ever held at once
+    during = peak_memory(torch.device("cpu"))["peak_memory"]
+    assert during >= block.nbytes
+    del block
+    assert peak_memory(torch.device("cpu"))["peak_memory"] >= during
