@@ -7,6 +7,7 @@ The scene (MRML, no Qt):
     exports.py             masks, surface models and volumes in ml as files to give away
     dicom_seg.py           masks as DICOM SEG, where QuantitativeReporting or highdicom is there
     segments.py            labels of the task <-> segments of a segmentation node
+    region.py              regions of interest: a markups box and the voxels of the scan in it
     volumes.py             volume nodes <-> images in world space
 
 The processes (no MRML, no Qt):

@@ -1,4 +1,4 @@
-"""The Annotate section: Slicer's segment editor on the case at hand, and the word that an annotation is done."""
+"""The Annotate section: Slicer's segment editor on the case at hand, its region of interest, and the word "done"."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from typing import Any
 
 import slicer
 
+from SemiSegLib.config import Label
+from SemiSegLib.errors import SemiSegError
+
+from . import dialogs
 from .case_table import ORIENTATIONS, Case, State
 from .i18n import _
-from .scene_bridge import make_annotation
+from .region import voxels_outside
+from .scene_bridge import add_region, make_annotation
 from .work import Work
 
 _EDITOR_TAG = "SemiSegEditor"
@@ -29,6 +34,8 @@ class AnnotatePanel:
         for text in _partial_choices().values():
             ui.partialComboBox.addItem(text)
         ui.annotateButton.connect("clicked()", self.annotate)
+        ui.addRegionButton.connect("clicked()", self.add_region)
+        ui.removeRegionButton.connect("clicked()", self.remove_region)
         ui.doneCheckBox.connect("toggled(bool)", self._done_toggled)
         ui.partialComboBox.connect("currentIndexChanged(int)", self._partial_chosen)
         work.on_change(self.update)
@@ -67,6 +74,7 @@ class AnnotatePanel:
             self._ui.partialComboBox.currentIndex = list(_partial_choices()).index(case.partial if case else "")
         finally:
             self._filling = False
+        self._show_region(case)
         annotation = case.annotation if case else None
         self._ui.segmentEditorContainer.visible = annotation is not None
         if annotation is None or self.editor.segmentationNode() is not annotation:
@@ -80,6 +88,31 @@ class AnnotatePanel:
                 make_annotation(self._work.cases, case)
                 self._edit(case)
                 self._work.changed()
+
+    def add_region(self) -> None:
+        """Put a box around what is drawn, or around the scan; pressed again, fit it anew."""
+        with slicer.util.tryWithErrorDisplay(_("The region of interest cannot be made."), waitCursor=True):
+            if self._work.case is not None:
+                add_region(self._work.cases, self._work.case)
+                self._work.changed()
+
+    def remove_region(self) -> None:
+        """The whole scan counts again."""
+        case = self._work.case
+        question = _(
+            "{name} is done. Without its region of interest all of the scan counts as annotated: as background "
+            "wherever nothing is drawn. Remove the region?"
+        )
+        if case is not None and (not case.done or dialogs.confirm(question.format(name=case.name))):
+            self._work.cases.remove_region(case)
+
+    def _show_region(self, case: Case | None) -> None:
+        region = case.region if case else None
+        self._ui.addRegionButton.enabled = case is not None
+        self._ui.addRegionButton.text = _("Limit to a box") if region is None else _("Fit the box again")
+        self._ui.removeRegionButton.enabled = region is not None
+        self._ui.regionLabel.text = _region_text(case, self._work.cases.labels) if region is not None else ""
+        self._ui.regionLabel.visible = region is not None
 
     def _edit(self, case: Case | None) -> None:
         if self.editor.mrmlSegmentEditorNode() is None:
@@ -110,6 +143,30 @@ def _partial_choices() -> dict[str, str]:
         "sagittal": _("only the sagittal slices with something drawn"),
     }
     return {"": _("the whole scan"), **{orientation: slices[orientation] for orientation in ORIENTATIONS}}
+
+
+def _region_text(case: Case, labels: list[Label]) -> str:
+    """What a region of interest does, or why it is of no use."""
+    try:
+        box = case.box()
+        unseen = voxels_outside(case.annotation, case.volume, box, labels) if case.annotation is not None else 0
+    except SemiSegError as error:
+        return str(error)
+    whole = case.volume.GetImageData().GetDimensions()
+    parts = [
+        _("Training and prediction use {part} of {whole} voxels.").format(
+            part=" × ".join(map(str, box.size)), whole=" × ".join(map(str, whole))
+        )
+    ]
+    if unseen:
+        parts.append(
+            _("{count} annotated voxels lie outside: they are kept, but training does not see them.").format(
+                count=unseen
+            )
+        )
+    if case.predicted_elsewhere:
+        parts.append(_("The prediction was made for another part of the scan; predict again to cover this one."))
+    return " ".join(parts)
 
 
 def _hint(case: Case | None) -> str:

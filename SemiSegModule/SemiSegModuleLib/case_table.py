@@ -29,6 +29,8 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from . import segments
+from .region import voxel_box
+from .volumes import VoxelBox
 
 ORIENTATIONS = ("axial", "coronal", "sagittal")
 _ROLE = "SemiSeg.Role"
@@ -119,6 +121,45 @@ class Case:
         if node is not None and self.annotation is not None and node.GetID() == self.annotation.GetID():
             raise CaseError(f"'{node.GetName()}' is a human annotation: a prediction needs its own node.")
         self._refer("prediction", node)
+
+    @property
+    def region(self):
+        """The vtkMRMLMarkupsROINode that training and prediction are limited to, or None."""
+        return self._reference("region")
+
+    @region.setter
+    def region(self, node) -> None:
+        self._refer("region", node)
+
+    def box(self) -> VoxelBox:
+        """The voxels of the scan that training and prediction use: all, or those in the region of interest.
+
+        :raises SemiSegError: the region misses the scan, is too thin, or lies under a non-linear transform
+        """
+        return voxel_box(self.region, self.volume)
+
+    @property
+    def predicted_box(self) -> VoxelBox | None:
+        """The voxels that the prediction was made for; None when that is not known."""
+        text = self._get("predicted_box")
+        return VoxelBox.of(*json.loads(text)) if text else None
+
+    @predicted_box.setter
+    def predicted_box(self, box: VoxelBox | None) -> None:
+        self._set("predicted_box", json.dumps([box.start, box.size]) if box else "")
+
+    @property
+    def predicted_elsewhere(self) -> bool:
+        """The prediction was made for another part of the scan than the region of interest is now.
+
+        It stays valid: it lies where it was made, and what the model says of those voxels is as true as before.
+        """
+        if self.prediction is None or self.predicted_box is None:
+            return False
+        try:
+            return self.box() != self.predicted_box
+        except SemiSegError:
+            return True
 
     @property
     def sdms(self) -> dict[int, object]:
@@ -243,8 +284,9 @@ class Case:
         return [label for label in labels if counts.get(label.value)]
 
     def nodes(self) -> list[object]:
-        """The case's nodes that exist: volume, annotation, prediction, maps."""
-        every = [self.volume, self.annotation, self.prediction, *self.sdms.values(), *self.probabilities.values()]
+        """The case's nodes that exist: volume, annotation, region of interest, prediction, maps."""
+        every = [self.volume, self.annotation, self.region, self.prediction]
+        every += [*self.sdms.values(), *self.probabilities.values()]
         return [node for node in every if node is not None]
 
     def _maps(self, kind: str) -> dict[int, object]:
@@ -276,7 +318,7 @@ class CaseTable:
 
     def __init__(self, scene=None) -> None:
         self.scene = scene or slicer.mrmlScene
-        self._observed: dict[str, tuple] = {}  # node ID: node, tag of the observer
+        self._observed: dict[str, tuple] = {}  # node ID: node, tags of the observers
         self._listeners: list[Callable[[], None]] = []
         self._last_seen: list[tuple] = []
         self._pauses = 0
@@ -289,9 +331,9 @@ class CaseTable:
         """Stop observing; the cases stay in the scene."""
         for tag in self._scene_tags:
             self.scene.RemoveObserver(tag)
-        for node, tag in self._observed.values():
-            node.RemoveObserver(tag)
-        self._scene_tags, self._observed = [], {}
+        for identifier in list(self._observed):
+            self._forget(identifier)
+        self._scene_tags = []
         self._listeners.clear()
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -359,8 +401,9 @@ class CaseTable:
         return [node for node in volumes if node.GetID() not in taken and not _why_not(node)]
 
     def remove(self, case: Case) -> None:
-        """Take a case off the table. Its predictions go with it; its volume and human annotation stay in the scene."""
+        """Take a case off the table. Its predictions and region go with it; its volume and annotation stay."""
         self.forget_prediction(case)
+        self.remove_region(case)
         self.scene.RemoveNode(case.node)
         self._on_change()
 
@@ -371,6 +414,12 @@ class CaseTable:
             for node in [node for node in made if node is not None]:
                 self.scene.RemoveNode(node)
             case.quality = None
+            case.predicted_box = None
+
+    def remove_region(self, case: Case) -> None:
+        """Delete the region of interest: the whole scan counts again."""
+        if case.region is not None:
+            self.scene.RemoveNode(case.region)
 
     # ---- what concerns all cases -----------------------------------------------------------------------------
 
@@ -414,6 +463,8 @@ class CaseTable:
             case.forget_deleted()
             self._observe(node)
             self._observe(case.volume)
+            if case.region is not None:
+                self._observe(case.region)
         seen = [self._look(case) for case in self]
         if seen != self._last_seen:
             self._last_seen = seen
@@ -421,15 +472,20 @@ class CaseTable:
 
     def _observe(self, node) -> None:
         if node.GetID() not in self._observed:
-            tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_change)
-            self._observed[node.GetID()] = (node, tag)
+            events = [vtk.vtkCommand.ModifiedEvent]
+            if node.IsA("vtkMRMLTransformableNode"):  # a scan or region that is moved by its transform
+                events.append(slicer.vtkMRMLTransformableNode.TransformModifiedEvent)
+            self._observed[node.GetID()] = node, [node.AddObserver(event, self._on_change) for event in events]
+
+    def _forget(self, identifier: str) -> None:
+        node, tags = self._observed.pop(identifier)
+        for tag in tags:
+            node.RemoveObserver(tag)
 
     def _forget_deleted(self) -> None:
         """Let go of nodes that left the scene: a deleted scan must not stay in memory."""
-        gone = [key for key, (node, _) in self._observed.items() if self.scene.GetNodeByID(key) is not node]
-        for key in gone:
-            node, tag = self._observed.pop(key)
-            node.RemoveObserver(tag)
+        for key in [key for key, (node, _) in self._observed.items() if self.scene.GetNodeByID(key) is not node]:
+            self._forget(key)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -452,7 +508,7 @@ class CaseTable:
     @staticmethod
     def _look(case: Case) -> tuple:
         nodes = tuple(node.GetID() for node in case.nodes())
-        return case.id, case.name, case.state, case.partial, case.quality, nodes
+        return case.id, case.name, case.state, case.partial, case.quality, nodes, _part_of(case)
 
     def _notify(self) -> None:
         for listener in list(self._listeners):
@@ -510,6 +566,14 @@ def find_run(scene=None) -> Path | None:
     folder = table.run_folder
     table.close()
     return folder if folder and (folder / "run.json").exists() else None
+
+
+def _part_of(case: Case) -> VoxelBox | str | None:
+    """What of a scan a region leaves, or why that is not known; None without a region."""
+    try:
+        return case.box() if case.region is not None else None
+    except SemiSegError as error:
+        return str(error)
 
 
 def _role(kind: str) -> str:

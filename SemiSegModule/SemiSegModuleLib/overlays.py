@@ -71,6 +71,8 @@ class Overlays:
         self._show_masks(case, beside_map=map_node is not None)
         set_slice_layers(self.table.scene, case.volume, map_node, self.settings.map_opacity)
         self._show_map(map_node)  # after the layers: a view draws the legend of what it shows at that moment
+        if moved:  # later the user decides, in the Data or Markups module
+            show_region(case.region, True)
         if moved and self.settings.fit:
             fit_views()
 
@@ -97,6 +99,7 @@ class Overlays:
             for node in (case.annotation, case.prediction):
                 if node is not None and node.GetDisplayNode() is not None:
                     node.GetDisplayNode().SetVisibility(False)
+            show_region(case.region, False)
             for node in (*case.sdms.values(), *case.probabilities.values()):
                 _hide_legend(node)
 
@@ -173,6 +176,12 @@ def show_mask(segmentation_node, settings: OverlaySettings | None) -> None:
     display.SetVisibility3D(settings.show_3d)
     if settings.show_3d:
         segmentation_node.CreateClosedSurfaceRepresentation()
+
+
+def show_region(roi_node, visible: bool) -> None:
+    """Show or hide a region of interest, if there is one."""
+    if roi_node is not None and roi_node.GetDisplayNode() is not None:
+        roi_node.GetDisplayNode().SetVisibility(visible)
 
 
 def style_sdm(volume_node, range_mm: float) -> None:

@@ -163,9 +163,7 @@ class ResultsPanel:
 
     def _show_case(self) -> None:
         case, labels = self._work.case, self._work.cases.labels
-        self._ui.resultLabel.text = (
-            _("{name}: {state}").format(name=case.name, state=state_text(case.state)) if case else ""
-        )
+        self._ui.resultLabel.text = _result_text(case) if case else ""
         several = len(self._work.cases) > 1
         self._ui.previousCaseButton.enabled = several
         self._ui.nextCaseButton.enabled = several
@@ -207,6 +205,11 @@ class ResultsPanel:
             self.overlays.show(case)
 
     _applied: tuple = ()
+
+
+def _result_text(case: Case) -> str:
+    text = _("{name}: {state}") if not case.predicted_elsewhere else _("{name}: {state}, for another part of the scan")
+    return text.format(name=case.name, state=state_text(case.state))
 
 
 def _shown(case: Case | None) -> list[Any]:

@@ -28,6 +28,7 @@ from SemiSegLib.runs import write_json
 
 from . import segments, volumes
 from .case_table import ORIENTATIONS, Case, CaseError, CaseTable, Quality, State
+from .region import fit_region, voxel_box
 
 if TYPE_CHECKING:
     from SemiSegLib.data.cases import Case as DataCase
@@ -69,6 +70,19 @@ def make_annotation(table: CaseTable, case: Case):
     return case.annotation
 
 
+def add_region(table: CaseTable, case: Case):
+    """Limit training and prediction of a case to a box: around what is drawn, else around the whole scan.
+
+    A region that is there already is fitted again. It lies beside the volume in the subject hierarchy.
+
+    :return: the vtkMRMLMarkupsROINode
+    """
+    with table.paused():
+        case.region = fit_region(case.region, case.volume, case.annotation, table.labels)
+        _put_beside(case.region, case.volume)
+    return case.region
+
+
 def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, done: bool = True):
     """Copy the prediction into the human annotation, to be edited there or to count as it is.
 
@@ -104,11 +118,12 @@ def export_cases(
     """Write `folder/images/<stem>` for every case and `folder/labels/<stem>` for those with a finished annotation.
 
     Values in the masks are those of the task's labels; 255 marks what nobody annotated (`Case.partial`). The volumes
-    are written where their transforms put them. Called again for the same folder, it writes what has changed and
-    removes files of cases that are no longer wanted.
+    are written where their transforms put them, cropped to the region of interest where there is one. Called again
+    for the same folder, it writes what has changed and removes files of cases that are no longer wanted.
 
     :param cases: all that are not excluded, when None
-    :raises SemiSegError: nothing to export, foreign files in the folder, a transform that cannot be exported
+    :raises SemiSegError: nothing to export, foreign files in the folder, a transform that cannot be exported, a
+        region of interest that misses its scan
     """
     chosen = [case for case in (table.cases if cases is None else cases) if case.state is not State.EXCLUDED]
     if not chosen:
@@ -139,6 +154,8 @@ def export_cases(
 def annotation_mask(case: Case, labels: Sequence[Label]) -> np.ndarray:
     """The human mask on the volume's voxels, (k, j, i), with 255 in slices that a partial annotation leaves out.
 
+    The region of interest is not considered: what lies outside it is annotated as well.
+
     :raises CaseError: nothing of the task's labels is drawn
     """
     mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
@@ -160,17 +177,29 @@ def _ignore_slices(mask: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _export_image(case: Case, store: _ExportFolder, file_format: str) -> None:
-    image = volumes.world_image(case.volume)
+    image = volumes.world_image(case.volume, box=case.box())
     store.write(f"images/{case.file_name}{file_format}", image, compress=file_format.endswith(".gz"))
     case.exported_world_matrix = segments.world_matrix(case.volume).tolist()
 
 
 def _export_mask(case: Case, labels: Sequence[Label], store: _ExportFolder, suffix: str, remarks: list[str]) -> None:
-    mask = annotation_mask(case, labels)
-    store.write(f"labels/{case.file_name}{suffix}", volumes.world_image(case.volume, mask), compress=True)
+    mask, box = annotation_mask(case, labels), case.box()
+    unseen = _count_labels(mask) - _count_labels(mask[box.slices])
+    if unseen == _count_labels(mask):
+        raise CaseError(
+            f"Nothing that is drawn in the annotation of '{case.name}' lies in its region of interest: "
+            "move the region, fit it again, or remove it."
+        )
+    if unseen:
+        remarks.append(f"{case.name}: {unseen} annotated voxels outside the region of interest are not learnt from.")
+    store.write(f"labels/{case.file_name}{suffix}", volumes.world_image(case.volume, mask, box), compress=True)
     foreign = segments.foreign_segments(case.annotation, labels)
     if foreign:
         remarks.append(f"{case.name}: left out segments that are not labels of the task: {', '.join(foreign)}.")
+
+
+def _count_labels(mask: np.ndarray) -> int:
+    return int(np.count_nonzero((mask != 0) & (mask != IGNORE_VALUE)))
 
 
 class _ExportFolder:
@@ -343,8 +372,9 @@ def load_prediction(
     with table.paused():
         node = case.prediction or _new_prediction(table, case)
         _follow(node, case.volume.GetParentTransformNode())
-        array = _relabelled(sitk.GetArrayFromImage(image), meaning)
-        segments.set_voxels(node, array, into @ volumes.image_to_ras(image), list(meaning.values()))
+        array, to_ras = _relabelled(sitk.GetArrayFromImage(image), meaning), into @ volumes.image_to_ras(image)
+        segments.set_voxels(node, array, to_ras, list(meaning.values()))
+        case.predicted_box = volumes.covered_box(case.volume, to_ras, image.GetSize())
         node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         for kind in images:
             _show_maps(table, case, kind, images[kind], list(meaning.values()), into)
@@ -489,10 +519,11 @@ def _into_volume_frame(case: Case) -> np.ndarray:
 
 
 def _quality(case: Case, labels: Sequence[Label]) -> Quality | None:
-    """Agreement with a finished annotation of the whole scan, else how sure the network is inside its mask."""
-    predicted = segments.voxels_on_grid(case.prediction, case.volume, labels)
+    """Agreement with a finished annotation, else how sure the network is inside its mask; where it predicted."""
+    box = case.predicted_box or voxel_box(None, case.volume)
+    predicted = segments.voxels_on_grid(case.prediction, case.volume, labels)[box.slices]
     if case.done and not case.partial:
-        human = segments.voxels_on_grid(case.annotation, case.volume, labels)
+        human = segments.voxels_on_grid(case.annotation, case.volume, labels)[box.slices]
         scores = [_dice(human == label.value, predicted == label.value) for label in labels]
         known = [score for score in scores if score is not None]
         return Quality(float(np.mean(known)), "DSC with the annotation") if known else None

@@ -5,7 +5,7 @@ A segment belongs to a label by its ID (`SemiSeg_<value>`, kept when a clinician
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -146,6 +146,18 @@ def voxel_counts(segmentation_node, labels: Sequence[Label]) -> dict[int, int]:
         value: _count_voxels(segmentation.GetSegment(identifier))
         for identifier, value in segments_by_label(segmentation_node, labels).items()
     }
+
+
+def drawn_voxels(segmentation_node, labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each label with voxels: 4 x 4 from indices to the node's own frame, and indices (i, j, k), shape (n, 3)."""
+    segmentation = segmentation_node.GetSegmentation()
+    for identifier in segments_by_label(segmentation_node, labels):
+        image = segmentation.GetSegment(identifier).GetRepresentation(BINARY)
+        voxels = _segment_voxels(segmentation.GetSegment(identifier))
+        if voxels is not None:
+            matrix = vtk.vtkMatrix4x4()
+            image.GetImageToWorldMatrix(matrix)
+            yield slicer.util.arrayFromVTKMatrix(matrix), np.argwhere(voxels)[:, ::-1] + image.GetExtent()[::2]
 
 
 def volumes_ml(segmentation_node, labels: Sequence[Label]) -> dict[int, float]:

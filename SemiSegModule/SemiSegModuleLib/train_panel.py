@@ -23,6 +23,7 @@ from .work import Work, set_setting, setting
 
 POLL_MILLISECONDS = 500
 _LOG_LINES = 2000
+_GPU_GB = 2**30  # as graphics cards are sold
 
 
 class TrainPanel:
@@ -316,6 +317,12 @@ def state_text(training: TrainingProcess | None) -> str:
         parts.append(_("{time} left").format(time=duration(status.eta_seconds)))
     if training.memory:
         parts.append(_("{gigabytes:.1f} GB of memory").format(gigabytes=training.memory / 1e9))
+    if training.active and status.device_memory is not None and status.device_memory_total:
+        parts.append(
+            _("GPU memory {used:.1f} of {all:.1f} GB").format(
+                used=status.device_memory / _GPU_GB, all=status.device_memory_total / _GPU_GB
+            )
+        )
     if status.best_dsc is not None:
         parts.append(_("best validation DSC {dsc:.3f}").format(dsc=status.best_dsc))
     return ", ".join(parts)

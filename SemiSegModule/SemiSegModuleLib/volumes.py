@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,29 @@ from .segments import world_matrix
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHEAR = 1e-4  # largest cosine between axes that counts as a right angle
+_OFF_GRID = 0.1  # voxels that a grid may lie beside another and still be the same
 
 
 class VolumeError(SemiSegError):
     """A volume cannot be brought to a file or back; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VoxelBox:
+    """A block of a volume's voxels: its first index and its size, each (i, j, k)."""
+
+    start: tuple[int, int, int]
+    size: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, start: Sequence[float] | np.ndarray, size: Sequence[float] | np.ndarray) -> VoxelBox:
+        """From any whole numbers."""
+        return cls(tuple(int(part) for part in start), tuple(int(part) for part in size))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The block in an array (k, j, i)."""
+        return tuple(slice(first, first + count) for first, count in zip(self.start, self.size, strict=True))[::-1]
 
 
 def ijk_to_ras(volume_node) -> np.ndarray:
@@ -28,10 +49,11 @@ def ijk_to_ras(volume_node) -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def world_image(volume_node, array: np.ndarray | None = None) -> sitk.Image:
+def world_image(volume_node, array: np.ndarray | None = None, box: VoxelBox | None = None) -> sitk.Image:
     """The volume, or another array on its voxels, where its transforms put it in the world (a hardened copy).
 
     :param array: shape (k, j, i); the volume's own voxels when None
+    :param box: only this part of it
     :raises SemiSegError: a non-linear transform, or one that shears the voxels
     """
     voxels = slicer.util.arrayFromVolume(volume_node) if array is None else array
@@ -43,11 +65,24 @@ def world_image(volume_node, array: np.ndarray | None = None) -> sitk.Image:
             f"The axes of '{volume_node.GetName()}' are not at right angles in the world, which files cannot hold: "
             "take it out of its shearing transform, or resample it (module Resample Scalar/Vector/DWI Volume)."
         )
-    image = sitk.GetImageFromArray(_storable(voxels))
+    image = sitk.GetImageFromArray(_storable(voxels if box is None else voxels[box.slices]))
     image.SetSpacing(spacing.tolist())
     image.SetDirection(direction.ravel().tolist())
-    image.SetOrigin(matrix[:3, 3].tolist())
+    image.SetOrigin((matrix @ [*(box.start if box else (0, 0, 0)), 1])[:3].tolist())
     return image
+
+
+def covered_box(volume_node, to_ras: np.ndarray, size: Sequence[int]) -> VoxelBox | None:
+    """The block of the volume's voxels that a grid coincides with; None when it is another grid, or reaches beyond.
+
+    :param to_ras: 4 x 4 from the grid's indices to the volume's own frame, mm
+    :param size: of the grid, (i, j, k)
+    """
+    to_index = np.linalg.inv(ijk_to_ras(volume_node)) @ to_ras
+    start = np.rint(to_index[:3, 3])
+    same = np.abs(to_index[:3, :3] - np.eye(3)).max() < _SHEAR and np.abs(to_index[:3, 3] - start).max() < _OFF_GRID
+    whole = slicer.util.arrayFromVolume(volume_node).shape[::-1]
+    return VoxelBox.of(start, size) if same and (start >= 0).all() and (start + size <= whole).all() else None
 
 
 def image_to_ras(image: sitk.Image) -> np.ndarray:

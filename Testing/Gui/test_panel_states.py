@@ -251,6 +251,75 @@ def test_only_some_slices_are_annotated(with_cases):
     assert with_cases.ui.partialComboBox.currentIndex == 1
 
 
+def limit_to(opened, case, size_mm):
+    """Make the box by its button and pull its faces in to this size around the same centre."""
+    opened.ui.addRegionButton.click()
+    case.region.SetSize(size_mm, size_mm, size_mm)
+
+
+def test_a_region_is_made_fitted_again_and_removed(with_cases):
+    ui, case = with_cases.ui, select(with_cases, 2)
+    whole = "32 × 32 × 32"
+    assert (ui.addRegionButton.text, ui.removeRegionButton.enabled) == ("Limit to a box", False)
+    ui.addRegionButton.click()
+    assert ui.regionLabel.text == f"Training and prediction use {whole} of {whole} voxels."
+    assert ui.addRegionButton.text == "Fit the box again"
+    spacing = case.volume.GetSpacing()[0]
+    case.region.SetSize(*[20 * part for part in case.volume.GetSpacing()])
+    assert ui.regionLabel.text == f"Training and prediction use 20 × 20 × 20 of {whole} voxels."
+    case.region.SetSize(spacing, spacing, spacing)
+    assert "is too thin" in ui.regionLabel.text
+    assert "'atrium_003'" in ui.regionLabel.text
+    ui.addRegionButton.click()
+    assert ui.regionLabel.text == f"Training and prediction use {whole} of {whole} voxels."
+    ui.removeRegionButton.click()
+    assert case.region is None
+    assert (ui.regionLabel.text, ui.addRegionButton.text) == ("", "Limit to a box")
+
+
+def test_a_region_belongs_to_one_scan(with_cases):
+    select(with_cases, 2)
+    with_cases.ui.addRegionButton.click()
+    other = select(with_cases, 3)
+    assert other.region is None
+    assert not with_cases.ui.removeRegionButton.enabled
+    select(with_cases, 2)
+    assert with_cases.ui.removeRegionButton.enabled
+
+
+def test_what_is_drawn_outside_the_region_is_told(with_cases):
+    from SemiSegModuleLib import segments
+
+    case, labels = select(with_cases, 0), with_cases.work.cases.labels
+    drawn = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    limit_to(with_cases, case, 30.0)
+    outside = drawn.sum() - drawn[case.box().slices].sum()
+    assert outside > 0
+    assert f"{outside} annotated voxels lie outside" in with_cases.ui.regionLabel.text
+    assert (segments.voxels_on_grid(case.annotation, case.volume, labels) == drawn).all()
+
+
+def test_removing_the_region_of_a_done_scan_is_asked_for(with_cases, answers):
+    case = select(with_cases, 0)
+    with_cases.ui.addRegionButton.click()
+    answers.yes = False
+    with_cases.ui.removeRegionButton.click()
+    assert case.region is not None
+    assert "counts as annotated" in answers.asked[0]
+    answers.yes = True
+    with_cases.ui.removeRegionButton.click()
+    assert case.region is None
+
+
+def test_a_region_that_misses_its_scan_starts_no_training(with_cases):
+    case = select(with_cases, 3)
+    with_cases.ui.addRegionButton.click()
+    case.region.SetCenterWorld(1e4, 0, 0)
+    with pytest.raises(ValueError, match="'atrium_004' lies outside the scan"):
+        with_cases.panel.train.train()
+    assert with_cases.panel.train.training is None
+
+
 # ---- train ---------------------------------------------------------------------------------------------------
 
 
@@ -362,6 +431,21 @@ def test_a_loaded_model_brings_its_labels(opened, a_run, monkeypatch):
     assert [label.name for label in opened.work.cases.labels] == ["pancreas"]
 
 
+def test_memory_of_the_graphics_card_is_told_while_it_is_used(opened, a_run):
+    """The trainer's own status file; a trainer holds the lock."""
+    with a_run.lock():
+        memory = {"device_memory": int(5.1 * 2**30), "device_memory_total": 8 * 2**30}
+        a_run.set_status("training", iteration=2, iterations=4, eta_seconds=3.0, **memory)
+        opened.panel.train.attach(a_run.path)
+        assert ", GPU memory 5.1 of 8.0 GB" in opened.ui.stateLabel.text
+        a_run.set_status("training", iteration=3, iterations=4)  # on the CPU
+        opened.panel.train.poll()
+        assert "GPU" not in opened.ui.stateLabel.text
+        a_run.set_status("stopped", iteration=4, iterations=4, **memory)
+    opened.panel.train.poll()
+    assert "GPU" not in opened.ui.stateLabel.text
+
+
 def test_the_last_training_of_this_computer_is_found(opened, a_run, mrml):
     opened.panel.train.attach(a_run.path)
     opened.close()
@@ -466,6 +550,16 @@ def test_prediction_is_shown_and_can_be_reviewed(with_prediction):
     assert with_prediction.ui.acceptButton.enabled
     assert with_prediction.ui.showSdmCheckBox.enabled
     assert not with_prediction.ui.showProbabilityCheckBox.enabled
+    assert with_prediction.ui.resultLabel.text == "atrium_003: predicted"
+
+
+def test_a_prediction_for_another_part_of_the_scan_says_so(with_prediction):
+    case = with_prediction.work.case
+    limit_to(with_prediction, case, 30.0)
+    assert with_prediction.ui.resultLabel.text == "atrium_003: predicted, for another part of the scan"
+    assert "predict again" in with_prediction.ui.regionLabel.text
+    assert with_prediction.ui.acceptButton.enabled
+    with_prediction.ui.removeRegionButton.click()
     assert with_prediction.ui.resultLabel.text == "atrium_003: predicted"
 
 
@@ -605,6 +699,7 @@ def test_a_saved_scene_brings_everything_back(with_cases, mrml, tmp_path):
     with_cases.ui.spacingLineEdit.text = "1 1 2"
     with_cases.parameters.method = with_cases.module.Method.SUPERVISED
     select(with_cases, 1)
+    with_cases.ui.addRegionButton.click()
     mrml.save(tmp_path / "work.mrb")
     with_cases.ui.iterationsSpinBox.value = 99
     mrml.load(tmp_path / "work.mrb")
@@ -614,6 +709,7 @@ def test_a_saved_scene_brings_everything_back(with_cases, mrml, tmp_path):
     assert with_cases.ui.methodComboBox.currentText == "Supervised"
     assert states(with_cases) == ["annotated", "annotated", "unlabeled", "unlabeled"]
     assert with_cases.work.case.name == "atrium_002"
+    assert with_cases.ui.regionLabel.text.startswith("Training and prediction use")
 
 
 def test_a_choice_of_a_newer_version_becomes_the_default(opened):

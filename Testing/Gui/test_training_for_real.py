@@ -64,9 +64,17 @@ def wrap_python(opened, monkeypatch, folder, first):
 
 
 def test_the_whole_workflow(ready, barred, tmp_path, monkeypatch):
-    """Train with SimCVD, predict, correct, train on from the last model, export masks and model, load the model."""
+    """Train with SimCVD, predict, correct, train on from the last model, export masks and model, load the model.
+
+    One scan is limited to a box: it is learnt from and predicted there, and its mask is exported on the whole scan.
+    """
+    import SimpleITK as sitk
     from SemiSegModuleLib import dialogs
 
+    ready.ui.casesTable.selectRow(2)
+    ready.ui.addRegionButton.click()
+    limited = ready.work.case
+    limited.region.SetSize(*(24 * part for part in limited.volume.GetSpacing()))
     ready.parameters.method = ready.module.Method.SIMCVD
     ready.ui.trainButton.click()
     assert ready.ui.stateLabel.text.startswith("Starting")
@@ -87,6 +95,11 @@ def test_the_whole_workflow(ready, barred, tmp_path, monkeypatch):
     predicted = [case for case in ready.work.cases if case.prediction is not None]
     assert [case.name for case in predicted] == ["atrium_003", "atrium_004"]
     assert all(case.sdms and case.probabilities for case in predicted)
+    scans = ready.panel.train.training.run.path / "data" / "images"
+    sizes = {name: sitk.ReadImage(str(scans / f"{name}.nrrd")).GetSize()[0] for name in ("atrium_003", "atrium_004")}
+    assert sizes == {"atrium_003": 24, "atrium_004": 32}
+    assert limited.predicted_box.size == (24, 24, 24)
+    assert limited.sdms[1].GetImageData().GetDimensions() == (24, 24, 24)
 
     ready.work.case = predicted[0]
     ready.ui.acceptButton.click()
@@ -101,6 +114,8 @@ def test_the_whole_workflow(ready, barred, tmp_path, monkeypatch):
 
     ready.ui.exportButton.click()
     assert ready.ui.exportLabel.text.startswith("4 files written to")
+    masks = {path.name: sitk.ReadImage(str(path)).GetSize() for path in (tmp_path / "exports").glob("*.nrrd")}
+    assert masks == {f"atrium_00{number}.seg.nrrd": (32, 32, 32) for number in (1, 2, 3, 4)}
     shared = tmp_path / "shared.safetensors"
     monkeypatch.setattr(dialogs, "choose_model_to_write", lambda start: shared)
     ready.ui.exportModelButton.click()

@@ -24,6 +24,7 @@ MODULE_LOGICS = {  # name in slicer.modules: logic class
     "data": "vtkSlicerDataModuleLogic",
     "tables": "vtkSlicerTablesLogic",
     "plots": "vtkSlicerPlotsLogic",
+    "markups": "vtkSlicerMarkupsLogic",
 }
 
 

@@ -1,0 +1,147 @@
+"""The optional region of interest of a case: a markups box, and the block of the scan's voxels that it stands for.
+
+>>> node = fit_region(None, volume, annotation)                         # doctest: +SKIP
+>>> voxel_box(node, volume).size                                        # doctest: +SKIP
+(96, 80, 40)
+
+Training and prediction use only this block. It holds every voxel whose centre lies in the box; a box that is turned
+against the scan's axes is covered by the smallest block around it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import slicer
+
+from SemiSegLib.config import Label
+from SemiSegLib.errors import SemiSegError
+
+from . import segments, volumes
+from .volumes import VoxelBox
+
+MARGIN_MM = 10.0  # our choice: what the networks see round the organ, as the left atrium's preset crops
+FEWEST_VOXELS = 4  # along each axis (our choice): thinner blocks hold nothing to learn from
+_ON_THE_FACE = 1e-3  # voxels: a centre that rounding puts this far outside counts as inside
+
+
+class RegionError(SemiSegError):
+    """The region of interest of a case is of no use; the message names the case."""
+
+
+def fit_region(roi_node, volume_node, segmentation_node=None, labels: Sequence[Label] = ()):
+    """Put a box around what is drawn, with a margin, or around the whole scan where nothing is.
+
+    Its axes are those of the scan, and it lies below the scan's transform.
+
+    :param roi_node: the box to move; a new one is made in the volume's scene when None
+    :return: the vtkMRMLMarkupsROINode
+    """
+    node = roi_node or _new_region(volume_node)
+    first, last = _bounds(volume_node, segmentation_node, labels)
+    to_ras = volumes.ijk_to_ras(volume_node)
+    spacing = np.linalg.norm(to_ras[:3, :3], axis=0)
+    axes = np.eye(4)
+    axes[:3, :3] = to_ras[:3, :3] / spacing
+    if np.linalg.det(axes) < 0:  # the box is the same, and markups know rotations only
+        axes[:3, 2] *= -1
+    axes[:3, 3] = (to_ras @ [*(first + last) / 2, 1.0])[:3]
+    parent = volume_node.GetParentTransformNode()
+    with slicer.util.NodeModify(node):
+        node.SetAndObserveTransformNodeID(parent.GetID() if parent is not None else None)
+        node.SetCenter(axes[:3, 3])
+        node.GetObjectToNodeMatrix().DeepCopy(axes.ravel().tolist())
+        node.SetSize((last - first) * spacing)
+    return node
+
+
+def voxel_box(roi_node, volume_node) -> VoxelBox:
+    """The voxels of the scan that lie in the box; the whole scan when there is no box.
+
+    :raises SemiSegError: the box misses the scan, is too thin, or one of both is under a non-linear transform
+    """
+    shape = np.array(volume_node.GetImageData().GetDimensions())
+    if roi_node is None:
+        return VoxelBox.of(np.zeros(3), shape)
+    name = volume_node.GetName()
+    if not roi_node.GetNumberOfDefinedControlPoints():
+        raise RegionError(f"The region of interest of '{name}' has no place: fit it again, or remove it.")
+    corners = _corners(roi_node, volume_node)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if (high < -0.5).any() or (low > shape - 0.5).any():
+        raise RegionError(
+            f"The region of interest of '{name}' lies outside the scan: move it, fit it again, or remove it."
+        )
+    first = np.maximum(np.ceil(low - _ON_THE_FACE), 0)
+    size = np.minimum(np.floor(high + _ON_THE_FACE), shape - 1) - first + 1
+    if (size < np.minimum(FEWEST_VOXELS, shape)).any():
+        counts = " x ".join(str(max(0, int(count))) for count in size)
+        raise RegionError(
+            f"The region of interest of '{name}' is too thin, {counts} voxels: make it at least {FEWEST_VOXELS} voxels "
+            "large in every direction, fit it again, or remove it."
+        )
+    return VoxelBox.of(first, size)
+
+
+def voxels_outside(segmentation_node, volume_node, box: VoxelBox, labels: Sequence[Label]) -> int:
+    """How many voxels of the labels, on the segmentation's own grid, lie outside a block of the scan's voxels."""
+    indices = _drawn_indices(segmentation_node, volume_node, labels)
+    outside = (indices < box.start) | (indices >= np.add(box.start, box.size))
+    return int(outside.any(axis=1).sum())
+
+
+def _new_region(volume_node):
+    node = volume_node.GetScene().AddNewNodeByClass(
+        "vtkMRMLMarkupsROINode", f"{volume_node.GetName()} region of interest"
+    )
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetHandlesInteractive(True)
+    display.SetRotationHandleVisibility(False)  # what counts has the scan's axes
+    display.SetPropertiesLabelVisibility(False)
+    display.SetPointLabelsVisibility(False)
+    display.SetFillOpacity(0.05)
+    return node
+
+
+def _bounds(volume_node, segmentation_node, labels: Sequence[Label]) -> tuple[np.ndarray, np.ndarray]:
+    """First and last corner of the box in voxel indices (i, j, k): faces lie between voxels."""
+    shape = np.array(volume_node.GetImageData().GetDimensions())
+    whole = np.full(3, -0.5), shape - 0.5
+    if segmentation_node is None:
+        return whole
+    indices = _drawn_indices(segmentation_node, volume_node, labels)
+    inside = indices[((indices >= 0) & (indices < shape)).all(axis=1)]
+    if not len(inside):
+        return whole
+    to_world = segments.world_matrix(volume_node) @ volumes.ijk_to_ras(volume_node)
+    margin = np.ceil(MARGIN_MM / np.linalg.norm(to_world[:3, :3], axis=0))
+    return np.maximum(inside.min(axis=0) - 0.5 - margin, -0.5), np.minimum(
+        inside.max(axis=0) + 0.5 + margin, shape - 0.5
+    )
+
+
+def _corners(roi_node, volume_node) -> np.ndarray:
+    """The eight corners of the box as continuous voxel indices (i, j, k), shape (8, 3)."""
+    to_node = slicer.util.arrayFromVTKMatrix(roi_node.GetObjectToNodeMatrix())
+    half = np.array(roi_node.GetSize()) / 2
+    corners = np.array([[*half * signs, 1.0] for signs in itertools.product((-1, 1), repeat=3)])
+    to_index = _to_index(volume_node) @ segments.world_matrix(roi_node) @ to_node
+    return (corners @ to_index.T)[:, :3]
+
+
+def _drawn_indices(segmentation_node, volume_node, labels: Sequence[Label]) -> np.ndarray:
+    """The scan's voxel (i, j, k) nearest to each voxel of the labels, shape (n, 3)."""
+    to_index = _to_index(volume_node) @ segments.world_matrix(segmentation_node)
+    found = [np.empty((0, 3), int)]
+    for image_to_node, indices in segments.drawn_voxels(segmentation_node, labels):
+        matrix = to_index @ image_to_node
+        found.append(np.rint(indices @ matrix[:3, :3].T + matrix[:3, 3]).astype(int))
+    return np.concatenate(found)
+
+
+def _to_index(volume_node) -> np.ndarray:
+    """4 x 4 from the world (RAS, mm) to voxel indices of the volume."""
+    return np.linalg.inv(segments.world_matrix(volume_node) @ volumes.ijk_to_ras(volume_node))
