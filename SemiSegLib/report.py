@@ -170,7 +170,7 @@ def case_figure(
     if sdm is not None:
         _colour_bar(figure, [row[2] for row in panels])
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def curves_figure(events: Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -184,11 +184,11 @@ def curves_figure(events: Iterable[Mapping[str, Any]], path: Path) -> None:
     curves = curve_points(events)
     columns = min(4, len(curves))
     rows = math.ceil(len(curves) / columns)
-    figure = _figure(3.6 * columns, 2.5 * rows)
+    figure = new_figure(3.6 * columns, 2.5 * rows)
     for number, (name, points) in enumerate(curves.items()):
         axes = figure.add_subplot(rows, columns, number + 1)
         _curve_panel(axes, name, np.asarray(points, dtype=float).reshape(-1, 2))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def curve_points(events: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
@@ -232,7 +232,7 @@ def _field_of_view(shown: np.ndarray, spacing: Sequence[float]) -> tuple[slice, 
 
 def _panels(views: Sequence[View], columns: int) -> tuple[Figure, list[list[Axes]]]:
     width, heights = max(view.extent[0] for view in views), [view.extent[1] for view in views]
-    figure = _figure(3.0 * columns + 1.0, 3.0 * sum(heights) / width + 1.2)
+    figure = new_figure(3.0 * columns + 1.0, 3.0 * sum(heights) / width + 1.2)
     grid = figure.add_gridspec(len(views), columns, height_ratios=heights)
     return figure, [[figure.add_subplot(grid[r, c]) for c in range(columns)] for r in range(len(views))]
 
@@ -355,14 +355,15 @@ def _running_median(values: np.ndarray) -> np.ndarray:
     return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Without pyplot, whose global state a GUI or another thread may be using."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG file, whole."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     content = io.BytesIO()

@@ -3,6 +3,7 @@
 python -m SemiSegLib.train --data DIR --out RUN --preset left-atrium
 python -m SemiSegLib.train --out RUN --resume
 python -m SemiSegLib.train --demo
+torchrun --nproc_per_node=4 -m SemiSegLib.train ...        (several GPUs or machines: Resources/Docs/Cluster.md)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from SemiSegLib import methods
 from SemiSegLib.config import PRESET_TITLES, Settings, SettingsError, build_settings, explain
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.runs import RunFolder
+from SemiSegLib.runs import OnlookersRun, RunFolder, place
 
 
 def train(
@@ -38,7 +39,7 @@ def train(
     from SemiSegLib.data.splits import hold_out
 
     cases = hold_out(apply_splits(find_cases(data), splits, labelled), validation)
-    run = RunFolder.create(out)
+    run = RunFolder.create(out) if place()[0] == 0 else OnlookersRun(out)
     _listen(run, settings, quiet)
     from SemiSegLib.training import session
 
@@ -50,7 +51,7 @@ def resume(out: Path, device: str | None = None, data: Path | None = None, quiet
     """Go on with the run in `out`; `data` says where its scans are now. Raises SemiSegError."""
     from SemiSegLib.runs import read_json
 
-    run = RunFolder.open(out)
+    run = RunFolder.open(out) if place()[0] == 0 else OnlookersRun.open(out)
     _listen(run, Settings.from_dict(read_json(run.settings_file)), quiet)
     from SemiSegLib.training import session
 
@@ -62,6 +63,8 @@ def _listen(run: RunFolder, settings: Settings, quiet: bool) -> None:
     from SemiSegLib.console import Console
     from SemiSegLib.tensorboard import Board
 
+    if place()[0] > 0:
+        return
     if not quiet:
         run.listeners.append(Console(settings.training.iterations))
     board = Board.if_installed(run.path / "tensorboard")
@@ -108,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except SemiSegError as error:
-        print(f"error: {error}", file=sys.stderr)
+        rank, ranks = place()
+        print(f"error{f' of process {rank}' if ranks > 1 else ''}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -116,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.demo:
+        if place()[1] > 1:
+            raise SettingsError("--demo runs on one process: start it without torchrun.")
         from SemiSegLib.demo import run_demo
 
         run_demo(options.out or Path("semiseg-demo"), settings_overrides(options), options.quiet)
@@ -155,11 +161,16 @@ def settings_overrides(options: argparse.Namespace) -> dict[str, Any]:
         "data.spacing": options.spacing,
         "training.patch_size": options.patch,
     }
-    overrides = {key: value for key, value in named.items() if value is not None}
-    for assignment in options.set:
-        key, equals, value = assignment.partition("=")
+    return {key: value for key, value in named.items() if value is not None} | assignments(options.set)
+
+
+def assignments(texts: Sequence[str]) -> dict[str, str]:
+    """What `--set KEY=VALUE`, given several times, says; raises SettingsError."""
+    overrides = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
         if not equals:
-            raise SettingsError(f"--set {assignment}: write KEY=VALUE, for example training.learning_rate=0.01.")
+            raise SettingsError(f"--set {text}: write KEY=VALUE, for example training.learning_rate=0.01.")
         overrides[key.strip()] = value.strip()
     return overrides
 
