@@ -67,8 +67,11 @@ class TrainingSettings:
     patch_size: tuple[int, ...] | None = setting(
         None, "voxels (x, y, z), or (x, y) in 2D, multiples of 16; none: chosen from the size of the scans"
     )
-    labelled_batch: int = setting(2, "labelled patches in a batch")
-    unlabelled_batch: int = setting(2, "unlabelled patches in a batch")
+    labelled_batch: int = setting(2, "labelled patches in a batch, of all processes together")
+    unlabelled_batch: int = setting(2, "unlabelled patches in a batch, of all processes together")
+    sync_batchnorm: bool = setting(
+        True, "training on several processes: batch statistics of all their patches together, as in one process"
+    )
     accumulation: int = setting(0, "parts a batch is computed in, to save memory; 0: one, more when memory runs out")
     foreground_fraction: float = setting(
         0.5,

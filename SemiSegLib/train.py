@@ -37,7 +37,9 @@ def train(
     """
     from SemiSegLib.data.cases import apply_splits, find_cases
     from SemiSegLib.data.splits import hold_out
+    from SemiSegLib.models import model_file
 
+    init = model_file(init) if init else None
     cases = hold_out(apply_splits(find_cases(data), splits, labelled), validation)
     run = RunFolder.create(out) if place()[0] == 0 else OnlookersRun(out)
     _listen(run, settings, quiet)
@@ -97,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--config", type=Path, metavar="FILE", help="settings as JSON, for example a run's settings.json")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting by name; may be repeated")
-    add("--init", type=Path, metavar="MODEL", help="start from a trained model (file or run folder)")
+    add("--init", type=Path, metavar="MODEL", help="start from a trained model: run folder, file or name")
     add("--resume", action="store_true", help="go on with the run in --out")
     add("--demo", action="store_true", help="make a small synthetic data set, train, predict and evaluate on it")
     add("--list-settings", action="store_true", help="print every setting with its value here, and stop")

@@ -17,6 +17,7 @@ from SemiSegLib.data.batch import Batch, Patches
 from SemiSegLib.data.distance import normalise
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.losses import IGNORE
+from SemiSegLib.training.distributed import own
 
 
 class Turn(NamedTuple):
@@ -55,7 +56,7 @@ class PatchSampler:
         self._scale = _case_scales(labelled, data.dimensions) if sdm and data.sdm_normalisation == "case" else None
 
     def draw(self, iteration: int) -> Batch:
-        """The batch of an iteration, as CPU tensors."""
+        """The batch of an iteration, as CPU tensors; of several ranks each has its part."""
         return Batch(self._draw_stream(iteration, _LABELLED), self._draw_stream(iteration, _UNLABELLED))
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -70,7 +71,7 @@ class PatchSampler:
 
     def _draw_stream(self, iteration: int, stream: int) -> Patches:
         count = self.counts[stream]
-        drawn = [self._draw_patch(iteration, slot, stream) for slot in range(count)]
+        drawn = [self._draw_patch(iteration, slot, stream) for slot in range(count)[own(count)]]
         if not drawn:
             images = torch.empty((0, 1, *self.patch[: self.data.dimensions]))
             return Patches(images, torch.empty(0), torch.empty(0), torch.empty((0, 3, 4)))

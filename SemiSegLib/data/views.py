@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from SemiSegLib.losses.precision import single_precision
+from SemiSegLib.training.distributed import drawn, gather, share
 
 _BLUR_RADIUS = 4  # voxels; 3.5 sd of the strongest blur
 
@@ -23,8 +24,8 @@ def jitter(images: torch.Tensor, strength: float = 0.2, probability: float = 0.5
     """
     shape = (len(images),) + (1,) * (images.dim() - 1)
     axes = tuple(range(1, images.dim()))
-    contrast, brightness = strength * (2 * torch.rand(2, *shape, device=images.device) - 1)
-    chosen = torch.rand(shape, device=images.device) < probability
+    contrast, brightness = strength * (2 * drawn(torch.rand, (2, *shape), images.device, axis=1) - 1)
+    chosen = drawn(torch.rand, shape, images.device) < probability
     mean, sd = images.mean(axes, keepdim=True), images.std(axes, keepdim=True)
     return torch.where(chosen, (images - mean) * (1 + contrast) + mean + brightness * sd, images)
 
@@ -37,8 +38,8 @@ def blur(
     count, dimensions = len(images), images.dim() - 2
     if not count:
         return images
-    sd = weakest + (strongest - weakest) * torch.rand(count, 1, device=images.device)
-    chosen = torch.rand(count, 1, device=images.device) < probability
+    sd = weakest + (strongest - weakest) * drawn(torch.rand, (count, 1), images.device)
+    chosen = drawn(torch.rand, (count, 1), images.device) < probability
     offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=images.device)
     kernels = (-0.5 * (offsets / torch.where(chosen, sd, 1e-3)) ** 2).exp()  # 1e-3: the image as it is
     kernels = kernels / kernels.sum(1, keepdim=True)
@@ -61,10 +62,10 @@ def half_boxes(images: torch.Tensor) -> torch.Tensor:
     becomes a column (choice).
     """
     count, (width, height), device = len(images), images.shape[2:4], images.device
-    wide = (width / 2 + 1 + (width / 2 - 1) * torch.rand(count, 1, 1, device=device)).floor()
+    wide = (width / 2 + 1 + (width / 2 - 1) * drawn(torch.rand, (count, 1, 1), device)).floor()
     high = (width * height / 2 / wide).round()
-    left = ((width - wide + 1) * torch.rand(count, 1, 1, device=device)).floor()
-    low = ((height - high + 1) * torch.rand(count, 1, 1, device=device)).floor()
+    left = ((width - wide + 1) * drawn(torch.rand, (count, 1, 1), device)).floor()
+    low = ((height - high + 1) * drawn(torch.rand, (count, 1, 1), device)).floor()
     x = torch.arange(width, device=device).reshape(1, -1, 1)
     y = torch.arange(height, device=device).reshape(1, 1, -1)
     inside = (x >= left) & (x < left + wide) & (y >= low) & (y < low + high)
@@ -72,5 +73,9 @@ def half_boxes(images: torch.Tensor) -> torch.Tensor:
 
 
 def mix_with_next(boxes: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """CutMix: inside its box each patch shows the next one of the batch. boxes (B, 1, *S) bool, values (B, [1,] *S)."""
-    return torch.where(boxes if values.dim() == boxes.dim() else boxes[:, 0], values.roll(-1, 0), values)
+    """CutMix: inside its box each patch shows the next one of the batch.
+
+    boxes (B, 1, *S) bool, values (B, [1,] *S) without gradients.
+    """
+    following = share(gather(values).roll(-1, 0))
+    return torch.where(boxes if values.dim() == boxes.dim() else boxes[:, 0], following, values)

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from SemiSegLib.losses.precision import single_precision
+from SemiSegLib.training.distributed import generator
 
 
 @single_precision
@@ -29,11 +30,11 @@ def anatomical_contrast(
     keys = keys.detach()
     means, unit = functional.normalize(keys.mean(1), dim=1), functional.normalize(keys, dim=2).flatten(0, 1)
     probability = confusion(keys.mean(1), temperature)
-    total = queries.sum() * 0
+    total, alike = queries.sum() * 0, generator(keys.device)
     for index in active.nonzero().flatten().tolist():
         query = functional.normalize(queries[index], dim=1)
-        other = torch.multinomial(probability[index], len(query) * negatives, replacement=True)
-        drawn = other * count + torch.randint(count, other.shape, device=other.device)
+        other = torch.multinomial(probability[index], len(query) * negatives, replacement=True, generator=alike)
+        drawn = other * count + torch.randint(count, other.shape, device=other.device, generator=alike)
         negative = (query @ unit.T).gather(1, drawn.reshape(len(query), negatives))
         similarity = torch.cat([query @ means[index].unsqueeze(1), negative], 1) / temperature
         total = total + functional.cross_entropy(similarity, similarity.new_zeros(len(query), dtype=torch.long))

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from SemiSegLib.losses.precision import single_precision
+from SemiSegLib.training.distributed import all_mean
 
 
 @single_precision
@@ -22,7 +23,7 @@ def pairwise_distillation(student: torch.Tensor, teacher: torch.Tensor, reductio
     similarity = s.transpose(1, 2) @ t
     target = torch.arange(similarity.shape[1], device=s.device).expand(len(s), -1)
     loss = functional.cross_entropy(similarity.transpose(1, 2), target, reduction="none")
-    return loss.mean() if reduction == "mean" else loss.sum(1).mean()
+    return all_mean(loss if reduction == "mean" else loss.sum(1))
 
 
 @single_precision
@@ -55,4 +56,4 @@ def bank_distillation(
     divergence = functional.kl_div(
         log_likeness(student, student_temperature), target, reduction="none", log_target=True
     )
-    return divergence.sum(-1).mean()
+    return all_mean(divergence.sum(-1))

@@ -7,13 +7,14 @@ from torch.nn import functional
 
 from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.precision import single_precision
+from SemiSegLib.training.distributed import all_sum
 
 
 @single_precision
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean over annotated voxels. logits (B, C, *S), target (B, *S) class indices or IGNORE; 0 if none."""
     total = functional.cross_entropy(logits, target.long(), ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp(min=1)
+    return all_sum(total) / all_sum((target != IGNORE).sum()).clamp(min=1)
 
 
 @single_precision
@@ -24,13 +25,13 @@ def dice_loss(probabilities: torch.Tensor, target: torch.Tensor, background: boo
     includes class 0 in the mean, as ACTION does. Voxels to ignore are left out of all three sums.
     """
     annotated = (target != IGNORE).unsqueeze(1)
-    losses = []
+    sums = []
     for index in range(0 if background else 1, probabilities.shape[1]):
         p = probabilities[:, index : index + 1] * annotated
         q = (target == index).unsqueeze(1).to(p.dtype)
-        overlap, size = (p * q).sum(), (p * p).sum() + q.sum()
-        losses.append(1 - (2 * overlap + 1e-5) / (size + 1e-5))
-    return torch.stack(losses).mean()
+        sums.append(torch.stack([(p * q).sum(), (p * p).sum() + q.sum()]))
+    overlap, size = all_sum(torch.stack(sums)).unbind(1)
+    return (1 - (2 * overlap + 1e-5) / (size + 1e-5)).mean()
 
 
 def mask_loss(logits: torch.Tensor, target: torch.Tensor, background: bool = False) -> torch.Tensor:
@@ -43,7 +44,7 @@ def sdm_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean squared error of distance maps (B, C - 1, *S); NaN in the target marks unknown distances."""
     known = ~target.isnan()
     difference = torch.where(known, predicted - target.nan_to_num(), torch.zeros_like(predicted))
-    return difference.square().sum() / known.sum().clamp(min=1)
+    return all_sum(difference.square().sum()) / all_sum(known.sum()).clamp(min=1)
 
 
 @single_precision
@@ -58,4 +59,4 @@ def pseudo_label_loss(
     losses = functional.cross_entropy(logits, target, reduction="none")
     share = (confidence >= threshold).flatten(1).float().mean(1)
     weighted = losses * share.reshape(-1, *[1] * (losses.dim() - 1))
-    return weighted.sum() / (losses > 0).sum().clamp(min=1)
+    return all_sum(weighted.sum()) / all_sum((losses > 0).sum()).clamp(min=1)

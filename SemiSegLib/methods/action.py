@@ -59,6 +59,7 @@ from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
 from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.networks.points import neighbourhoods
+from SemiSegLib.training.distributed import all_sum, gather, generator, rank, size
 from SemiSegLib.training.ema import copy_statistics, make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 
@@ -110,6 +111,7 @@ class PixelHead(nn.Module):
 class Method(base.Method):
     """ACTION."""
 
+    idle_parameters = True
     settings: MethodSettings
     student: Network
     stages = {"global": 1.0, "local": 1.0, "anatomical": 2.0}  # noqa: RUF012 (base: a mapping that is not changed)
@@ -199,7 +201,7 @@ class Method(base.Method):
         s = self.settings
         temperatures = s.student_temperature, s.teacher_temperature
         loss = bank_distillation(student, teacher, bank.entries, bank.filled, *temperatures, detach=not s.as_released)
-        bank.push(teacher)
+        bank.push(gather(teacher))
         return loss
 
     # Stage iii: pseudo labels and anatomical contrast
@@ -232,8 +234,8 @@ class Method(base.Method):
         probabilities = student.probabilities.detach()
         queries, keys, active = [], [], []
         for index in range(self.plan.classes):
-            mine = target == index
-            hard = draw_voxels(mine & (probabilities[:, index] < s.certain), s.queries)
+            mine = gather(target == index)
+            hard = draw_voxels(mine & gather(probabilities[:, index] < s.certain), s.queries)
             any_of_class = draw_voxels(mine, s.keys)
             if any_of_class is not None:
                 keys.append(any_of_class)
@@ -243,8 +245,8 @@ class Method(base.Method):
             return student.logits.new_zeros((), dtype=torch.float32)
         maps = student.decoder if self.plan.dimensions == 3 else [student.bottleneck, *student.decoder]
         with torch.no_grad():
-            embedded_keys = self.pixel_head(neighbourhoods(maps, torch.cat(keys), sides))
-        embedded_queries = self.pixel_head(neighbourhoods(maps, torch.cat(queries), sides))
+            embedded_keys = self._embed(maps, torch.cat(keys), sides)
+        embedded_queries = self._embed(maps, torch.cat(queries), sides)
         return anatomical_contrast(
             embedded_queries.unflatten(0, (len(keys), -1)),
             torch.tensor(active, device=target.device),
@@ -252,6 +254,16 @@ class Method(base.Method):
             s.temperature,
             s.negatives,
         )
+
+    def _embed(self, maps: Sequence[torch.Tensor], voxels: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
+        """(N, width) embeddings of voxels (patch, *voxel) of the whole batch; each rank embeds those it has."""
+        if size() == 1:
+            return self.pixel_head(neighbourhoods(maps, voxels, sides))
+        patches = len(maps[0])
+        own = (voxels[:, 0] // patches == rank()).nonzero().flatten()
+        mine = torch.cat([voxels[own, :1] - rank() * patches, voxels[own, 1:]], 1)
+        embedded = self.pixel_head(neighbourhoods(maps, mine, sides)).float()
+        return all_sum(embedded.new_zeros(len(voxels), embedded.shape[1]).index_copy(0, own, embedded))
 
     def after_step(self, step: Step) -> None:
         """Move the teacher and its heads towards the student's."""
@@ -287,7 +299,7 @@ def draw_voxels(mask: torch.Tensor, count: int) -> torch.Tensor | None:
     voxels = mask.nonzero()
     if not len(voxels):
         return None
-    return voxels[torch.randint(len(voxels), (count,), device=voxels.device)]
+    return voxels[torch.randint(len(voxels), (count,), device=voxels.device, generator=generator(voxels.device))]
 
 
 def _activation(linear: bool) -> nn.Module:

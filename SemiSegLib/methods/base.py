@@ -11,6 +11,7 @@ from torch import nn
 
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.training.distributed import drawn
 from SemiSegLib.training.schedules import Step
 
 
@@ -37,11 +38,13 @@ class Method(nn.Module):
 
     A subclass names its settings' dataclass (`MethodSettings`), builds its networks as attributes and implements
     `losses`; it may implement `after_step`, and `enter_stage` if it trains in several stages. All tensors it must
-    remember are parameters or buffers, so that `state_dict` holds the whole method.
+    remember are parameters or buffers, so that `state_dict` holds the whole method. On several ranks each sees its part
+    of the batch and computes the loss of the whole: see SemiSegLib.training.distributed.
     """
 
     needs_sdm = False  # whether labelled patches come with true distance maps
     needs_unlabelled = True
+    idle_parameters = False  # whether some trained parameters take no part in some iterations with unlabelled patches
     stages: Mapping[str, float] = {"main": 1.0}  # in order, with their shares of all iterations
     student: nn.Module
 
@@ -88,4 +91,4 @@ def stage_shares(names: Iterable[str], shares: Sequence[float]) -> dict[str, flo
 
 def noisy(image: torch.Tensor, sd: float = 0.1, limit: float = 0.2) -> torch.Tensor:
     """Input noise of the mean-teacher literature: clip(N(0, sd), +-limit) (UA-MT)."""
-    return image + (torch.randn_like(image) * sd).clamp_(-limit, limit)
+    return image + (drawn(torch.randn, image.shape, image.device) * sd).clamp_(-limit, limit)

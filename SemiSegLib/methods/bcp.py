@@ -35,6 +35,7 @@ from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import build_network
+from SemiSegLib.training.distributed import gather, generator, share
 from SemiSegLib.training.ema import copy_statistics, make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 
@@ -75,19 +76,17 @@ class Method(base.Method):
         return self._self_train(batch)
 
     def _pre_train(self, labelled: Patches) -> dict[str, Term]:
-        (image_a, image_b), (mask_a, mask_b) = halves(labelled.image), halves(labelled.mask)
+        image_a, image_b, mask_a, mask_b = self._halves(labelled.image, labelled.mask)
         box = random_box(image_a, self.settings.beta)
         image = torch.cat([paste(box, image_a, image_b), paste(box, image_b, image_a)])
         mask = torch.cat([paste(box, mask_a, mask_b), paste(box, mask_b, mask_a)])
         return {"supervised": Term(mask_loss(self.student(image).logits, mask, background=True))}
 
     def _self_train(self, batch: Batch) -> dict[str, Term]:
-        unlabelled = batch.unlabelled.image
-        pairs = min(len(part) for part in (*halves(batch.labelled.image), *halves(unlabelled)))
-        image_a, image_b = (half[:pairs] for half in halves(batch.labelled.image))
-        mask_a, mask_b = (half[:pairs].long() for half in halves(batch.labelled.mask))
-        other_a, other_b = (half[:pairs] for half in halves(unlabelled))
-        pseudo_a, pseudo_b = (half[:pairs] for half in halves(self._pseudo_labels(unlabelled)))
+        labelled, unlabelled = batch.labelled, batch.unlabelled.image
+        parts = (labelled.image, labelled.mask.long(), unlabelled, self._pseudo_labels(unlabelled))
+        image_a, image_b, mask_a, mask_b, other_a, other_b, pseudo_a, pseudo_b = self._halves(*parts)
+        pairs = len(image_a)
         box = random_box(image_a, self.settings.beta)
         logits = self.student(torch.cat([paste(box, image_a, other_a), paste(box, other_b, image_b)])).logits
         inward, outward = logits[:pairs], logits[pairs:]
@@ -98,6 +97,12 @@ class Method(base.Method):
             torch.stack([mask_loss(*half, background=True) for half in part]).sum() for part in (annotated, imagined)
         )
         return {"supervised": Term(supervised), "pseudo": Term(pseudo, self.settings.pseudo)}
+
+    def _halves(self, *parts: torch.Tensor) -> list[torch.Tensor]:
+        """Both halves of each of these parts of the batch, as many patches of each (pairs are made of all ranks')."""
+        cut = [half for part in parts for half in halves(gather(part))]
+        pairs = min(map(len, cut))
+        return [share(half[:pairs]) for half in cut]
 
     @torch.no_grad()
     def _pseudo_labels(self, image: torch.Tensor) -> torch.Tensor:
@@ -127,7 +132,11 @@ def random_box(image: torch.Tensor, beta: float) -> torch.Tensor:
     """(*S) bool: a box of `beta` times the sides of patches (B, 1, *S) at a random place, one for the whole batch."""
     box = torch.zeros(image.shape[2:], dtype=torch.bool, device=image.device)
     lengths = [max(1, int(side * beta)) for side in box.shape]
-    starts = [int(torch.randint(side - length + 1, ())) for side, length in zip(box.shape, lengths, strict=True)]
+    alike = generator("cpu")
+    starts = [
+        int(torch.randint(side - length + 1, (), generator=alike))
+        for side, length in zip(box.shape, lengths, strict=True)
+    ]
     box[tuple(slice(start, start + length) for start, length in zip(starts, lengths, strict=True))] = True
     return box
 

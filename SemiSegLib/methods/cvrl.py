@@ -24,6 +24,7 @@ which patches are contrasted. At test time only the student is used.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -36,6 +37,7 @@ from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import build_network
+from SemiSegLib.training.distributed import drawn, gather, size
 from SemiSegLib.training.ema import make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 
@@ -101,14 +103,14 @@ class Method(base.Method):
 
     def _places(self, image: torch.Tensor) -> torch.Tensor:
         """(B, n) random voxels of each patch, counted along its flattened sides, the same in both views."""
-        count = max(1, self.settings.voxels // len(image))
-        return torch.randint(image[0].numel(), (len(image), count), device=image.device)
+        count = max(1, self.settings.voxels // (len(image) * size()))
+        return drawn(partial(torch.randint, image[0].numel()), (len(image), count), image.device)
 
     def _contrast(self, level: str, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """L_vox + L_dim of the features (n, channels) of one level."""
-        s, queries = self.settings, self.student_heads[level](student)
+        s, queries = self.settings, gather(self.student_heads[level](student))
         with torch.no_grad():
-            keys = self.teacher_heads[level](teacher)
+            keys = gather(self.teacher_heads[level](teacher))
         loss = info_nce(queries, keys, s.voxel_temperature)
         return loss + dimensional_info_nce(queries, keys, s.feature_temperature) if s.features else loss
 

@@ -49,6 +49,7 @@ from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
+from SemiSegLib.training.distributed import gather, gather_uneven, size
 from SemiSegLib.training.ema import make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 
@@ -79,6 +80,7 @@ class MethodSettings:
 class Method(base.Method):
     """Self-ensembling contrastive learning."""
 
+    idle_parameters = True
     settings: MethodSettings
     student: Network
 
@@ -123,10 +125,10 @@ class Method(base.Method):
         with torch.no_grad():
             teacher = _project(self.teacher_head, self.teacher.encode(self._view(patches.image))[self.settings.level])
         weights = region_weights(patches, student.shape[2:], self.settings.parts, self.settings.cells)
-        present = weights.flatten(2).any(2)
-        region = torch.arange(weights.shape[1], device=student.device).expand(len(student), -1)[present]
+        present = gather(weights.flatten(2).any(2))
+        region = torch.arange(weights.shape[1], device=student.device).expand(len(present), -1)[present]
         part = region // self.settings.cells**2
-        anchors, keys = (weighted_means(z, weights)[present] for z in (student, teacher))
+        anchors, keys = (gather(weighted_means(z, weights))[present] for z in (student, teacher))
         same, together = region[:, None] == region, part[:, None] == part
         return grouped_info_nce(anchors, keys, same, together & ~same, self.settings.temperature)
 
@@ -136,13 +138,13 @@ class Method(base.Method):
             features = self.teacher.encode(self._view(patches.image))
             teacher = _project(self.teacher_head, features[s.level])
             weights = class_weights(self.teacher.decode(features).probabilities, s.confidence, student.shape[2:])
-        present = weights.flatten(2).sum(2) >= 1
-        classes = torch.arange(weights.shape[1], device=student.device).expand(len(student), -1)[present]
-        keys = weighted_means(teacher, weights)[present]
+        present = gather(weights.flatten(2).sum(2) >= 1)
+        classes = torch.arange(weights.shape[1], device=student.device).expand(len(present), -1)[present]
+        keys = gather(weighted_means(teacher, weights))[present]
         if s.dense:
-            anchors, anchor_classes = self._cells(student, weights)
+            anchors, anchor_classes = map(gather_uneven, self._cells(student, weights))
         else:
-            anchors, anchor_classes = weighted_means(student, weights)[present], classes
+            anchors, anchor_classes = gather(weighted_means(student, weights))[present], classes
         banks = [bank for bank in self.banks if isinstance(bank, FeatureBank)]
         entries = torch.cat([bank.entries for bank in banks])
         filled = torch.cat([bank.filled for bank in banks])
@@ -155,12 +157,12 @@ class Method(base.Method):
         return loss
 
     def _cells(self, student: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings and classes of up to `dense` random cells of each class."""
+        """Embeddings and classes of up to `dense` random cells of each class (of all ranks together)."""
         cells = student.movedim(1, -1)
         chosen, classes = [], []
         for index in range(weights.shape[1]):
             voxels = (weights[:, index] > 0.5).nonzero()
-            voxels = voxels[torch.randperm(len(voxels), device=voxels.device)[: self.settings.dense]]
+            voxels = voxels[torch.randperm(len(voxels), device=voxels.device)[: -(-self.settings.dense // size())]]
             chosen.append(cells[tuple(voxels.T)])
             classes.append(voxels.new_full((len(voxels),), index))
         return torch.cat(chosen), torch.cat(classes)

@@ -40,6 +40,7 @@ from SemiSegLib.losses.segmentation import mask_loss, sdm_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import build_network
+from SemiSegLib.training.distributed import gather
 from SemiSegLib.training.ema import make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 
@@ -141,10 +142,9 @@ class Method(base.Method):
         losses = []
         for ours, theirs in zip(student_slices, teacher_slices, strict=True):  # over classes
             with torch.no_grad():
-                teacher = self.teacher_head(theirs)
-            losses.append(
-                symmetric_info_nce(self.student_head(ours), teacher, self.settings.temperature, self.settings.normalise)
-            )
+                teacher = gather(self.teacher_head(theirs))
+            student = gather(self.student_head(ours))
+            losses.append(symmetric_info_nce(student, teacher, self.settings.temperature, self.settings.normalise))
         return torch.stack(losses).mean()
 
     def after_step(self, step: Step) -> None:

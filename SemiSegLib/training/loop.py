@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from SemiSegLib.config import InferenceSettings, Settings, TrainingSettings
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.inference.postprocess import largest_components
 from SemiSegLib.inference.windows import predict_probabilities
 from SemiSegLib.losses import IGNORE
@@ -29,7 +31,8 @@ from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Method, Plan
 from SemiSegLib.metrics import dice
 from SemiSegLib.models import Card, load_model, save_model
-from SemiSegLib.runs import RunFolder
+from SemiSegLib.runs import RunFolder, place
+from SemiSegLib.training import distributed
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
 from SemiSegLib.training.devices import Compute, device_memory, peak_memory
 from SemiSegLib.training.schedules import Step, learning_rate, step_at
@@ -56,8 +59,13 @@ class Trainer:
         self.run, self.settings, self.cases, self.compute = run, settings, cases, compute
         training = settings.training
         torch.manual_seed(training.seed)
-        self.method = build_method(settings).to(compute.device)
+        self.method = build_method(settings)
+        _check_parts(settings, self.method.needs_unlabelled)
+        if training.sync_batchnorm:
+            distributed.synchronised(self.method, compute.device)
+        self.method.to(compute.device)
         self.method.to(memory_format=compute.memory_format(settings.data.dimensions))  # type: ignore[call-overload]
+        self.losses: nn.Module = _Losses(self.method)
         self.optimiser = _optimiser(self.method, training)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         unlabelled = cases.unlabelled if self.method.needs_unlabelled else []
@@ -79,8 +87,9 @@ class Trainer:
             done = self.iteration == training.iterations
             if self.cases.validation and (self.iteration % validate_every == 0 or done):
                 self.validate()
-            stopped = stop() and not done
-            if done or stopped or time.monotonic() - saved > 60 * training.checkpoint_minutes:
+            stopped, due = distributed.any_rank(stop(), time.monotonic() - saved > 60 * training.checkpoint_minutes)
+            stopped = stopped and not done
+            if done or stopped or due:
                 self.save()
                 saved = time.monotonic()
             if stopped:
@@ -105,6 +114,7 @@ class Trainer:
                 self._use_less_memory(batch, error)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        distributed.average_statistics(self.method)
         self.method.after_step(step)
         self.iteration += 1
         self.log.add(self, terms, rate)
@@ -114,26 +124,32 @@ class Trainer:
         if first and len(self.method.stages) > 1:
             self.run.event("stage", stage=stage, iteration=self.iteration)
         self.method.enter_stage(stage, first)
+        idle = self.method.idle_parameters or self.sampler.counts[1] == 0
+        self.losses = distributed.parallel(_Losses(self.method), idle)
         self.optimiser = _optimiser(self.method, self.settings.training)
 
     def _forward_backward(self, batch: Batch, step: Step) -> dict[str, torch.Tensor]:
         # Each iteration seeds itself: dropout and noise after a resume are those of an uninterrupted run.
-        torch.manual_seed(self.settings.training.seed * 1_000_003 + self.iteration)
+        distributed.seed(self.settings.training.seed * 1_000_003 + self.iteration)
         self.method.train()
         self.optimiser.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), device=self.compute.device))
-        for part in batch.split(self.parts) if self.parts > 1 else [batch]:
-            part = part.to(self.compute.device)
-            with self.compute.autocast():
-                terms = self.method.losses(part, step)
-            total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
-            self.scaler.scale(total / self.parts).backward()
-            for name, term in terms.items():
-                sums[name] += term.value.detach() / self.parts
-            sums["total"] += total.detach() / self.parts
+        parts = batch.split(self.parts) if self.parts > 1 else [batch]
+        for index, part in enumerate(parts, start=1):
+            with distributed.gradients_wait(self.losses, more=index < len(parts)):
+                with self.compute.autocast():
+                    total, values = self.losses(part.to(self.compute.device), step)
+                self.scaler.scale(distributed.share_of_loss(total) / self.parts).backward()
+            for name, value in {**values, "total": total}.items():
+                sums[name] += value.detach() / self.parts
         return dict(sums)
 
     def _use_less_memory(self, batch: Batch, error: Exception) -> None:
+        if distributed.size() > 1:
+            raise TrainingError(
+                f"The memory of process {distributed.rank()} does not suffice, and the processes cannot change their "
+                f"course now: set training.accumulation to {2 * self.parts} or more, or use more processes."
+            ) from error
         most = len(batch.labelled)
         if self.parts >= most:
             raise TrainingError(
@@ -152,9 +168,12 @@ class Trainer:
         """Score the network that will predict on the validation cases, on the networks' grid; keep the best."""
         self.log.flush(self)
         self.status("validating")
-        network = self.method.predictors()[self.settings.inference.network].eval()
+        network = for_inference(self.method.predictors()[self.settings.inference.network].eval(), self.compute)
         cases = self.cases.validation
-        scores = {case.name: validation_dice(network, case, self.settings, self.compute) for case in cases}
+        mine = cases[distributed.rank() :: distributed.size()]
+        found = [(case.name, validation_dice(network, case, self.settings, self.compute)) for case in mine]
+        known = dict(score for part in distributed.from_all(found) for score in part)
+        scores = {case.name: known[case.name] for case in cases}
         per_class = {
             label.name: float(np.nanmean([score[index] for score in scores.values()]))
             for index, label in enumerate(self.settings.data.labels)
@@ -176,17 +195,16 @@ class Trainer:
                 f"The network's weights are no longer numbers after iteration {self.iteration}: lower "
                 "training.learning_rate, or choose training.precision=fp32. The last checkpoint is still good."
             )
-        save_checkpoint(
-            self.run.checkpoint,
-            {
-                "method": self.method.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "iteration": self.iteration,
-                "parts": self.parts,
-                "best": self.best,
-            },
-        )
+        content = {
+            "method": self.method.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "iteration": self.iteration,
+            "parts": self.parts,
+            "best": self.best,
+        }
+        if distributed.rank() == 0:
+            save_checkpoint(self.run.checkpoint, content)
         self._save_model(self.run.last_model)
         self.run.event("checkpoint", iteration=self.iteration, **peak_memory(self.compute.device))
 
@@ -228,6 +246,8 @@ class Trainer:
         )
 
     def _save_model(self, path: Path) -> None:
+        if distributed.rank() != 0:
+            return
         name = self.settings.inference.network
         network = self.method.predictors()[name]
         card = Card(self.settings, self.method.needs_sdm, self.iteration, name, self.scores, self.cases.fingerprint)
@@ -271,7 +291,7 @@ def stop_signals() -> Iterator[threading.Event]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
+        if event.is_set() and place()[1] == 1:  # torchrun repeats signals, and kills what does not end
             raise KeyboardInterrupt
         event.set()
 
@@ -282,6 +302,33 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+class _Losses(nn.Module):
+    """A method's losses as a forward pass, which is what DistributedDataParallel knows how to wrap."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """(total, the value of each term)."""
+        terms = self.method.losses(batch, step)
+        total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
+        return total, {name: term.value.detach() for name, term in terms.items()}
+
+
+def _check_parts(settings: Settings, needs_unlabelled: bool) -> None:
+    """Raise where this many processes cannot share the batch; each must have enough for its batch statistics."""
+    training, ranks = settings.training, distributed.size()
+    distributed.check_batch(training.labelled_batch, training.unlabelled_batch if needs_unlabelled else 0)
+    assert training.patch_size is not None
+    bottleneck = math.prod(side // 16 for side in training.patch_size)
+    if ranks > 1 and not training.sync_batchnorm and bottleneck * training.labelled_batch // ranks < 2:
+        raise TrainingError(
+            f"A part of one patch of {training.patch_size} voxels is too small for batch statistics of its own: set "
+            "training.sync_batchnorm=true, or choose a larger training.labelled_batch."
+        )
 
 
 class _Log:

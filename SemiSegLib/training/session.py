@@ -10,14 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib import __version__
-from SemiSegLib.config import Settings
+from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.cases import Case, CaseList, fingerprint
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
+from SemiSegLib.training import distributed
 from SemiSegLib.training.devices import Compute, choose_compute, verified
 from SemiSegLib.training.loop import PreparedCases, Trainer, stop_signals
 
 _LIBRARIES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "monai", "safetensors")
+
+
+_LOST = (
+    "Another process of this run ended; its own message says why, unless it was killed. The last checkpoint is kept: "
+    "go on with --resume, on any number of processes."
+)
 
 
 class Stopped(Exception):
@@ -30,7 +37,7 @@ def start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None
     `init` is a model file or run folder whose weights training starts from. An interrupted run may be started again
     with `resume`.
     """
-    with run.lock():
+    with run.lock(), distributed.process_group():
         return _guarded(run, lambda: _start(run, settings, cases, init))
 
 
@@ -43,10 +50,11 @@ def resume(run: RunFolder, device: str | None = None, root: Path | None = None) 
     if device:
         settings.training.device = device
     cases = load_cases(run, root)
-    with run.lock():
-        if run.status().state == "finished":
-            raise RunError(f"{run.path} has finished all its {settings.training.iterations} iterations already.")
-        run.stop_file.unlink(missing_ok=True)
+    with run.lock(), distributed.process_group():
+        with distributed.agreement():
+            if run.status().state == "finished":
+                raise RunError(f"{run.path} has finished all its {settings.training.iterations} iterations already.")
+            run.stop_file.unlink(missing_ok=True)
         return _guarded(run, lambda: _go(run, settings, cases, None))
 
 
@@ -77,8 +85,9 @@ def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | Non
     from SemiSegLib.training.planning import complete
 
     complete(settings, cases)
-    write_json(run.settings_file, settings.to_dict())
-    save_cases(run, cases, fingerprint(cases))
+    if distributed.rank() == 0:
+        write_json(run.settings_file, settings.to_dict())
+        save_cases(run, cases, fingerprint(cases))
     return _go(run, settings, cases, init)
 
 
@@ -91,8 +100,9 @@ def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) 
 
         training = settings.training
         assert training.patch_size is not None
-        compute = verified(choose_compute(training.device, training.precision, training.threads), training.patch_size)
-        _note_environment(run, compute)
+        compute = _agreed_compute(training)
+        if distributed.rank() == 0:
+            _note_environment(run, compute)
         prepared = prepare_cases(run, settings, cases, stop)
         trainer = Trainer(run, settings, prepared, compute)
         if run.checkpoint.exists():
@@ -100,7 +110,7 @@ def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) 
         elif init is not None:
             trainer.start_from(init)
         outcome = trainer.run_to_end(stop)
-    if outcome == "finished":
+    if outcome == "finished" and distributed.rank() == 0:
         from SemiSegLib.training.summary import write_summary
 
         trainer.status("reporting")
@@ -109,9 +119,21 @@ def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) 
     return outcome
 
 
+def _agreed_compute(training: TrainingSettings) -> Compute:
+    """Device and precision; raises SemiSegError where the machines of a run differ in precision."""
+    assert training.patch_size is not None
+    with distributed.agreement():
+        device = distributed.own_device(training.device)
+        compute = verified(choose_compute(device, training.precision, training.threads), training.patch_size)
+    precisions = {str(dtype) for dtype in distributed.from_all(compute.dtype)}
+    if len(precisions) > 1:
+        raise SemiSegError(f"The machines would compute in {' and '.join(sorted(precisions))}: set training.precision.")
+    return compute
+
+
 def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any) -> PreparedCases:
     """Preprocess all cases that training needs, with progress as events; raises Stopped when asked to."""
-    from SemiSegLib.data.preprocess import prepare
+    from SemiSegLib.data.preprocess import Prepared, prepare
     from SemiSegLib.methods import method_class
 
     method = method_class(settings.method)
@@ -121,17 +143,26 @@ def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any
         "unlabelled": cases.unlabelled if method.needs_unlabelled else [],
         "validation": cases.validation,
     }
-    count, done = sum(map(len, wanted.values())), 0
-    prepared: dict[str, list[Any]] = {}
-    for part, members in wanted.items():
-        prepared[part] = []
-        for case in members:
+    jobs = [(part, case) for part, members in wanted.items() for case in members]
+    made: dict[int, Prepared] = {}
+
+    def make(index: int) -> Prepared:
+        part, case = jobs[index]
+        return prepare(case, settings.data, cache, method.needs_sdm and part == "labelled")
+
+    ranks = distributed.size()
+    with distributed.agreement():
+        for index in range(distributed.rank(), len(jobs), ranks):
             if stop():
-                raise Stopped
-            prepared[part].append(prepare(case, settings.data, cache, method.needs_sdm and part == "labelled"))
-            done += 1
-            run.event("preparing", index=done, count=count, name=case.name)
-    return PreparedCases(**prepared, fingerprint={"cases": count, "root": cases.root.name})
+                break
+            made[index] = make(index)
+            run.event("preparing", index=min(index + ranks, len(jobs)), count=len(jobs), name=jobs[index][1].name)
+    if any(distributed.any_rank(len(made) < len(range(distributed.rank(), len(jobs), ranks)))):
+        raise Stopped
+    prepared: dict[str, list[Prepared]] = {part: [] for part in wanted}
+    for index, (part, _) in enumerate(jobs):
+        prepared[part].append(made[index] if index in made else make(index))  # what others made is in the cache
+    return PreparedCases(**prepared, fingerprint={"cases": len(jobs), "root": cases.root.name})
 
 
 def _guarded(run: RunFolder, work: Any) -> str:
@@ -148,14 +179,24 @@ def _guarded(run: RunFolder, work: Any) -> str:
     except KeyboardInterrupt:
         _note_failure(run, "interrupted twice; what was done since the last checkpoint is lost", "stopped")
         raise
+    except RuntimeError as error:
+        if not distributed.lost(error):
+            _note_crash(run, error)
+            raise
+        _note_failure(run, _LOST)
+        raise SemiSegError(_LOST) from error
     except BaseException as error:
-        run.event("message", level="error", text=traceback.format_exc())
-        _note_failure(run, f"{type(error).__name__}: {error}")
+        _note_crash(run, error)
         raise
 
 
+def _note_crash(run: RunFolder, error: BaseException) -> None:
+    run.event("message", level="error", text=traceback.format_exc())
+    _note_failure(run, f"{type(error).__name__}: {error}")
+
+
 def _note_failure(run: RunFolder, message: str, state: str = "failed") -> None:
-    before = read_json(run.status_file)
+    before = read_json(run.status_file) if run.status_file.exists() else {}
     kept = {key: before[key] for key in ("iteration", "iterations", "best_dsc") if key in before}
     run.set_status(state, message=message, **kept)
 
