@@ -286,6 +286,33 @@ class SemiSegModuleTest(ScriptedLoadableModuleTest):
             assert (len(export.labelled), len(export.unlabelled)) == (1, 1)
             table.close()
 
+    def test_RegionLimitsWhatIsExported(self):
+        """Of a scan with a region of interest only the part in the box is written, in its place."""
+        import tempfile
+
+        import SimpleITK as sitk
+        from SemiSegModuleLib.case_table import CaseTable
+        from SemiSegModuleLib.scene_bridge import add_files, add_region, export_cases
+
+        from SemiSegLib.synthetic import make_dataset
+
+        with tempfile.TemporaryDirectory() as folder:
+            data = make_dataset(Path(folder) / "data", cases=2, labelled=1, validation=0, size=(32, 32, 16))
+            table = CaseTable(slicer.mrmlScene)
+            _annotated, case = add_files(table, [data])
+            add_region(table, case).SetSize(*(8 * spacing for spacing in case.volume.GetSpacing()))
+            assert case.box().size == (8, 8, 8)
+            export = export_cases(table, Path(folder) / "export", [case])
+            part = sitk.ReadImage(str(export.images / f"{case.file_name}.nrrd"))
+            assert part.GetSize() == (8, 8, 8)
+            first = part.TransformIndexToPhysicalPoint((0, 0, 0))
+            matrix = vtk.vtkMatrix4x4()
+            case.volume.GetIJKToRASMatrix(matrix)
+            right, anterior, superior, _one = matrix.MultiplyPoint((*case.box().start, 1))
+            expected = (-right, -anterior, superior)
+            assert all(abs(a - b) < 1e-3 for a, b in zip(first, expected, strict=True))
+            table.close()
+
     def test_TorchStaysOutside(self):
         """Nothing of the module imports torch into Slicer's process."""
         if "torch" in sys.modules:  # another module's doing

@@ -9,6 +9,7 @@ The scene (MRML, no Qt):
     segments.py            labels of the task <-> segments of a segmentation node
     region.py              regions of interest: a markups box and the voxels of the scan in it
     volumes.py             volume nodes <-> images in world space
+    thumbnails.py          a small picture of a case
 
 The processes (no MRML, no Qt):
     training_process.py    a training as a child process: started, watched, stopped, found again

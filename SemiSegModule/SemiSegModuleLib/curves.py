@@ -13,6 +13,7 @@ from .i18n import _
 LOSS, DSC = "loss", "dsc"
 _COLOURS = ((0.12, 0.35, 0.75), (0.85, 0.37, 0.1), (0.2, 0.6, 0.25), (0.6, 0.3, 0.65), (0.5, 0.5, 0.5), (0.8, 0.6, 0.1))
 _ROLE = "SemiSeg.Curve"
+_ROOM_FOR_LEGEND = 1.3  # the x axis is so much longer than the training: the legend covers the right end of the view
 
 
 class TrainingCurves:
@@ -48,7 +49,11 @@ class TrainingCurves:
                 self._append(DSC, event["iteration"], {_("mean DSC"): event["dsc"], **per_class})
                 changed.add(DSC)
         for kind in changed:
-            self._tables[kind].GetTable().Modified()
+            table = self._tables[kind].GetTable()
+            table.Modified()
+            last = table.GetValueByName(table.GetNumberOfRows() - 1, "iteration").ToDouble()
+            self.charts[kind].XAxisRangeAutoOff()
+            self.charts[kind].SetXAxisRange(0.0, last * _ROOM_FOR_LEGEND)
             self._tables[kind].Modified()
 
     def show(self, kind: str) -> None:

@@ -12,7 +12,7 @@ import slicer
 
 from SemiSegLib.config import PRESETS, Label
 
-from . import dialogs, sample_data
+from . import dialogs, sample_data, thumbnails
 from .case_table import Case, State
 from .i18n import _
 from .scene_bridge import add_files
@@ -45,7 +45,7 @@ class DataPanel:
     def __init__(self, ui: Any, work: Work) -> None:
         self._ui, self._work = ui, work
         self._filling = False
-        self._rows: dict[tuple, list[str]] = {}
+        self._rows: dict[tuple, _Row] = {}
         ui.studyFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         self._set_up_tables()
         self._set_up_sample_menu()
@@ -202,6 +202,8 @@ class DataPanel:
         cases.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         cases.setSelectionMode(qt.QAbstractItemView.SingleSelection)
         cases.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        cases.setIconSize(qt.QSize(thumbnails.PIXELS, thumbnails.PIXELS))
+        cases.verticalHeader().setDefaultSectionSize(thumbnails.PIXELS + 4)
         labels.setHorizontalHeaderLabels([_("Name"), _("Color")])
         for table in (cases, labels):
             table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
@@ -235,11 +237,13 @@ class DataPanel:
         table, cases, labels = self._ui.casesTable, self._work.cases.cases, self._work.cases.labels
         table.setRowCount(len(cases))
         rows = {_look(case, labels): case for case in cases}
-        self._rows = {look: self._rows.get(look) or self._row(case, labels) for look, case in rows.items()}
-        for row, (case, texts) in enumerate(zip(cases, self._rows.values(), strict=True)):
-            for column, text in enumerate(texts):
-                table.setItem(row, column, qt.QTableWidgetItem(text))
-            table.item(row, 1).setIcon(_dot(_STATE_COLORS[case.state]))
+        self._rows = {look: self._rows.get(look) or _Row(case, labels) for look, case in rows.items()}
+        for number, (case, row) in enumerate(zip(cases, self._rows.values(), strict=True)):
+            for column, text in enumerate(row.texts):
+                table.setItem(number, column, qt.QTableWidgetItem(text))
+            table.item(number, 0).setIcon(row.icon)
+            table.item(number, 1).setIcon(_dot(_STATE_COLORS[case.state]))
+            table.item(number, 4).setToolTip(case.quality.measure if case.quality else "")
         selected = self._work.case
         if selected in cases:
             table.selectRow(cases.index(selected))
@@ -247,18 +251,6 @@ class DataPanel:
             table.clearSelection()
         for column in range(1, 5):
             table.resizeColumnToContents(column)
-
-    @staticmethod
-    def _row(case: Case, labels: list[Label]) -> list[str]:
-        volumes = case.volumes_ml(labels)
-        quality = case.quality
-        return [
-            case.name,
-            state_text(case.state),
-            ", ".join(label.name for label in case.labels_present(labels)),
-            ", ".join(_("{amount:.1f} ml").format(amount=volume) for volume in volumes.values()),
-            f"{quality.value:.2f}" if quality else "",
-        ]
 
     def _row_selected(self) -> None:
         if not self._filling:
@@ -272,6 +264,21 @@ class DataPanel:
             self._work.case = cases[0]
 
 
+class _Row:
+    """What the table shows of a case."""
+
+    def __init__(self, case: Case, labels: list[Label]) -> None:
+        volumes, quality = case.volumes_ml(labels), case.quality
+        self.icon = thumbnails.icon(case, labels)
+        self.texts = [
+            case.name,
+            state_text(case.state),
+            ", ".join(label.name for label in case.labels_present(labels)),
+            ", ".join(_("{amount:.1f} ml").format(amount=volume) for volume in volumes.values()),
+            f"{quality.value:.2f}" if quality else "",
+        ]
+
+
 def _look(case: Case, labels: list[Label]) -> tuple:
     """What a row of the table depends on; counting voxels takes long, so a row is only made when this changes."""
     drawn = tuple(
@@ -279,7 +286,8 @@ def _look(case: Case, labels: list[Label]) -> tuple:
         for node in (case.annotation, case.prediction)
         if node is not None
     )
-    return case.id, case.name, case.state, case.quality, drawn, tuple(labels)
+    image = case.volume.GetImageData()
+    return case.id, case.name, case.state, case.quality, drawn, tuple(labels), image.GetMTime() if image else 0
 
 
 def _dot(color: tuple[int, int, int]) -> Any:

@@ -87,9 +87,19 @@ def voxel_box(roi_node, volume_node) -> VoxelBox:
 
 def voxels_outside(segmentation_node, volume_node, box: VoxelBox, labels: Sequence[Label]) -> int:
     """How many voxels of the labels, on the segmentation's own grid, lie outside a block of the scan's voxels."""
-    indices = _drawn_indices(segmentation_node, volume_node, labels)
+    indices = drawn_indices(segmentation_node, volume_node, labels)
     outside = (indices < box.start) | (indices >= np.add(box.start, box.size))
     return int(outside.any(axis=1).sum())
+
+
+def drawn_indices(segmentation_node, volume_node, labels: Sequence[Label]) -> np.ndarray:
+    """The scan's voxel (i, j, k) nearest to each voxel of the labels, shape (n, 3)."""
+    to_index = _to_index(volume_node) @ segments.world_matrix(segmentation_node)
+    found = [np.empty((0, 3), int)]
+    for image_to_node, indices in segments.drawn_voxels(segmentation_node, labels):
+        matrix = to_index @ image_to_node
+        found.append(np.rint(indices @ matrix[:3, :3].T + matrix[:3, 3]).astype(int))
+    return np.concatenate(found)
 
 
 def _new_region(volume_node):
@@ -112,7 +122,7 @@ def _bounds(volume_node, segmentation_node, labels: Sequence[Label]) -> tuple[np
     whole = np.full(3, -0.5), shape - 0.5
     if segmentation_node is None:
         return whole
-    indices = _drawn_indices(segmentation_node, volume_node, labels)
+    indices = drawn_indices(segmentation_node, volume_node, labels)
     inside = indices[((indices >= 0) & (indices < shape)).all(axis=1)]
     if not len(inside):
         return whole
@@ -130,16 +140,6 @@ def _corners(roi_node, volume_node) -> np.ndarray:
     corners = np.array([[*half * signs, 1.0] for signs in itertools.product((-1, 1), repeat=3)])
     to_index = _to_index(volume_node) @ segments.world_matrix(roi_node) @ to_node
     return (corners @ to_index.T)[:, :3]
-
-
-def _drawn_indices(segmentation_node, volume_node, labels: Sequence[Label]) -> np.ndarray:
-    """The scan's voxel (i, j, k) nearest to each voxel of the labels, shape (n, 3)."""
-    to_index = _to_index(volume_node) @ segments.world_matrix(segmentation_node)
-    found = [np.empty((0, 3), int)]
-    for image_to_node, indices in segments.drawn_voxels(segmentation_node, labels):
-        matrix = to_index @ image_to_node
-        found.append(np.rint(indices @ matrix[:3, :3].T + matrix[:3, 3]).astype(int))
-    return np.concatenate(found)
 
 
 def _to_index(volume_node) -> np.ndarray:

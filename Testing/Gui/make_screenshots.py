@@ -45,6 +45,8 @@ def draw_chart(chart, path):
     drawn.SetTitle(chart.GetTitle())
     drawn.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(chart.GetXAxisTitle())
     drawn.GetAxis(vtk.vtkAxis.LEFT).SetTitle(chart.GetYAxisTitle())
+    drawn.GetAxis(vtk.vtkAxis.BOTTOM).SetBehavior(vtk.vtkAxis.FIXED)
+    drawn.GetAxis(vtk.vtkAxis.BOTTOM).SetRange(*chart.GetXAxisRange())
     for number in range(chart.GetNumberOfPlotSeriesNodes()):
         series = chart.GetNthPlotSeriesNode(number)
         line = drawn.AddPlot(vtk.vtkChart.LINE)

@@ -471,6 +471,14 @@ def test_curves_show_what_counts(opened, a_run):
     assert curve(opened, "dsc", "mean DSC") == [(2.0, 0.5)]
 
 
+def test_the_legend_has_room_beside_the_curves(opened, a_run):
+    """Slicer puts it into the upper right corner of the view."""
+    opened.panel.train.attach(a_run.path)
+    for chart in opened.panel.train.curves.charts.values():
+        assert not chart.GetXAxisRangeAuto()
+        assert chart.GetXAxisRange() == (0.0, pytest.approx(2 * 1.3))
+
+
 def test_curves_are_not_doubled_by_entering_again(opened, a_run):
     opened.panel.train.attach(a_run.path)
     opened.widget.exit()
@@ -576,6 +584,21 @@ def test_overlays_follow_the_panel(with_prediction, mrml):
     assert not case.prediction.GetDisplayNode().GetVisibility()
     with_prediction.ui.showSdmCheckBox.click()
     assert composite.GetForegroundVolumeID() is None
+
+
+def test_quality_says_what_was_measured(with_prediction):
+    case = with_prediction.work.case
+    assert with_prediction.ui.casesTable.item(2, 4).text() == ""
+    with_prediction.ui.acceptButton.click()
+    load_again(with_prediction, case)
+    cell = with_prediction.ui.casesTable.item(2, 4)
+    assert (cell.text(), cell.toolTip()) == ("1.00", "DSC with the annotation")
+
+
+def load_again(opened, case):
+    from SemiSegModuleLib.scene_bridge import load_prediction
+
+    load_prediction(opened.work.cases, case, opened.work.study / "mask.nrrd")
 
 
 def test_accepting_counts_as_annotated(with_prediction):
