@@ -294,11 +294,13 @@ class SemiSegModuleTest(ScriptedLoadableModuleTest):
         from SemiSegModuleLib.case_table import CaseTable
         from SemiSegModuleLib.scene_bridge import add_files, add_region, export_cases
 
+        from SemiSegLib.config import PRESETS
         from SemiSegLib.synthetic import make_dataset
 
         with tempfile.TemporaryDirectory() as folder:
             data = make_dataset(Path(folder) / "data", cases=2, labelled=1, validation=0, size=(32, 32, 16))
             table = CaseTable(slicer.mrmlScene)
+            table.labels = PRESETS["left-atrium"]["data.labels"]
             _annotated, case = add_files(table, [data])
             add_region(table, case).SetSize(*(8 * spacing for spacing in case.volume.GetSpacing()))
             assert case.box().size == (8, 8, 8)
