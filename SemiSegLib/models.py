@@ -1,9 +1,19 @@
-"""A trained network in one file: weights as safetensors, its card (task, settings, scores) in the file's metadata."""
+"""A trained network in one file: weights as safetensors, its card (task, settings, scores) in the file's metadata.
+
+Models that come with SemiSeg lie in Resources/Models (NAME.safetensors) and are loaded by NAME, as are those in the
+folder that the environment variable SEMISEG_MODELS names.
+
+python -m SemiSegLib.models                                   # the names, and what each model is
+python -m SemiSegLib.models export RUN FILE.safetensors       # a run's model in half precision, to share
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from SemiSegLib import __version__
 from SemiSegLib.config import Settings
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.runs import RunFolder, replace
+from SemiSegLib.runs import RunFolder, read_json, replace
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+MODELS_VARIABLE = "SEMISEG_MODELS"
 _FORMAT = "semiseg-model-1"
 
 
@@ -59,14 +70,14 @@ class Model:
 
 
 def save_model(path: Path, network: nn.Module, card: Card, half: bool = False) -> None:
-    """Write a network and its card whole; `half` stores floating-point weights in 16 bits."""
+    """Write a network and its card whole; `half` stores floating-point weights in 16 bits where they fit."""
     import torch
     from safetensors.torch import save_file
 
     weights = {}
     for name, weight in network.state_dict().items():
         weight = weight.detach().to("cpu", copy=True).contiguous(memory_format=torch.contiguous_format)
-        weights[name] = weight.half() if half and weight.is_floating_point() else weight
+        weights[name] = _halved(weight) if half else weight
     content = asdict(card) | {"settings": card.settings.to_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -77,8 +88,29 @@ def save_model(path: Path, network: nn.Module, card: Card, half: bool = False) -
         temporary.unlink(missing_ok=True)
 
 
+def export_model(source: Path, target: Path, notes: str = "", last: bool = False) -> Card:
+    """Write the model of a run (or file) in half precision to `target`, to be shared; returns its card.
+
+    Of a run it is the best model, or the last one if `last`: then the card also has the scores of the run's report,
+    which are the last model's. The card names no folder of this machine. Raises ModelError.
+    """
+    run = RunFolder(Path(source))
+    model = load_model(run.last_model if last else source)
+    card = model.card
+    card.settings.data.cache = None
+    card.notes = notes or card.notes
+    if run.cases_file.exists():
+        cases = read_json(run.cases_file)
+        card.data = {part: len(cases[part]) for part in ("labelled", "unlabelled", "validation")}
+    report = run.report / "validation.json"
+    if last and report.exists():
+        card.scores = {**card.scores, "report": read_json(report)["summary"]}
+    save_model(target, model.network(), card, half=True)
+    return card
+
+
 def load_model(source: Path) -> Model:
-    """The model in a file, or a run folder's best (else last) one; raises ModelError."""
+    """The model in a file, a run folder's best (else last) one, or one that has a name; raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
     path = model_file(source)
@@ -95,15 +127,73 @@ def load_model(source: Path) -> Model:
     return Model(Card(**content), weights)
 
 
+def named_models() -> dict[str, Path]:
+    """Models that can be loaded by name: those that come with SemiSeg and those in $SEMISEG_MODELS, which win.
+
+    Resources/ lies beside the package in a checkout and in Slicer's folder of modules, in the package in a wheel.
+    """
+    package = Path(__file__).resolve().parent
+    folders = [root / "Resources" / "Models" for root in (package, package.parent)]
+    if os.environ.get(MODELS_VARIABLE):
+        folders.append(Path(os.environ[MODELS_VARIABLE]))
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.safetensors"))}
+
+
 def model_file(source: Path) -> Path:
-    """The model file that `source` (a file or a run folder) stands for; raises ModelError."""
+    """The model file that `source` (a file, a run folder or a model's name) stands for; raises ModelError."""
     source = Path(source)
     if source.is_file():
         return source
     if not source.is_dir():
-        raise ModelError(f"There is no model {source}: name a model file (.safetensors) or a run folder.")
+        named = named_models()
+        if str(source) in named:
+            return named[str(source)]
+        raise ModelError(
+            f"There is no model {source}: name a model file (.safetensors), a run folder or a model that SemiSeg "
+            f"knows by name ({', '.join(named) or 'there is none'})."
+        )
     run = RunFolder(source)
     for path in (run.best_model, run.last_model):
         if path.exists():
             return path
     raise ModelError(f"The run {source} has no model yet: train first, or wait for its first checkpoint.")
+
+
+def _halved(weight: torch.Tensor) -> torch.Tensor:
+    """16 bits, unless a value is too large for them (variances of a batch normalisation may be)."""
+    halved = weight.half() if weight.is_floating_point() else weight
+    return halved if bool(halved.isfinite().all()) else weight
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m SemiSegLib.models",
+        description="Models that can be named in --model and --init; without a command they are listed.",
+    )
+    export = result.add_subparsers(dest="command").add_parser("export", help="a run's model in half precision")
+    export.add_argument("source", type=Path, metavar="RUN", help="run folder or model file")
+    export.add_argument("target", type=Path, metavar="FILE", help="the .safetensors file to write")
+    export.add_argument("--last", action="store_true", help="the last model instead of the best, with its report")
+    export.add_argument("--notes", default="", metavar="TEXT", help="for the card: data, protocol, limits")
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 2 wrong input."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.command == "export":
+            export_model(options.source, options.target, options.notes, options.last)
+            print(f"{options.target}  {options.target.stat().st_size / 1e6:.1f} MB")
+        else:
+            for name, file in named_models().items():
+                print(f"{name}  {file}\n  {load_model(file).card.notes}")
+    except SemiSegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,9 @@
 """Predict masks for scans with a trained model.
 
 python -m SemiSegLib.predict --model RUN --input scan.nii.gz --output DIR
+python -m SemiSegLib.predict --model left-atrium-lge --input scan.nii.gz --output DIR
 python -m SemiSegLib.predict --model model.safetensors --input DIR --output DIR --sdm --format seg.nrrd
+torchrun --nproc_per_node=4 -m SemiSegLib.predict ...      (every process takes its part of the scans)
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.runs import write_json
+from SemiSegLib.runs import place, write_json
 
 if TYPE_CHECKING:
     from SemiSegLib.data.cases import Case
@@ -45,13 +47,14 @@ def predict(
     device: str = "auto",
     inference: dict[str, Any] | None = None,
     overwrite: bool = False,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Predicted]:
     """Predict a scan, or all scans of a folder, one after the other; yields each when its files are written.
 
     Masks are OUTPUT/NAME.FORMAT, distance maps (mm, negative inside) OUTPUT/sdm/NAME_LABEL.FORMAT, probabilities
     OUTPUT/probabilities/NAME_LABEL.FORMAT, label names OUTPUT/labels.json. Every file is on its scan's own grid.
-    `inference` overrides settings of the model's card by name. Raises SemiSegError, also for files that exist
-    already unless `overwrite`.
+    `inference` overrides settings of the model's card by name; of a `shard` (i, n) every n-th scan is predicted, from
+    the i-th on. Raises SemiSegError, also for files that exist already unless `overwrite`.
     """
     from SemiSegLib.data.cases import find_cases
     from SemiSegLib.inference.predictor import Predictor
@@ -59,14 +62,15 @@ def predict(
     from SemiSegLib.training.devices import choose_compute
 
     loaded = load_model(model)
-    cases = sorted(find_cases(source), key=lambda case: case.name)
+    cases = sorted(find_cases(source), key=lambda case: case.name)[shard[0] :: shard[1]]
     taken = [path for case in cases if (path := output / f"{case.name}.{format}").exists()]
     if taken and not overwrite:
         raise SemiSegError(f"{taken[0]} exists already: name another --output, or add --overwrite.")
     settings = replace(loaded.card.settings.inference, **(inference or {}))
     predictor = Predictor(loaded, choose_compute(device, loaded.card.settings.training.precision), settings)
     labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in predictor.data.labels]
-    write_json(output / "labels.json", {"labels": labels})
+    if shard[0] == 0:
+        write_json(output / "labels.json", {"labels": labels})
     for case in cases:
         yield _predict_case(case, predictor, output, format, sdm, probabilities)
 
@@ -119,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
         description="Predict masks for scans with a trained model. Results lie on each scan's own grid.",
     )
     add = result.add_argument
-    add("--model", type=Path, required=True, metavar="RUN|FILE", help="run folder or model file (.safetensors)")
+    add("--model", type=Path, required=True, metavar="RUN|FILE|NAME", help="run folder, file or name")
     add("--input", type=Path, required=True, metavar="FILE|DIR", help="a scan, or a folder of scans")
     add("--output", type=Path, required=True, metavar="DIR", help="where the masks go")
     add("--format", choices=FORMATS, default="nii.gz", help="of the masks (default: nii.gz)")
@@ -156,8 +160,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.largest_component:
         inference["largest_component"] = options.largest_component == "yes"
     from SemiSegLib.data.cases import find_cases
+    from SemiSegLib.training.distributed import own_device
 
-    count = len(find_cases(options.input))
+    rank, ranks = place()
+    count = len(range(rank, len(find_cases(options.input)), ranks))
     done = predict(
         options.model,
         options.input,
@@ -165,9 +171,10 @@ def _run(options: argparse.Namespace) -> None:
         options.format,
         options.sdm,
         options.probabilities,
-        options.device,
+        own_device(options.device) if ranks > 1 else options.device,
         inference,
         options.overwrite,
+        (rank, ranks),
     )
     for index, case in enumerate(done, start=1):
         if options.json_progress:

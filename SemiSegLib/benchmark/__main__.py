@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         failures = {} if options.table_only else measure(options)
-        write_tables(options.results, options.published)
+        if not failures or any(options.results.glob("*.json")):
+            write_tables(options.results, options.published)
     except SemiSegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

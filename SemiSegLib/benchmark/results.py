@@ -35,8 +35,8 @@ def collect(cell: Cell, run: RunFolder) -> CellResult:
         "cases": {part: len(cases[part]) for part in ("labelled", "unlabelled", "validation")},
         "settings": settings,
         "environment": read_json(run.environment_file),
-        **_time(run),
-        **_memory(run),
+        **training_time(run),
+        **peak_memory(run),
         "validation": read_json(scores) if scores.exists() else None,
     }
 
@@ -83,7 +83,7 @@ def recipe(result: Mapping[str, Any]) -> dict[str, Any]:
     return comparable(result["settings"])
 
 
-def _time(run: RunFolder) -> dict[str, float | None]:
+def training_time(run: RunFolder) -> dict[str, float | None]:
     """Seconds of all iterations together (validation, preparation and lost iterations not counted), and of one."""
     total, speeds, before = 0.0, [], 0
     for event in run.history():
@@ -95,7 +95,7 @@ def _time(run: RunFolder) -> dict[str, float | None]:
     return {"training_seconds": total, "median_seconds_per_iteration": median}
 
 
-def _memory(run: RunFolder) -> dict[str, int | None]:
+def peak_memory(run: RunFolder) -> dict[str, int | None]:
     """Most bytes the training held, in main memory and on the GPU: the largest of its processes if it was resumed."""
     checkpoints = [event for event in run.events() if event["event"] == "checkpoint"]
     return {

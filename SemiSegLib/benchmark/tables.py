@@ -84,7 +84,7 @@ def score(cell: Mapping[str, Any], metric: str, label: str | None = None) -> flo
 
 
 def undefined(cell: Mapping[str, Any], metric: str) -> int:
-    """Validation cases of which no class has this metric: prediction or reference is empty."""
+    """Values, one for each validation case and class, that are undefined: prediction or reference is empty."""
     return _summary(cell, None)[metric]["undefined"]
 
 

@@ -42,6 +42,14 @@ def test_every_file_of_the_library_is_listed():
     compare(listed, tree(REPOSITORY, "SemiSegLib", "*.py"), "CMakeLists.txt")
 
 
+def test_every_package_is_in_a_wheel():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml by itself")
+    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {Path(file).parent for file in tree(REPOSITORY, "SemiSegLib", "*.py")}
+    present = {".".join(folder.parts) for folder in folders} | {"SemiSegLib.Resources.Models"}
+    assert set(listed) == present
+
+
 def test_every_resource_is_listed():
     present = [name for name in tree(REPOSITORY, "Resources", "*") if name.split("/")[1] not in NOT_INSTALLED]
     compare(cmake_list(REPOSITORY / "CMakeLists.txt", "SEMISEG_RESOURCES"), present, "CMakeLists.txt")
