@@ -13,6 +13,7 @@ from SemiSegLib.config import InferenceSettings
 from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.geometry import from_array, to_array
 from SemiSegLib.data.grid import back_to_scan, to_network_grid
+from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.inference.postprocess import largest_components
 from SemiSegLib.inference.windows import predict_probabilities
 from SemiSegLib.models import Model, load_model
@@ -58,9 +59,7 @@ class Predictor:
         self.compute = compute or choose_compute()
         self.settings = settings or self.card.settings.inference
         self.data = self.card.settings.data
-        layout = self.compute.memory_format(self.data.dimensions)
-        self.network = model.network().to(self.compute.device)
-        self.network.to(memory_format=layout)  # type: ignore[call-overload]
+        self.network = for_inference(model.network(), self.compute)
 
     def __call__(self, scan: sitk.Image) -> Prediction:
         """Predict one scan; raises SemiSegError if it cannot be brought to the networks' grid."""

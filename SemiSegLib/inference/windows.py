@@ -48,7 +48,8 @@ def predict_probabilities(
     return total / len(mirrored) if len(mirrored) > 1 else total
 
 
-def _run(network: nn.Module, batch: torch.Tensor, compute: Compute) -> torch.Tensor:
+def run_network(network: nn.Module, batch: torch.Tensor, compute: Compute) -> torch.Tensor:
+    """Probabilities (B, C, *S) of a batch of windows."""
     layout = compute.memory_format(batch.dim() - 2)
     with compute.autocast():
         output = network(batch.to(compute.device).to(memory_format=layout))
@@ -60,7 +61,7 @@ def _slices(network: nn.Module, image: torch.Tensor, patch_size: Sequence[int], 
     stack = image.permute(2, 0, 1).unsqueeze(1)
     padded, crop = _pad(stack, [_round_up(max(n, p)) for n, p in zip(stack.shape[2:], patch_size, strict=True)])
     budget = max(1, _voxel_budget(compute) // padded[0].numel())
-    parts = [_run(network, part, compute)[crop].cpu() for part in padded.split(min(budget, 32))]
+    parts = [run_network(network, part, compute)[crop].cpu() for part in padded.split(min(budget, 32))]
     return torch.cat(parts).permute(1, 2, 3, 0)
 
 
@@ -78,7 +79,7 @@ def _volume(
     budget = settings.window_voxels or _voxel_budget(compute)
     if math.prod(whole) <= budget:
         padded, crop = _pad(volume, whole)
-        return _run(network, padded, compute)[crop][0].cpu()
+        return run_network(network, padded, compute)[crop][0].cpu()
     window = _largest_window(whole, patch_size, budget)
     return _blend(network, volume, window, settings.overlap, "gaussian", compute)
 
@@ -97,7 +98,7 @@ def _blend(
         volume,
         roi_size=window,
         sw_batch_size=max(1, _BATCH_VOXELS // math.prod(window)),
-        predictor=lambda batch: _run(network, batch, compute),
+        predictor=lambda batch: run_network(network, batch, compute),
         overlap=overlap,
         mode=mode,
         sw_device=compute.device,
@@ -124,7 +125,8 @@ def _voxel_budget(compute: Compute) -> int:
     else:
         import psutil
 
-        free = psutil.virtual_memory().available
+        # What this process holds counts as free: most of it is memory that waits to be used again.
+        free = psutil.virtual_memory().available + psutil.Process().memory_info().rss
     return int(free // 2 // _BYTES_PER_VOXEL[compute.dtype])
 
 

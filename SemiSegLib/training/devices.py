@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ def choose_compute(device_setting: str = "auto", precision: str = "auto", thread
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
+    elif device.type == "cpu":
+        _keep_freed_memory()
     dtype, precision_reason = _choose_precision(device, precision)
     return Compute(device, dtype, f"{device_reason}; {precision_reason}")
 
@@ -121,6 +124,21 @@ def _gradients_agree(sides: Sequence[int], dtype: torch.dtype) -> bool:
 
     exact = gradients(torch.float32)
     return bool((gradients(dtype) - exact).norm() < 0.05 * exact.norm())
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc (Linux) to use freed memory again instead of handing it back to the system.
+
+    Every activation of a volume is tens of megabytes: by default each comes as fresh pages that the kernel clears
+    one by one, a quarter of the time of a training iteration. Elsewhere nothing is done.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        mallopt(trim_threshold, -1)
+        mallopt(mmap_max, 0)
 
 
 def choose_device(setting: str = "auto") -> tuple[torch.device, str]:
