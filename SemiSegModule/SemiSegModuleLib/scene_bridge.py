@@ -86,6 +86,8 @@ def add_region(table: CaseTable, case: Case):
 def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, done: bool = True):
     """Copy the prediction into the human annotation, to be edited there or to count as it is.
 
+    What was drawn outside the part of the scan that was predicted (`Case.predicted_box`) stays.
+
     :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
     :return: the annotation node
     :raises CaseError: no prediction, or an annotation with something drawn in it and not `overwrite`
@@ -95,14 +97,30 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
     if case.has_drawing and not overwrite:
         raise CaseError(f"'{case.name}' has an annotation already; it would be replaced by the prediction.")
     with table.paused():
+        outside = _drawn_outside(case, table.labels)
         annotation = make_annotation(table, case)
-        segments.copy_segments(case.prediction, annotation)
+        if outside is None:
+            segments.copy_segments(case.prediction, annotation)
+            _follow(annotation, case.prediction.GetParentTransformNode())
+        else:
+            predicted = segments.voxels_on_grid(case.prediction, case.volume, table.labels)
+            joined = np.where(outside > 0, outside, predicted)
+            segments.set_voxels(annotation, joined, volumes.ijk_to_ras(case.volume), table.labels)
+            _follow(annotation, case.volume.GetParentTransformNode())
         segments.add_segments(annotation, table.labels)
-        _follow(annotation, case.prediction.GetParentTransformNode())
         annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         case.partial = ""
         case.mark_done(done and case.has_drawing, corrected=True)  # an empty prediction is no finished annotation
     return annotation
+
+
+def _drawn_outside(case: Case, labels: Sequence[Label]) -> np.ndarray | None:
+    """The human mask where nothing was predicted, (k, j, i); None when nothing is drawn there."""
+    if case.predicted_box is None or not case.has_drawing:
+        return None
+    mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    mask[case.predicted_box.slices] = 0
+    return mask if mask.any() else None
 
 
 # ---- scene to files ------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from offscreen_views import SliceView, ThreeDView  # noqa: E402
 from PIL import Image  # noqa: E402
 from SemiSegModuleLib.case_table import CaseTable  # noqa: E402
 from SemiSegModuleLib.overlays import Overlays  # noqa: E402
-from SemiSegModuleLib.scene_bridge import add_files, load_predictions  # noqa: E402
+from SemiSegModuleLib.scene_bridge import add_files, add_region, load_predictions  # noqa: E402
 
 from SemiSegLib.config import PRESETS  # noqa: E402
 
@@ -40,14 +40,14 @@ class FourUp:
         self.sagittal = SliceView(application, "Yellow", "Sagittal", SIZE)
         self.three_d = ThreeDView(application, size=SIZE)
 
-    def look_at(self, segmentation_node) -> None:
+    def look_at(self, segmentation_node, zoom: float = 1.3) -> None:
         """Bring the scan into view, slices through the middle of the segments."""
         bounds = np.zeros(6)
         segmentation_node.GetRASBounds(bounds)
         for view in (self.axial, self.coronal, self.sagittal):
             view.fit(1.02)
             view.move_to((bounds[::2] + bounds[1::2]) / 2)
-        self.three_d.look_from()
+        self.three_d.look_from(zoom=zoom)
 
     def array(self) -> np.ndarray:
         """One picture, uint8, shape (height, width, 3)."""
@@ -67,10 +67,10 @@ def save_png(picture: np.ndarray, path: Path) -> None:
 
 
 def main() -> None:
-    """Draw views-mask.png, views-distance.png and view-probability.png."""
+    """Draw views-region.png, and with predictions views-mask.png, views-distance.png and view-probability.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("predictions", type=Path)
+    parser.add_argument("predictions", type=Path, nargs="?", help="without it only views-region.png is drawn")
     parser.add_argument("--case", help="file name without extension (default: the first unlabelled one)")
     parser.add_argument("--out", type=Path, default=HERE.parent.parent / "Resources" / "Screenshots")
     options = parser.parse_args()
@@ -78,17 +78,28 @@ def main() -> None:
     table = CaseTable(slicer.mrmlScene)
     table.labels = PRESETS["left-atrium"]["data.labels"]
     add_files(table, [options.data])
-    load_predictions(table, options.predictions)
-    case = table.by_file_name(options.case) if options.case else next(case for case in table if not case.done)
     options.out.mkdir(parents=True, exist_ok=True)
-    draw(application, table, case, options.out)
+    views = FourUp(application)
+    draw_region(views, table, next(case for case in table if case.done), options.out)
+    if options.predictions:
+        load_predictions(table, options.predictions)
+        case = table.by_file_name(options.case) if options.case else next(case for case in table if not case.done)
+        draw(views, table, case, options.out)
     table.close()
     application.close()
 
 
-def draw(application: MrmlApplication, table: CaseTable, case, out: Path) -> None:
-    """The three pictures of one case."""
-    views, overlays = FourUp(application), Overlays(table)
+def draw_region(views: FourUp, table: CaseTable, case, out: Path) -> None:
+    """An annotated case that is limited to a box."""
+    add_region(table, case)
+    Overlays(table).show(case)
+    views.look_at(case.annotation, zoom=1.0)
+    save_png(views.array(), out / "views-region.png")
+
+
+def draw(views: FourUp, table: CaseTable, case, out: Path) -> None:
+    """Mask, distance and probability of one case."""
+    overlays = Overlays(table)
     overlays.show(case)
     views.look_at(case.prediction)
     save_png(views.array(), out / "views-mask.png")

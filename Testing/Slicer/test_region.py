@@ -379,6 +379,21 @@ def test_a_region_that_moves_while_the_network_predicts_does_not_shift_the_mask(
     assert case.predicted_box.start == (3, 2, 1)
 
 
+def test_accepting_keeps_what_was_drawn_where_nothing_was_predicted(table, an_oblique_volume, predicted):
+    from SemiSegModuleLib import segments
+    from SemiSegModuleLib.scene_bridge import accept_prediction
+
+    case = table.add_volume(an_oblique_volume)
+    drawn = draw(table, case, 1, np.s_[2:5, 3:8, 0:9])
+    limit(table, case)
+    mask = predicted(case, np.s_[3:7, 4:6, 5:8])
+    accept_prediction(table, case, overwrite=True)
+    expected = np.where(cube(INSIDE), mask, drawn)
+    assert {1, 3} <= set(np.unique(expected))
+    assert np.array_equal(segments.voxels_on_grid(case.annotation, case.volume, table.labels), expected)
+    assert np.array_equal(segments.voxels_on_grid(case.prediction, case.volume, table.labels), mask)
+
+
 # ---- the scene -----------------------------------------------------------------------------------------------
 
 
@@ -436,3 +451,22 @@ def test_only_the_box_of_the_case_shown_is_visible(scene, table, add_volume):
 
 def visible(case):
     return bool(case.region.GetDisplayNode().GetVisibility())
+
+
+def test_slice_views_show_the_box_where_it_cuts(application, table, an_oblique_volume):
+    """Its outline is drawn, by Slicer's own displayable manager, through the slice of its centre and not above it."""
+    from offscreen_views import SliceView
+    from SemiSegModuleLib.overlays import Overlays
+
+    case = table.add_volume(an_oblique_volume)
+    node = limit(table, case)
+    view, overlays = SliceView(application, size=(240, 240)), Overlays(table)
+    overlays.show(case)
+    view.fit(1.5)
+    for depth, drawn in ((0.0, True), (100.0, False)):
+        view.move_to(np.add(node.GetCenterWorld(), [0, 0, depth]))
+        with_box = view.array().astype(int)
+        node.GetDisplayNode().SetVisibility(False)
+        different = np.abs(with_box - view.array()).max(axis=2) > 30
+        node.GetDisplayNode().SetVisibility(True)
+        assert (different.sum() > 200) == drawn
