@@ -105,7 +105,7 @@ def export_model(source: Path, target: Path, notes: str = "", last: bool = False
     report = run.report / "validation.json"
     if last and report.exists():
         card.scores = {**card.scores, "report": read_json(report)["summary"]}
-    save_model(target, model.network(), card, half=True)
+    save_model(Path(target), model.network(), card, half=True)
     return card
 
 
