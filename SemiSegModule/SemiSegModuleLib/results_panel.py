@@ -9,6 +9,8 @@ from typing import Any
 import qt
 import slicer
 
+from SemiSegLib.models import named_models
+
 from . import dialogs
 from .case_table import Case, State
 from .data_panel import state_text
@@ -41,6 +43,7 @@ class ResultsPanel:
         ui.acceptButton.connect("clicked()", self.accept)
         ui.correctButton.connect("clicked()", self.correct)
         ui.overlayLabelComboBox.connect("currentIndexChanged(int)", self._label_chosen)
+        self._set_up_named_models()
         work.on_change(self.update)
 
     def close(self) -> None:
@@ -54,12 +57,25 @@ class ResultsPanel:
         """Use a model file from elsewhere, and its labels when no case is annotated yet."""
         path = dialogs.choose_model()
         if path:
-            with slicer.util.tryWithErrorDisplay(_("The model cannot be used.")):
-                card = read_card(path)
-                if not any(case.annotation for case in self._work.cases):
-                    self._work.cases.labels = card.settings.data.labels
-                self._work.parameters.modelFile = str(path)
-                self._work.changed()
+            self._use_model(path, str(path))
+
+    def _use_model(self, path: Path, name: str) -> None:
+        with slicer.util.tryWithErrorDisplay(_("The model cannot be used.")):
+            card = read_card(path)
+            if not any(case.annotation for case in self._work.cases):
+                self._work.cases.labels = card.settings.data.labels
+            self._work.parameters.modelFile = name
+            self._work.changed()
+
+    def _set_up_named_models(self) -> None:
+        """A menu of the models that come with SemiSeg, where there are any."""
+        models = named_models()
+        self._menu = qt.QMenu(self._ui.namedModelButton)
+        for name, path in models.items():
+            action = self._menu.addAction(name)
+            action.connect("triggered()", lambda path=path, name=name: self._use_model(path, name))
+        self._ui.namedModelButton.setMenu(self._menu)
+        self._ui.namedModelButton.visible = bool(models)
 
     def predict_all(self) -> None:
         """Every case without a finished annotation."""

@@ -12,7 +12,7 @@ import qt
 import slicer
 
 from SemiSegLib.config import PRESETS, Label
-from SemiSegLib.models import ModelError
+from SemiSegLib.models import ModelError, named_models
 
 from .busy import Busy
 from .case_table import Case, CaseTable
@@ -101,9 +101,12 @@ class Work:
 
     @property
     def model(self) -> Path | None:
-        """The model in use: one that was loaded, or that of the last training; None when there is no such file."""
-        path = Path(self.parameters.modelFile) if self.parameters.modelFile else None
-        return path if path and path.is_file() else None
+        """The model in use: loaded, chosen by name, or that of the last training; None when there is no such file.
+
+        A model that comes with SemiSeg is kept by name: it lies elsewhere in another Slicer.
+        """
+        text = self.parameters.modelFile
+        return Path(text) if Path(text).is_file() else named_models().get(text)
 
     def model_fits(self, path: Path) -> bool:
         """The model segments the labels of this study: only then is it used, or learnt on from, unasked."""

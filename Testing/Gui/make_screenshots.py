@@ -71,8 +71,8 @@ def test_pictures(study):
     study.ui.casesTable.selectRow(0)
     study.unfold("data")
     shoot(study, "data")
-    study.ui.casesTable.selectRow(4)
-    study.ui.annotateButton.click()
+    study.ui.casesTable.selectRow(1)
+    study.ui.addRegionButton.click()
     study.unfold("annotate")
     shoot(study, "annotate")
 

@@ -431,6 +431,24 @@ def test_a_loaded_model_brings_its_labels(opened, a_run, monkeypatch):
     assert [label.name for label in opened.work.cases.labels] == ["pancreas"]
 
 
+def test_a_model_that_comes_with_semiseg_is_chosen_by_name(with_cases, a_run, tmp_path, monkeypatch):
+    """The scene keeps the name: in another Slicer the file lies elsewhere."""
+    give_model(a_run, "left atrium")
+    monkeypatch.setenv("SEMISEG_MODELS", str(a_run.last_model.parent))
+    with_cases.close()
+    with_cases.__init__(with_cases.qt, with_cases.module)
+    assert with_cases.work.model is None
+    actions = {action.text: action for action in with_cases.ui.namedModelButton.menu().actions()}
+    actions["last"].trigger()
+    assert with_cases.parameters.modelFile == "last"
+    assert with_cases.work.model == a_run.last_model
+    assert with_cases.ui.modelLabel.text.startswith("left atrium; simcvd, 2 iterations")
+    assert "Starts from the model in use" in with_cases.ui.readyLabel.text
+    elsewhere = a_run.last_model.parent.rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("SEMISEG_MODELS", str(elsewhere))
+    assert with_cases.work.model == elsewhere / "last.safetensors"
+
+
 def test_memory_of_the_graphics_card_is_told_while_it_is_used(opened, a_run):
     """The trainer's own status file; a trainer holds the lock."""
     with a_run.lock():
