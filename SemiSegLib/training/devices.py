@@ -148,7 +148,8 @@ def choose_device(setting: str = "auto") -> tuple[torch.device, str]:
             return torch.device("cuda"), f"{torch.cuda.get_device_name()}: a CUDA GPU was found"
         if torch.backends.mps.is_available():
             return torch.device("mps"), "Apple GPU (MPS): found, and there is no CUDA GPU"
-        return torch.device("cpu"), f"CPU, {torch.get_num_threads()} threads: {_why_no_gpu()}"
+        threads = torch.get_num_threads()
+        return torch.device("cpu"), f"CPU, {threads} thread{'s' if threads > 1 else ''}: {_why_no_gpu()}"
     try:
         device = torch.device(setting)
     except RuntimeError as error:

@@ -44,7 +44,9 @@ def test_every_file_of_the_library_is_listed():
 
 def test_every_package_is_in_a_wheel():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml by itself")
-    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "packages"
+    ]
     folders = {Path(file).parent for file in tree(REPOSITORY, "SemiSegLib", "*.py")}
     present = {".".join(folder.parts) for folder in folders} | {"SemiSegLib.Resources.Models"}
     assert set(listed) == present
@@ -147,6 +149,34 @@ def test_every_choice_of_nodes_says_which(ui):
     for widget in ui.iter("widget"):
         if widget.get("class") == "qMRMLNodeComboBox":
             assert widget.find("property[@name='nodeTypes']/stringlist/string") is not None, widget.get("name")
+
+
+# ---- documentation -------------------------------------------------------------------------------------------
+
+WORDS_OF_SLICER = {  # menus, modules and sections that the documentation names beside the panel's own words
+    "Edit", "Application Settings", "Modules", "Additional module paths", "File", "Save", "Close Scene", "SemiSeg",
+    "Segmentation", "Reload and Test",
+}  # fmt: skip
+
+
+def words_of_the_panel(ui: ET.Element) -> str:
+    shown = [string.text or "" for string in ui.iter("string")]
+    for file in MODULE.rglob("*.py"):
+        constants = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        shown += [node.value for node in constants if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return re.sub(r"\{[^{}]*\}", "…", "\n".join(shown)).casefold()
+
+
+@pytest.mark.parametrize("name", ["README.md", "Resources/Docs/ManualChecklist.md"])
+def test_the_documentation_uses_the_words_of_the_panel(ui, name):
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    if name == "README.md":
+        text = text[text.index("**Tutorial**") : text.index("## Methods and measured results")]
+    emphasised = re.findall(r"(?<![*\w])\*([^*]+)\*(?!\*)", " ".join(text.split()))
+    phrases = {part.strip().rstrip(".") for phrase in emphasised for part in phrase.split(", ")}
+    panel = words_of_the_panel(ui)
+    assert len(phrases) > 10
+    assert [p for p in sorted(phrases - WORDS_OF_SLICER) if p.casefold() not in panel] == []
 
 
 # ---- what the Extensions Index reads -------------------------------------------------------------------------
