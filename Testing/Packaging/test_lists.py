@@ -44,9 +44,8 @@ def test_every_file_of_the_library_is_listed():
 
 def test_every_package_is_in_a_wheel():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml by itself")
-    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
-        "packages"
-    ]
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    listed = settings["packages"]
     folders = {Path(file).parent for file in tree(REPOSITORY, "SemiSegLib", "*.py")}
     present = {".".join(folder.parts) for folder in folders} | {"SemiSegLib.Resources.Models"}
     assert set(listed) == present
