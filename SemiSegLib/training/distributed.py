@@ -47,8 +47,11 @@ class RankError(SemiSegError):
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, gloo on CPUs and NCCL on CUDA GPUs; alone there is nothing to join."""
-    if place()[1] == 1:
+    """Join the processes that torchrun started, gloo on CPUs and NCCL on CUDA GPUs; alone there is nothing to join.
+
+    A group that the calling program has made is used as it is.
+    """
+    if place()[1] == 1 or distributed.is_initialized():
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"

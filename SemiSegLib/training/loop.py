@@ -124,7 +124,7 @@ class Trainer:
         if first and len(self.method.stages) > 1:
             self.run.event("stage", stage=stage, iteration=self.iteration)
         self.method.enter_stage(stage, first)
-        idle = self.method.idle_parameters or self.sampler.counts[1] == 0
+        idle = self.method.idle_parameters or (self.method.needs_unlabelled and self.sampler.counts[1] == 0)
         self.losses = distributed.parallel(_Losses(self.method), idle)
         self.optimiser = _optimiser(self.method, self.settings.training)
 
