@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.benchmark.results import CellResult
-from SemiSegLib.benchmark.tables import Group, Row, groups
+from SemiSegLib.benchmark.tables import Row, groups
 from SemiSegLib.report import new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def draw(cells: Iterable[CellResult], folder: Path) -> list[Path]:
     written = []
     for (dataset, split, budget), by_count in studies.items():
         name = "-".join(part for part in (dataset, split, budget) if part)
-        title = Group(dataset, split, budget, 0).study
+        title = f"{dataset}, budget {budget}" + (f", split {split}" if split else "")
         styles = _styles(by_count)
         for kind, panel in (("labelled", _against_labelled), ("time", _against_time)):
             figure = new_figure(7.2, 4.2)

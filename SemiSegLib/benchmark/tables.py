@@ -41,15 +41,11 @@ class Group:
     labelled: int
 
     @property
-    def study(self) -> str:
-        """All but the labelled count, in words."""
-        title = PRESET_TITLES.get(self.dataset, self.dataset).split(":")[0]
-        return f"{title}; budget {self.budget}" + (f", split {self.split}" if self.split else "")
-
-    @property
     def heading(self) -> str:
         """Of its section."""
-        return f"{self.study}, {self.labelled} labelled"
+        title = PRESET_TITLES.get(self.dataset, self.dataset).split(":")[0]
+        split = f", split {self.split}" if self.split else ""
+        return f"{title}; budget {self.budget}{split}, {self.labelled} labelled"
 
 
 @dataclass(frozen=True)
