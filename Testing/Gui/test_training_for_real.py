@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+import numpy as np
 import pytest
 
 SMALL = """\
@@ -63,29 +64,66 @@ def wrap_python(opened, monkeypatch, folder, first):
     monkeypatch.setenv("SEMISEG_PYTHON", str(script))
 
 
-def test_the_whole_workflow(ready, barred, tmp_path, monkeypatch):
-    """Train with SimCVD, predict, correct, train on from the last model, export masks and model, load the model.
+def annotate(opened, row):
+    """Draw into the annotation that the editor shows; returns the whole mask, (k, j, i).
+
+    Nearly everything is drawn: so much is learnt in a few iterations, and then something is predicted.
+    """
+    from SemiSegModuleLib import segments, volumes
+
+    opened.ui.casesTable.selectRow(row)
+    opened.ui.doneCheckBox.click()  # no longer done
+    opened.ui.annotateButton.click()
+    node, case, labels = opened.panel.annotate.editor.segmentationNode(), opened.work.case, opened.work.cases.labels
+    mask = segments.voxels_on_grid(node, case.volume, labels)
+    mask[2:31, 1:30, 3:32] = 1
+    segments.set_voxels(node, mask, volumes.ijk_to_ras(case.volume), labels)
+    opened.ui.doneCheckBox.click()
+    assert case.state.value == "annotated"
+    return mask
+
+
+def overlay_in_the_view(opened, mrml, case, path):
+    """Share of the pixels of Slicer's own slice view that the distance map colours; the picture goes to `path`."""
+    from offscreen_views import SliceView
+
+    view = SliceView(mrml, "Red", "Axial", size=(240, 240))
+    opened.work.case = case
+    view.fit()
+    plain = view.array().astype(int)
+    opened.ui.showSdmCheckBox.click()
+    view.save(path)
+    return (abs(view.array() - plain).max(axis=2) > 20).mean()
+
+
+def test_the_whole_workflow(ready, mrml, barred, tmp_path, monkeypatch):
+    """Annotate, train with SimCVD, predict, look, accept, train on from the last model, export, load the model.
 
     One scan is limited to a box: it is learnt from and predicted there, and its mask is exported on the whole scan.
     """
     import SimpleITK as sitk
-    from SemiSegModuleLib import dialogs
+    from drawing import corner_points, same_points, world_points
+    from SemiSegModuleLib import dialogs, segments
 
+    from SemiSegLib.data.segnrrd import read_segments
+
+    drawn = [annotate(ready, row) for row in (0, 1)]
     ready.ui.casesTable.selectRow(2)
     ready.ui.addRegionButton.click()
     limited = ready.work.case
     limited.region.SetSize(*(24 * part for part in limited.volume.GetSpacing()))
     ready.parameters.method = ready.module.Method.SIMCVD
+    ready.parameters.iterations = 8
     ready.ui.trainButton.click()
     assert ready.ui.stateLabel.text.startswith("Starting")
     assert not ready.ui.trainButton.enabled
     assert ready.ui.stopButton.enabled
     wait_for_the_end(ready)
-    assert ready.ui.stateLabel.text.startswith("Finished, iteration 4 of 4")
-    assert ready.ui.trainingProgressBar.value == ready.ui.trainingProgressBar.maximum == 4
+    assert ready.ui.stateLabel.text.startswith("Finished, iteration 8 of 8")
+    assert ready.ui.trainingProgressBar.value == ready.ui.trainingProgressBar.maximum == 8
     assert ready.panel.train.curves.last("loss") > 0
-    assert "left atrium; simcvd, 4 iterations" in ready.ui.modelLabel.text
-    assert "iteration 4/4" in ready.ui.logTextEdit.toPlainText()
+    assert "left atrium; simcvd, 8 iterations" in ready.ui.modelLabel.text
+    assert "iteration 8/8" in ready.ui.logTextEdit.toPlainText()
 
     ready.ui.predictAllButton.click()
     assert ready.ui.cancelPredictionButton.enabled
@@ -101,11 +139,14 @@ def test_the_whole_workflow(ready, barred, tmp_path, monkeypatch):
     assert limited.predicted_box.size == (24, 24, 24)
     assert limited.sdms[1].GetImageData().GetDimensions() == (24, 24, 24)
 
+    assert overlay_in_the_view(ready, mrml, predicted[1], tmp_path / "view.png") > 0.1
+
     ready.work.case = predicted[0]
     ready.ui.acceptButton.click()
     assert "3 annotated and 1 unlabeled scans. Starts from the model in use." in ready.ui.readyLabel.text
     first_run = ready.panel.train.training.run.path
     first_model = ready.work.model
+    ready.parameters.iterations = 4
     ready.ui.trainButton.click()
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Finished")
@@ -116,6 +157,12 @@ def test_the_whole_workflow(ready, barred, tmp_path, monkeypatch):
     assert ready.ui.exportLabel.text.startswith("4 files written to")
     masks = {path.name: sitk.ReadImage(str(path)).GetSize() for path in (tmp_path / "exports").glob("*.nrrd")}
     assert masks == {f"atrium_00{number}.seg.nrrd": (32, 32, 32) for number in (1, 2, 3, 4)}
+    for number, mask in ((1, drawn[0]), (2, drawn[1]), (4, None)):
+        case, file = ready.work.cases.cases[number - 1], tmp_path / "exports" / f"atrium_00{number}.seg.nrrd"
+        if mask is None:
+            mask = segments.voxels_on_grid(case.prediction, case.volume, ready.work.cases.labels)
+        assert same_points(world_points(file, 1), corner_points(case.volume, np.argwhere(mask)))
+        assert [segment.label.name for segment in read_segments(file)] == ["left atrium"]
     shared = tmp_path / "shared.safetensors"
     monkeypatch.setattr(dialogs, "choose_model_to_write", lambda start: shared)
     ready.ui.exportModelButton.click()
