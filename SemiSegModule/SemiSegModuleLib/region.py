@@ -1,6 +1,6 @@
 """The optional region of interest of a case: a markups box, and the block of the scan's voxels that it stands for.
 
->>> node = fit_region(None, volume, annotation)                         # doctest: +SKIP
+>>> node = fit_region(None, volume, annotation, labels)                 # doctest: +SKIP
 >>> voxel_box(node, volume).size                                        # doctest: +SKIP
 (96, 80, 40)
 
@@ -22,7 +22,7 @@ from SemiSegLib.errors import SemiSegError
 from . import segments, volumes
 from .volumes import VoxelBox
 
-MARGIN_MM = 10.0  # our choice: what the networks see round the organ, as the left atrium's preset crops
+MARGIN_MM = 10.0  # our choice: surroundings to tell the organ from
 FEWEST_VOXELS = 4  # along each axis (our choice): thinner blocks hold nothing to learn from
 _ON_THE_FACE = 1e-3  # voxels: a centre that rounding puts this far outside counts as inside
 
@@ -62,10 +62,12 @@ def voxel_box(roi_node, volume_node) -> VoxelBox:
 
     :raises SemiSegError: the box misses the scan, is too thin, or one of both is under a non-linear transform
     """
-    shape = np.array(volume_node.GetImageData().GetDimensions())
+    name, image = volume_node.GetName(), volume_node.GetImageData()
+    if image is None:
+        raise RegionError(f"'{name}' has no voxels any more.")
+    shape = np.array(image.GetDimensions())
     if roi_node is None:
         return VoxelBox.of(np.zeros(3), shape)
-    name = volume_node.GetName()
     if not roi_node.GetNumberOfDefinedControlPoints():
         raise RegionError(f"The region of interest of '{name}' has no place: fit it again, or remove it.")
     corners = _corners(roi_node, volume_node)

@@ -34,7 +34,7 @@ def thumbnail(case: Case, labels: Sequence[Label], pixels: int = PIXELS) -> np.n
     where, values = _drawn(case, labels)
     counts = np.bincount(where[:, through], minlength=1)
     number = int(counts.argmax()) if counts.any() else len(array) // 2
-    plane = array[number].astype(np.float32)
+    plane = np.nan_to_num(array[number].astype(np.float32))
     mask = np.zeros(plane.shape, np.uint8)
     here = where[:, through] == number
     mask[where[here, down], where[here, across]] = values[here]
@@ -43,7 +43,12 @@ def thumbnail(case: Case, labels: Sequence[Label], pixels: int = PIXELS) -> np.n
 
 
 def icon(case: Case, labels: Sequence[Label]) -> Any:
-    """The picture as an icon of a table's cell. It goes through a file: PythonQt fills no QImage from memory."""
+    """The picture as an icon of a table's cell, empty for a scan whose voxels are gone.
+
+    It goes through a file: PythonQt fills no QImage from memory.
+    """
+    if case.volume.GetImageData() is None:
+        return qt.QIcon()
     with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
         path = Path(folder) / "thumbnail.png"
         sitk.WriteImage(sitk.GetImageFromArray(thumbnail(case, labels), isVector=True), str(path))

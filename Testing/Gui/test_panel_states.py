@@ -299,6 +299,16 @@ def test_what_is_drawn_outside_the_region_is_told(with_cases):
     assert (segments.voxels_on_grid(case.annotation, case.volume, labels) == drawn).all()
 
 
+def test_a_scan_whose_voxels_are_gone_disturbs_nothing(with_cases):
+    case = select(with_cases, 3)
+    with_cases.ui.addRegionButton.click()
+    case.volume.SetAndObserveImageData(None)
+    select(with_cases, 0)
+    select(with_cases, 3)
+    assert with_cases.ui.regionLabel.text == "'atrium_004' has no voxels any more."
+    assert with_cases.ui.casesTable.item(3, 0).icon().isNull()
+
+
 def test_removing_the_region_of_a_done_scan_is_asked_for(with_cases, answers):
     case = select(with_cases, 0)
     with_cases.ui.addRegionButton.click()
