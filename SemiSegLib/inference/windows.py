@@ -17,6 +17,7 @@ from SemiSegLib.training.devices import Compute
 # about seven times in fp32 and in bf16 (see Testing/Benchmarks).
 _BYTES_PER_VOXEL = {torch.float32: 700, torch.bfloat16: 400, torch.float16: 400}
 _BATCH_VOXELS = 1_000_000  # computed at a time: small windows go through together
+_STRETCH = 1.25  # most that a window's side may exceed the patch's (choice; DSC in Testing/Benchmarks)
 _MULTIPLE = 16  # V-Net halves the sides four times
 
 
@@ -32,7 +33,8 @@ def predict_probabilities(
 
     `network` is in eval() mode on the device; `patch_size` is the one it was trained with (two sides: slice by
     slice). Windows of that size overlap and are blended with Gaussian weights, or evenly at `settings.stride` as in
-    the papers; with `window="whole"` a scan goes through in one piece, or in few large ones where memory is short.
+    the papers; without `stride` a side that the scan exceeds by a few voxels is stretched to all of it. With
+    `window="whole"` a scan goes through in one piece, or in few large ones where memory is short.
     """
     mirrored: list[tuple[int, ...]] = [(), (0,), (1,), (0, 1)] if settings.mirror else [()]
     total: torch.Tensor | None = None
@@ -74,7 +76,8 @@ def _volume(
         overlap = [1 - (s + 0.5) / p for s, p in zip(settings.stride, patch_size, strict=True)]
         return _blend(network, volume, list(patch_size), overlap, "constant", compute)
     if settings.window == "patch":
-        return _blend(network, volume, list(patch_size), settings.overlap, "gaussian", compute)
+        window = [_covering(n, p) for n, p in zip(image.shape, patch_size, strict=True)]
+        return _blend(network, volume, window, settings.overlap, "gaussian", compute)
     whole = [_round_up(max(n, p)) for n, p in zip(image.shape, patch_size, strict=True)]
     budget = settings.window_voxels or _voxel_budget(compute)
     if math.prod(whole) <= budget:
@@ -105,6 +108,12 @@ def _blend(
         device=torch.device("cpu"),
     )
     return result[0]
+
+
+def _covering(length: int, side: int) -> int:
+    """The window's side: the patch's, or a little more where that spares a second window for the last few voxels."""
+    whole = _round_up(length)
+    return whole if side < whole <= _STRETCH * side else side
 
 
 def _largest_window(whole: list[int], patch_size: Sequence[int], budget: int) -> list[int]:

@@ -198,10 +198,11 @@ def matrix_rate() -> float:
 
 def forward_seconds(count: int = 5) -> float:
     """Seconds of a bare forward pass over one window, as the prediction runs it; the best of `count`."""
-    from SemiSegLib.inference.windows import for_inference, run_network
+    from SemiSegLib.inference.folding import for_inference
+    from SemiSegLib.inference.windows import run_network
 
     compute = _state["compute"]
-    network = for_inference(_predictor(None).network, compute)
+    network = for_inference(_model(None).network(), compute)
     window, seconds = torch.randn(1, 1, 112, 112, 80), []
     with torch.inference_mode():
         for _ in range(count):

@@ -63,6 +63,14 @@ def test_windows_respect_the_budget():
     assert max(x * y * z for x, y, z in network.sides) <= budget
 
 
+def test_a_few_voxels_more_than_the_patch_need_no_second_window():
+    network = Pointwise()
+    image = torch.randn(96, 64, 68, generator=torch.Generator().manual_seed(0))
+    found = predict_probabilities(network, image, (64, 64, 64), InferenceSettings(), CPU)
+    assert network.sides == [(64, 64, 80)] * 2  # 96 is 1.5 times the patch's side, 80 only 1.25 times
+    torch.testing.assert_close(found, expected(image), atol=1e-5, rtol=0)
+
+
 def test_the_papers_windows_are_those_of_ua_mt():
     """sx = ceil((112 - 32) / 18) + 1 and so on, the last window clamped to the border (UA-MT, test_util.py)."""
     network = Pointwise()
