@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
+
+import psutil
+import torch
 
 from SemiSegLib import __version__
 from SemiSegLib.config import Settings, TrainingSettings
@@ -210,6 +214,8 @@ def _note_environment(run: RunFolder, compute: Compute) -> None:
             "python": sys.version.split()[0],
             "platform": platform.platform(),
             "processor": platform.processor() or platform.machine(),
+            "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+            "vector_instructions": torch.backends.cpu.get_cpu_capability(),
             "libraries": versions,
             "device": str(compute.device),
             "precision": str(compute.dtype).removeprefix("torch."),
