@@ -109,8 +109,8 @@ class InferenceSettings:
     network: str = setting("student", "student or teacher (methods without a teacher have one network)")
     window: str = setting(
         "patch",
-        "patch: overlapping windows of the training patch's size, blended; whole: the scan in one piece where memory "
-        "allows, several times faster, but networks do better on the size they were trained with",
+        "patch: overlapping windows of the training patch's size or up to a quarter more, blended; whole: the scan in "
+        "one piece where memory allows, faster, but networks do better on the size they were trained with",
     )
     window_voxels: int = setting(
         0, "most voxels a piece may have with window=whole; 0: what half the free memory holds"
