@@ -17,7 +17,7 @@ BUDGETS: dict[str, dict[str, dict[str, str]]] = {
         "cardiac-cine": {
             "data.spacing": "2,2,0",
             "training.patch_size": "96,96",
-            "training.iterations": "1500",
+            "training.iterations": "1000",
             "training.labelled_batch": "4",
             "training.unlabelled_batch": "4",
         },
