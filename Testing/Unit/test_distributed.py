@@ -19,6 +19,7 @@ from SemiSegLib.runs import RunFolder
 from SemiSegLib.train import resume
 from SemiSegLib.training.checkpoints import load_checkpoint
 
+FOUR = {"labelled_batch": 4, "unlabelled_batch": 4}  # two patches each, enough for batch statistics of their own
 HERE = Path(__file__).parent
 PAPERS = ("supervised", "mean-teacher", "simcvd")  # compared with one process
 OTHERS = {
@@ -46,8 +47,6 @@ def arguments(data, out, method, iterations, method_settings=None, **training):
         "log_every": 1,
         "threads": 1,
         "validation_every": 1000,
-        "labelled_batch": 4,
-        "unlabelled_batch": 4,
         **training,
     }
     settings = {f"training.{name}": value for name, value in values.items()}
@@ -76,7 +75,7 @@ def alone(tiny_data, tmp_path_factory):
     for method in PAPERS:
         values = arguments(tiny_data, folder / method, method, 20, paper_settings(method))
         assert ranks.Job("train", values, "frozen").run()["code"] == 0
-    values = arguments(tiny_data, folder / "double", "mean-teacher", 6)
+    values = arguments(tiny_data, folder / "double", "mean-teacher", 4, **FOUR)
     assert ranks.Job("train", values, "double").run()["code"] == 0
     values = arguments(tiny_data, folder / "stopped", "mean-teacher", 8)
     assert ranks.Job("train", values, "frozen", 3).run()["code"] == 0
@@ -100,12 +99,12 @@ def together(tiny_data, alone, tmp_path_factory):
             )
             for method in PAPERS
         },
-        "double": job("train", arguments(tiny_data, folder / "double", "mean-teacher", 6), pin="double"),
+        "double": job("train", arguments(tiny_data, folder / "double", "mean-teacher", 4, **FOUR), pin="double"),
         **{
-            method: job("train", arguments(tiny_data, folder / method, method, 4, own, sync_batchnorm=False))
+            method: job("train", arguments(tiny_data, folder / method, method, 4, own, sync_batchnorm=False, **FOUR))
             for method, own in OTHERS.items()
         },
-        "parts": job("train", arguments(tiny_data, folder / "parts", "mean-teacher", 2, accumulation=2)),
+        "parts": job("train", arguments(tiny_data, folder / "parts", "mean-teacher", 2, accumulation=2, **FOUR)),
         "stopped": job(
             "train", arguments(tiny_data, folder / "stopped", "mean-teacher", 8), pin="frozen", stop_after=3
         ),
@@ -113,7 +112,7 @@ def together(tiny_data, alone, tmp_path_factory):
         "predict": job("predict", [*model, "--input", str(tiny_data), "--output", str(folder / "masks")]),
         "broken": job("predict", [*model, "--input", str(broken), "--output", str(folder / "broken")]),
         "odd": job("train", arguments(tiny_data, folder / "odd", "mean-teacher", 2, unlabelled_batch=3)),
-        "pairs": job("train", arguments(tiny_data, folder / "pairs", "bcp", 2, labelled_batch=2)),
+        "pairs": job("train", arguments(tiny_data, folder / "pairs", "bcp", 2)),
     }
     (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
     subprocess.run(torchrun(HERE / "ranks.py", folder), check=True, env=environment(), timeout=600)
@@ -205,19 +204,22 @@ def test_a_scan_that_cannot_be_read_fails_its_process(together):
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 def test_a_killed_process_ends_the_run_and_one_process_resumes_it(tiny_data, tmp_path):
-    iterations, out = 30, tmp_path / "killed"
+    iterations, out = 20, tmp_path / "killed"
     values = arguments(tiny_data, out, "mean-teacher", iterations, checkpoint_minutes=0.001)
     run = RunFolder(out)
     launcher = subprocess.Popen(torchrun("-m", "SemiSegLib.train", *values), env=environment(), stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 200
-    while not run.checkpoint.exists() or run.status().iteration < 3:
-        assert launcher.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    other = next(pid for pid in children(launcher.pid) if pid != run.status().pid)
-    os.kill(other, signal.SIGKILL)
-    assert launcher.wait(timeout=100) != 0
-    launcher.stderr.close()
+    deadline = time.monotonic() + 400
+    try:
+        while not run.checkpoint.exists() or run.status().iteration < 3:
+            assert launcher.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        other = next(pid for pid in children(launcher.pid) if pid != run.status().pid)
+        os.kill(other, signal.SIGKILL)
+        assert launcher.wait(timeout=200) != 0
+    finally:
+        launcher.terminate()  # it ends its processes
+        launcher.stderr.close()
     status = run.status()
     assert status.resumable
     assert not status.active
