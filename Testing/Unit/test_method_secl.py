@@ -153,3 +153,10 @@ def test_without_contrast_it_is_supervised_training(make_method, make_batch):
     assert not method.needs_unlabelled
     with pytest.raises(SemiSegError, match=r"sampling.*anatomical, region, none"):
         make_method("secl", sampling="regions")
+
+
+def test_without_contrast_it_is_the_supervised_method(make_method, make_batch, train_steps):
+    batch = make_batch()
+    ours, _ = train_steps(make_method("secl", sampling="none"), batch)
+    supervised, _ = train_steps(make_method("supervised"), batch)
+    assert ours == supervised
