@@ -33,7 +33,7 @@ def draw(cells: Iterable[CellResult], folder: Path) -> list[Path]:
         title = f"{dataset}, budget {budget}" + (f", split {split}" if split else "")
         styles = _styles(by_count)
         for kind, panel in (("labelled", _against_labelled), ("time", _against_time)):
-            figure = new_figure(7.2, 4.2)
+            figure = new_figure(7.2, 4.2 + 0.1 * len(styles))
             axes = figure.add_subplot()
             if not panel(axes, by_count, styles):
                 continue
@@ -41,7 +41,7 @@ def draw(cells: Iterable[CellResult], folder: Path) -> list[Path]:
             axes.set_ylabel("DSC [%]")
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
-            figure.legend(loc="outside right upper", frameon=False, fontsize=8, borderaxespad=0.8)
+            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
             written.append(folder / f"{name}-{kind}.png")
             save_figure(figure, written[-1])
     return written
@@ -95,4 +95,8 @@ def _percent(row: Row) -> list[float]:
 def _styles(by_count: Mapping[int, Sequence[Row]]) -> dict[str, tuple[str, str]]:
     """Colour and marker of each method, in the table's order."""
     names = list(dict.fromkeys(row.name for rows in by_count.values() for row in rows))
-    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+    shifted = [i + i // len(COLOURS) for i in range(len(names))]  # a colour that comes again has another marker
+    return {
+        name: (COLOURS[i % len(COLOURS)], MARKERS[j % len(MARKERS)])
+        for i, (name, j) in enumerate(zip(names, shifted, strict=True))
+    }
