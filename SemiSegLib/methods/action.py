@@ -209,7 +209,8 @@ class Method(base.Method):
     def _anatomical_stage(self, batch: Batch) -> dict[str, Term]:
         s, labelled = self.settings, len(batch.labelled)
         image, target, confidence = self._mixed(batch.unlabelled.image)
-        student = self.student(torch.cat([batch.labelled.image, image]))
+        # As in the code, each kind of patch has a pass and batch statistics of its own.
+        student = NetworkOutput.joined([self.student(part) for part in (batch.labelled.image, image) if len(part)])
         terms = {"supervised": Term(mask_loss(student.logits[:labelled], batch.labelled.mask, background=True))}
         if len(image):
             loss = pseudo_label_loss(student.logits[labelled:], target, confidence, s.certain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,3 +27,13 @@ class NetworkOutput:
     def probabilities(self) -> torch.Tensor:
         """Softmax of the logits, in single precision."""
         return self.logits.float().softmax(1)
+
+    @classmethod
+    def joined(cls, parts: Sequence[NetworkOutput]) -> NetworkOutput:
+        """Outputs of several passes as those of one batch."""
+        return cls(
+            torch.cat([part.logits for part in parts]),
+            None if parts[0].sdm is None else torch.cat([part.sdm for part in parts if part.sdm is not None]),
+            torch.cat([part.bottleneck for part in parts]),
+            [torch.cat(maps) for maps in zip(*(part.decoder for part in parts), strict=True)],
+        )

@@ -63,10 +63,10 @@ def measure(folder: Path, data: Path, spacing: str, threads: int) -> dict[str, f
 def sweep(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Every point of the three curves."""
     size = (40, 40, 32)
-    annotated = [count for count in (10, 100, 300) if count <= max(options.cases)]
+    annotated = [10, 100, 200]
     points = {
         "cases": [(count, count, 5, size) for count in options.cases],
-        "annotated cases": [(count, annotated[-1], count, size) for count in annotated],
+        "annotated of 300 cases": [(count, 300, count, size) for count in annotated],
         "voxels of a scan [1000]": [(n * n * n // 1000, 10, 5, (n, n, n)) for n in options.sides],
     }
     found: dict[str, list[dict[str, Any]]] = {}
@@ -99,8 +99,9 @@ def draw(found: dict[str, list[dict[str, Any]]], file: Path) -> None:
         below.plot(x, iterations, "s-", color="tab:green", label="100 iterations [s]")
         below.set_ylim(0, None)
         below.set_xlabel(title)
-        below.legend()
-    figure.tight_layout()
+    handles, labels = below.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncols=2, frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.94))
     figure.savefig(file, dpi=90)
 
 

@@ -203,11 +203,13 @@ def test_a_scan_that_cannot_be_read_fails_its_process(together):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
-def test_a_killed_process_ends_the_run_and_one_process_resumes_it(tiny_data, tmp_path):
+def test_one_of_four_processes_killed_ends_the_run_and_one_process_resumes_it(tiny_data, tmp_path):
     iterations, out = 20, tmp_path / "killed"
-    values = arguments(tiny_data, out, "mean-teacher", iterations, checkpoint_minutes=0.001)
+    batch = {"labelled_batch": 4, "unlabelled_batch": 4}
+    values = arguments(tiny_data, out, "mean-teacher", iterations, checkpoint_minutes=0.001, **batch)
     run = RunFolder(out)
-    launcher = subprocess.Popen(torchrun("-m", "SemiSegLib.train", *values), env=environment(), stderr=subprocess.PIPE)
+    command = torchrun("-m", "SemiSegLib.train", *values, count=4)
+    launcher = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE)
     deadline = time.monotonic() + 400
     try:
         while not run.checkpoint.exists() or run.status().iteration < 3:
