@@ -72,6 +72,17 @@ SCALED: tuple[tuple[str, str, str, str, str], ...] = (
     *(
         (
             "lite",
+            "action",
+            f"method_settings.{name}",
+            value,
+            "a quarter of the paper's voxels for patches that have less than a tenth of its voxels; with all of them "
+            "the contrast takes longer on a CPU than the networks",
+        )
+        for name, value in (("queries", "64"), ("keys", "128"), ("negatives", "128"))
+    ),
+    *(
+        (
+            "lite",
             "bcp",
             f"training.{part}_batch",
             "4",
