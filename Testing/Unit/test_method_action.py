@@ -180,3 +180,13 @@ def test_a_run_logs_stages_whose_terms_differ(tiny_data, tiny_settings, tmp_path
     terms = [set(e["losses"]) for e in events if e["event"] == "iteration"]
     last = {"supervised", "pseudo", "anatomical"}
     assert terms == [{"global"}, {"global", "local"} | last, last]
+
+
+def test_labelled_and_mixed_patches_have_batch_statistics_of_their_own(make_method, make_batch):
+    method, batch = make_method("action", classes=3, **SMALL), make_batch(classes=3)
+    for module in method.student.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    terms = method.losses(batch, Step(1, 4, "anatomical"))
+    logits = method.student(batch.labelled.image).logits
+    torch.testing.assert_close(terms["supervised"].value, mask_loss(logits, batch.labelled.mask, background=True))
