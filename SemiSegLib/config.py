@@ -15,9 +15,12 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.errors import SemiSegError
+
+if TYPE_CHECKING:
+    from SemiSegLib.methods import Description
 
 
 class SettingsError(SemiSegError):
@@ -200,6 +203,10 @@ PRESET_TITLES = {
     "cardiac-cine": "Right ventricle, myocardium and left ventricle, cine MRI (2D slices)",
     "custom": "Anything else: labels, spacing and patch size are taken from the data",
 }
+_METHOD_TYPES: dict[str, Any] = {  # as methods write them, see SemiSegLib.methods
+    **{kind.__name__: kind for kind in (bool, int, float, str)},
+    "tuple[float, ...]": tuple[float, ...],
+}
 _CHOICES = {
     "data.dimensions": (2, 3),
     "data.normalisation": ("z-score", "unit"),
@@ -237,15 +244,23 @@ def build_settings(
     for layer in (PRESETS[preset], description.training_defaults, from_file, overrides):
         for key, value in layer.items():
             settings.set(key, value)
-    known = {option.name: option.default for option in description.options}
-    for name in settings.method_settings:
-        if name not in known:
-            raise SettingsError(
-                f"The method '{method}' has no setting '{name}'; it has: {', '.join(sorted(known)) or 'none'}."
-            )
-    settings.method_settings = {**known, **settings.method_settings}
+    settings.method_settings = _method_settings(description, settings.method_settings)
     settings.check()
     return settings
+
+
+def _method_settings(description: Description, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a method in the types it declares; raises SettingsError for a wrong name or value."""
+    options = {option.name: option for option in description.options}
+    values = {name: option.default for name, option in options.items()}
+    for name, value in given.items():
+        if name not in options:
+            raise SettingsError(
+                f"The method '{description.name}' has no setting '{name}'; "
+                f"it has: {', '.join(sorted(options)) or 'none'}."
+            )
+        values[name] = _convert(value, _METHOD_TYPES[options[name].type], f"method_settings.{name}")
+    return values
 
 
 def explain(settings: Settings) -> Iterator[tuple[str, Any, str]]:

@@ -107,3 +107,23 @@ def test_what_slicer_imports_needs_no_torch():
         "sys.exit(bool({'torch', 'SimpleITK', 'scipy', 'nibabel'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["0,0,1", "[0, 0, 1]", [0, 0, 1]])
+def test_a_methods_list_is_written_as_any_other(text):
+    assert build_settings("action", overrides={"method_settings.shares": text}).method_settings["shares"] == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "text", "value"),
+    [("cvrl", "features", "False", False), ("cvrl", "voxels", "64", 64), ("secl", "sampling", "none", "none")],
+)
+def test_a_methods_settings_have_their_declared_types(method, name, text, value):
+    found = build_settings(method, overrides={f"method_settings.{name}": text}).method_settings[name]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(("name", "value"), [("voxels", "many"), ("voxels", "2.5"), ("low", "a"), ("features", "x")])
+def test_a_methods_setting_of_a_wrong_type_is_named(name, value):
+    with pytest.raises(SettingsError, match=f"method_settings.{name}"):
+        build_settings("cvrl", overrides={f"method_settings.{name}": value})
