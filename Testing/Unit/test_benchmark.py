@@ -222,6 +222,7 @@ def test_every_budget_is_valid_for_every_method(budget, dataset, method, tmp_pat
     settings = Cell(study(dataset, budget, tmp_path), 3, Variant(method), 7).settings()
     assert (settings.method, settings.preset, settings.training.seed) == (method, dataset, 7)
     own = {key: json.loads(value) for b, m, key, value, _ in SCALED if (b, m) == (budget, method)}
+    own = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
     found = {f"training.{key}": value for key, value in vars(settings.training).items()}
     found |= {f"method_settings.{key}": value for key, value in settings.method_settings.items()}
     assert {key: found[key] for key in own} == own
