@@ -76,7 +76,7 @@ def _listen(run: RunFolder, settings: Settings, quiet: bool) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    names = "\n".join(f"  {name:16} {methods.describe(name).title}" for name in methods.available())
+    names = "\n".join(f"  {name:16} {methods.title(name)}" for name in methods.available())
     presets = "\n".join(f"  {name:16} {title}" for name, title in PRESET_TITLES.items())
     result = argparse.ArgumentParser(
         prog="python -m SemiSegLib.train",

@@ -101,7 +101,7 @@ def _choiceTexts():
 
 def _methodName(name):
     """The title of a method up to its colon is its name, if it has one; else the name in the registry."""
-    head, colon, _rest = methods.describe(name).title.partition(":")
+    head, colon, _rest = methods.title(name).partition(":")
     return head if colon and len(head) < 25 else name.replace("-", " ").capitalize()
 
 

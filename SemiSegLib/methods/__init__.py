@@ -25,6 +25,10 @@ class UnknownMethodError(SemiSegError):
     """No method has that name."""
 
 
+class BrokenMethodError(SemiSegError):
+    """The file of a method cannot be read."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One setting of a method: name, type as written, default and explanation."""
@@ -54,12 +58,26 @@ def available() -> list[str]:
 
 @lru_cache
 def describe(name: str) -> Description:
-    """Description of the method `name`; raises UnknownMethodError naming those that exist."""
+    """Description of the method `name`; raises UnknownMethodError naming those that exist, or BrokenMethodError."""
     if name not in available():
         raise UnknownMethodError(f"There is no method '{name}'; there are: {', '.join(available())}.")
     path = Path(__file__).parent / f"{name.replace('-', '_')}.py"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    title = (ast.get_docstring(tree) or name).splitlines()[0]
+    try:
+        return _read(name, ast.parse(path.read_text(encoding="utf-8")))
+    except (SyntaxError, ValueError) as error:
+        raise BrokenMethodError(f"{path}: not the file of a method: {error}") from error
+
+
+def title(name: str) -> str:
+    """One line on the method `name`, which a list of all methods can show even where a file is broken."""
+    try:
+        return describe(name).title
+    except BrokenMethodError as error:
+        return f"(cannot be used) {error}"
+
+
+def _read(name: str, tree: ast.Module) -> Description:
+    first_line = (ast.get_docstring(tree) or name).splitlines()[0]
     options: tuple[Option, ...] = ()
     defaults: dict[str, Any] = {}
     for node in tree.body:
@@ -67,7 +85,7 @@ def describe(name: str) -> Description:
             options = tuple(_option(entry) for entry in node.body if isinstance(entry, ast.AnnAssign))
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAINING_DEFAULTS":
             defaults = ast.literal_eval(node.value)
-    return Description(name, title, options, defaults)
+    return Description(name, first_line, options, defaults)
 
 
 def method_class(name: str) -> type[Method]:
@@ -78,7 +96,8 @@ def method_class(name: str) -> type[Method]:
 
 
 def _option(node: ast.AnnAssign) -> Option:
-    # Every field reads `name: type = setting(default, "help")`.
-    assert isinstance(node.value, ast.Call), ast.unparse(node)
+    if not isinstance(node.value, ast.Call) or len(node.value.args) != 2:
+        wanted = 'name: type = setting(default, "help")'
+        raise ValueError(f"line {node.lineno}: write `{wanted}`, not `{ast.unparse(node)}`")
     default, text = (ast.literal_eval(argument) for argument in node.value.args)
     return Option(ast.unparse(node.target), ast.unparse(node.annotation), default, text)

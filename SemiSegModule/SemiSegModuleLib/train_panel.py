@@ -244,8 +244,7 @@ class TrainPanel:
 
     def update(self) -> None:
         """Show method, readiness and training as they are."""
-        description = methods.describe(self._work.parameters.method.value)
-        self._ui.methodLabel.text = description.title
+        self._ui.methodLabel.text = methods.title(self._work.parameters.method.value)
         self._show_training()
 
     def _show_training(self) -> None:

@@ -1,8 +1,10 @@
 """Settings: where they come from, what wins, and what is refused."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +81,27 @@ def test_wrong_files_are_named(tmp_path):
 def test_every_setting_is_explained():
     assert all(len(text) > 2 for _, _, text in explain(Settings()))
     assert all(option.help for name in methods.available() for option in methods.describe(name).options)
+
+
+@pytest.mark.parametrize("damage", ["class Method(:", "class MethodSettings:\n    tau: float = 1.0\n"])
+def test_a_broken_method_file_is_named_and_does_not_hide_the_others(damage, tmp_path):
+    """A copy of the library with a method that somebody is still writing."""
+    shutil.copytree(Path(methods.__file__).parents[1], tmp_path / "SemiSegLib")
+    (tmp_path / "SemiSegLib" / "methods" / "unfinished.py").write_text(f'"""Unfinished: a method."""\n{damage}')
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "SemiSegLib.train", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    shown = run("--help")
+    assert shown.returncode == 0, shown.stderr
+    assert "Student and slowl" in shown.stdout
+    assert "unfinished.py" in shown.stdout
+    assert run("--method", "simcvd", "--list-settings").returncode == 0
+    refused = run("--method", "unfinished", "--list-settings")
+    assert refused.returncode != 0
+    assert "unfinished.py" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_what_is_read_without_torch_is_what_the_method_has():
