@@ -31,7 +31,8 @@ images as 8-bit colours, the image-only elastic warp, and a CutMix partner that 
 The teacher's temperature is 0.1, the released code's own default; the paper and the code's scripts have 0.01. A
 teacher ten times sharper than the student drives whole images apart, and a training of a few thousand steps does not
 get over it: its masks stay below those of supervised training (Testing/Benchmarks/README.md). In the code, whose
-heads solve the first stage by themselves, that does not show.
+heads solve the first stage by themselves, that does not show; its scripts are `as_released` and `linear_heads` with
+`teacher_temperature=0.01`.
 
 Choices: LeakyReLU in the heads (the words say non-linear); windows of a quarter of the patch's shortest side, which
 is the code's 64 of 256 voxels in 2D and 20 of 80 in 3D; grey-value jitter for colour jitter; CutMix boxes run through
@@ -78,7 +79,10 @@ _PIXEL_WIDTH = {2: 512, 3: 128}
 
 @dataclass
 class MethodSettings:
-    """Defaults are those of the paper, and of the released 2D code where the paper gives none."""
+    """Defaults are those of the paper, and of the released 2D code where the paper gives none.
+
+    The teacher's temperature is the released code's, not the paper's (see above).
+    """
 
     shares: tuple[float, ...] = setting(
         (1.0, 1.0, 2.0),

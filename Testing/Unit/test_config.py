@@ -95,7 +95,7 @@ def test_a_broken_method_file_is_named_and_does_not_hide_the_others(damage, tmp_
 
     shown = run("--help")
     assert shown.returncode == 0, shown.stderr
-    assert "Student and slowl" in shown.stdout
+    assert "Student and slowly moving teacher" in shown.stdout
     assert "unfinished.py" in shown.stdout
     assert run("--method", "simcvd", "--list-settings").returncode == 0
     refused = run("--method", "unfinished", "--list-settings")
