@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from SemiSegLib.commands import program
 from SemiSegLib.errors import SemiSegError
 
 
@@ -30,7 +31,7 @@ def report(setting: str = "auto") -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 2 when the device that was asked for is not there."""
-    parser = argparse.ArgumentParser(prog="python -m SemiSegLib.device_report", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program("devices"), description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     options = parser.parse_args(arguments)
     try:

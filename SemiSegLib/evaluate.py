@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SemiSegLib.commands import program
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ def _some(items: Iterable[object]) -> str:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m SemiSegLib.evaluate",
+        prog=program("evaluate"),
         description="Score predicted masks against reference masks of the same names: DSC, Jaccard, HD95 and ASSD in "
         "mm, and the voxel variants of the literature's tables.",
     )

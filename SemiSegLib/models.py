@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib import __version__
+from SemiSegLib.commands import program
 from SemiSegLib.config import Settings
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import RunFolder, read_json, replace
@@ -168,7 +169,7 @@ def _halved(weight: torch.Tensor) -> torch.Tensor:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m SemiSegLib.models",
+        prog=program("models"),
         description="Models that can be named in --model and --init; without a command they are listed.",
     )
     export = result.add_subparsers(dest="command").add_parser("export", help="a run's model in half precision")

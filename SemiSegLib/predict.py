@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SemiSegLib.commands import program
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import place, write_json
 
@@ -119,7 +120,7 @@ def volumes(prediction: Prediction, predictor: Predictor) -> dict[str, float]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m SemiSegLib.predict",
+        prog=program("predict"),
         description="Predict masks for scans with a trained model. Results lie on each scan's own grid.",
     )
     add = result.add_argument

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib import methods
+from SemiSegLib.commands import program
 from SemiSegLib.config import PRESET_TITLES, Settings, SettingsError, build_settings, explain
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import OnlookersRun, RunFolder, place
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     names = "\n".join(f"  {name:16} {methods.title(name)}" for name in methods.available())
     presets = "\n".join(f"  {name:16} {title}" for name, title in PRESET_TITLES.items())
     result = argparse.ArgumentParser(
-        prog="python -m SemiSegLib.train",
+        prog=program("train"),
         description="Train on a folder of scans of which a few are annotated.",
         epilog=f"methods:\n{names}\n\npresets:\n{presets}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from SemiSegLib import methods
 from SemiSegLib.benchmark.budgets import BUDGETS
+from SemiSegLib.commands import program
 from SemiSegLib.config import PRESET_TITLES, SettingsError
 from SemiSegLib.errors import SemiSegError
 
@@ -24,7 +25,7 @@ TABLE = "table.md"
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m SemiSegLib.benchmark",
+        prog=program("benchmark"),
         description="Compare methods: each cell (method, labelled count, seed) is a training of its own; cells that "
         "are measured already are skipped, interrupted ones resumed.",
         epilog=f"methods: {', '.join(methods.available())}; with settings of their own as METHOD:KEY=VALUE, for "

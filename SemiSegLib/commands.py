@@ -1,0 +1,35 @@
+"""The commands of SemiSeg's command line: `semiseg NAME` is `python -m MODULE`; a new command is one line here."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Command:
+    """A module with `main(arguments) -> exit code`, and what it does in one line."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "train": Command("SemiSegLib.train", "train on scans of which a few are annotated; --demo shows it all"),
+    "predict": Command("SemiSegLib.predict", "masks, distance maps and probabilities of scans from a trained model"),
+    "evaluate": Command("SemiSegLib.evaluate", "score masks against reference masks"),
+    "benchmark": Command("SemiSegLib.benchmark.__main__", "compare methods on your data: one table, resumable"),
+    "models": Command("SemiSegLib.models", "list the models that have a name; export a model to share it"),
+    "devices": Command("SemiSegLib.device_report", "say as JSON where training would compute, and why"),
+}
+
+
+def program(name: str) -> str:
+    """How the command `name` was started, for its usage line: as `semiseg`, by the package, or as a module."""
+    started = Path(sys.argv[0])
+    if started.stem == "semiseg":
+        return f"semiseg {name}"
+    if started.name == "__main__.py" and started.parent.name == "SemiSegLib":
+        return f"python -m SemiSegLib {name}"
+    return f"python -m {COMMANDS[name].module.removesuffix('.__main__')}"
