@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 PYTHON_VARIABLE = "SEMISEG_PYTHON"  # wins over every other choice of interpreter
@@ -35,11 +36,23 @@ def make_library_importable() -> None:
 
 
 def training_python() -> Path:
-    """The interpreter that trains: $SEMISEG_PYTHON, else PythonSlicer, else the one that runs this."""
+    """The interpreter that trains: $SEMISEG_PYTHON, else PythonSlicer, else the Python that runs this.
+
+    `sys.executable` alone cannot be trusted inside Slicer: it is empty, or the application itself, where Slicer did
+    not find its PythonSlicer on the path.
+
+    :raises FileNotFoundError: there is none; the message says what to do
+    """
     named = os.environ.get(PYTHON_VARIABLE)
     if named:
-        return Path(named)
-    return _python_slicer() or Path(sys.executable)
+        return _named(named)
+    found = next((path for path in _interpreters() if path.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"No Python was found to train with: this Slicer has no PythonSlicer. Name one (a program called python) "
+            f"by the environment variable {PYTHON_VARIABLE} and start Slicer again."
+        )
+    return found
 
 
 def python_is_named() -> bool:
@@ -47,9 +60,30 @@ def python_is_named() -> bool:
     return bool(os.environ.get(PYTHON_VARIABLE))
 
 
-def _python_slicer() -> Path | None:
-    home = getattr(getattr(sys.modules.get("slicer"), "app", None), "slicerHome", "")
+def _named(program: str) -> Path:
+    found = shutil.which(program)
+    if found is None:
+        raise FileNotFoundError(f"{PYTHON_VARIABLE} names {program}, which cannot be run: name a Python interpreter.")
+    return Path(found)
+
+
+def _interpreters() -> Iterator[Path]:
+    """Where an interpreter may be, the likeliest first; nothing that would open another Slicer."""
     name = "PythonSlicer.exe" if os.name == "nt" else "PythonSlicer"
-    beside = [Path(sys.executable).with_name(name)] + ([Path(home) / "bin" / name] if home else [])
-    found = next((path for path in beside if path.is_file()), None) or shutil.which("PythonSlicer")
-    return Path(found) if found else None
+    executable, prefix = Path(sys.executable or "."), Path(sys.prefix)
+    if sys.executable:
+        yield executable.with_name(name)
+    application = getattr(sys.modules.get("slicer"), "app", None)
+    home, launcher = (getattr(application, part, "") for part in ("slicerHome", "launcherExecutableFilePath"))
+    if home:
+        yield Path(home) / "bin" / name
+    if launcher:
+        yield Path(launcher).parent / "bin" / name
+    yield prefix.parent.parent / "bin" / name  # Slicer's own Python is in lib/Python
+    on_path = shutil.which(name)
+    if on_path:
+        yield Path(on_path)
+    if executable.stem.casefold().startswith("python"):
+        yield executable
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    yield from ([prefix / "python.exe"] if os.name == "nt" else [prefix / "bin" / f"python{version}"])
