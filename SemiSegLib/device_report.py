@@ -16,7 +16,7 @@ def report(setting: str = "auto") -> dict[str, Any]:
     """device, name, reason, torch_version, memory (bytes; None unless CUDA); raises DeviceError."""
     import torch
 
-    from SemiSegLib.training.devices import choose_device
+    from SemiSegLib.compute.devices import choose_device
 
     device, reason = choose_device(setting)
     cuda = device.type == "cuda"

@@ -1,5 +1,9 @@
-"""The one base class of every error that a user of SemiSeg can do something about."""
+"""Errors that a user can do something about: one base class, and what several files raise."""
 
 
 class SemiSegError(ValueError):
     """Something about the input, the settings or a run folder is wrong; the message says what and what to do."""
+
+
+class TrainingError(SemiSegError):
+    """Training cannot go on; the message says why and what to change."""

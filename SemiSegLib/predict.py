@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.commands import program
+from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.runs import place, write_json
+from SemiSegLib.runs import write_json
 
 if TYPE_CHECKING:
     from SemiSegLib.data.cases import Case
@@ -57,10 +58,10 @@ def predict(
     `inference` overrides settings of the model's card by name; of a `shard` (i, n) every n-th scan is predicted, from
     the i-th on. Raises SemiSegError, also for files that exist already unless `overwrite`.
     """
+    from SemiSegLib.compute.devices import choose_compute
     from SemiSegLib.data.cases import find_cases
     from SemiSegLib.inference.predictor import Predictor
     from SemiSegLib.models import load_model
-    from SemiSegLib.training.devices import choose_compute
 
     loaded = load_model(model)
     cases = sorted(find_cases(source), key=lambda case: case.name)[shard[0] :: shard[1]]
@@ -160,10 +161,10 @@ def _run(options: argparse.Namespace) -> None:
         inference["mirror"] = True
     if options.largest_component:
         inference["largest_component"] = options.largest_component == "yes"
+    from SemiSegLib.compute.distributed import rank_device
     from SemiSegLib.data.cases import find_cases
-    from SemiSegLib.training.distributed import own_device
 
-    rank, ranks = place()
+    rank, ranks = rank_and_world_size()
     count = len(range(rank, len(find_cases(options.input)), ranks))
     done = predict(
         options.model,
@@ -172,7 +173,7 @@ def _run(options: argparse.Namespace) -> None:
         options.format,
         options.sdm,
         options.probabilities,
-        own_device(options.device) if ranks > 1 else options.device,
+        rank_device(options.device) if ranks > 1 else options.device,
         inference,
         options.overwrite,
         (rank, ranks),

@@ -40,12 +40,6 @@ class RunError(SemiSegError):
     """A run folder is missing, foreign, newer than this program, in use, or incomplete."""
 
 
-def place() -> tuple[int, int]:
-    """(rank, number) of this process among those that torchrun started together; (0, 1) of a process of its own."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    return (int(os.environ.get("RANK", "0")), count) if count > 1 else (0, 1)
-
-
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old or the new content, never a part, and a crash loses neither."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -273,7 +267,7 @@ class RunFolder:
         return False
 
 
-class OnlookersRun(RunFolder):
+class ReadOnlyRun(RunFolder):
     """The run folder as processes other than the first of a training see it: they read it and leave no trace."""
 
     def event(self, kind: str, **content: Any) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 
 from SemiSegLib import methods
 from SemiSegLib.commands import program
+from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.config import PRESET_TITLES, Settings, SettingsError, build_settings, explain
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.runs import OnlookersRun, RunFolder, place
+from SemiSegLib.runs import ReadOnlyRun, RunFolder
 
 
 def train(
@@ -42,7 +43,7 @@ def train(
 
     init = model_file(init) if init else None
     cases = hold_out(apply_splits(find_cases(data), splits, labelled), validation)
-    run = RunFolder.create(out) if place()[0] == 0 else OnlookersRun(out)
+    run = RunFolder.create(out) if rank_and_world_size()[0] == 0 else ReadOnlyRun(out)
     _listen(run, settings, quiet)
     from SemiSegLib.training import session
 
@@ -54,7 +55,7 @@ def resume(out: Path, device: str | None = None, data: Path | None = None, quiet
     """Go on with the run in `out`; `data` says where its scans are now. Raises SemiSegError."""
     from SemiSegLib.runs import read_json
 
-    run = RunFolder.open(out) if place()[0] == 0 else OnlookersRun.open(out)
+    run = RunFolder.open(out) if rank_and_world_size()[0] == 0 else ReadOnlyRun.open(out)
     _listen(run, Settings.from_dict(read_json(run.settings_file)), quiet)
     from SemiSegLib.training import session
 
@@ -66,7 +67,7 @@ def _listen(run: RunFolder, settings: Settings, quiet: bool) -> None:
     from SemiSegLib.console import Console
     from SemiSegLib.tensorboard import Board
 
-    if place()[0] > 0:
+    if rank_and_world_size()[0] > 0:
         return
     if not quiet:
         run.listeners.append(Console(settings.training.iterations))
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except SemiSegError as error:
-        rank, ranks = place()
+        rank, ranks = rank_and_world_size()
         print(f"error{f' of process {rank}' if ranks > 1 else ''}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -123,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.demo:
-        if place()[1] > 1:
+        if rank_and_world_size()[1] > 1:
             raise SettingsError("--demo runs on one process: start it without torchrun.")
         from SemiSegLib.demo import run_demo
 

@@ -1,4 +1,4 @@
-"""Drawing and augmenting patches: the batch of an iteration is a function of the seed and the iteration alone.
+"""Drawing patches: the batch of an iteration is a function of the seed and the iteration alone.
 
 So training resumes exactly without storing any state of the data pipeline, and may draw ahead in a thread.
 """
@@ -7,26 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from SemiSegLib.compute.distributed import rank_slice
 from SemiSegLib.config import DataSettings, TrainingSettings
+from SemiSegLib.constants import IGNORE
+from SemiSegLib.data.augmentation import Turn, random_turn, turn_matrix, turned
 from SemiSegLib.data.batch import Batch, Patches
 from SemiSegLib.data.distance import normalise
 from SemiSegLib.data.preprocess import Prepared
-from SemiSegLib.losses import IGNORE
-from SemiSegLib.training.distributed import own
-
-
-class Turn(NamedTuple):
-    """How a crop is turned: quarter turns in the x-y plane, then axes to flip, then an angle about its centre."""
-
-    quarters: int = 0
-    flips: tuple[int, ...] = ()
-    degrees: float = 0.0
-
 
 _LABELLED, _UNLABELLED, _ORDER = 0, 1, 2  # streams of random numbers
 
@@ -71,7 +62,7 @@ class PatchSampler:
 
     def _draw_stream(self, iteration: int, stream: int) -> Patches:
         count = self.counts[stream]
-        drawn = [self._draw_patch(iteration, slot, stream) for slot in range(count)[own(count)]]
+        drawn = [self._draw_patch(iteration, slot, stream) for slot in range(count)[rank_slice(count)]]
         if not drawn:
             images = torch.empty((0, 1, *self.patch[: self.data.dimensions]))
             return Patches(images, torch.empty(0), torch.empty(0), torch.empty((0, 3, 4)))
@@ -86,7 +77,7 @@ class PatchSampler:
         case = self.cases[stream][index]
         centre = self._centre(case, index, stream, random)
         start = [self._start(axis, case.shape[axis], centre, random) for axis in range(3)]
-        turn = self._random_turn(random)
+        turn = random_turn(self.patch, self.training, random)
         image = self._cut(case.image(), start, turn, 0.0, smooth=True)[None].float()
         frame = self._frame(case.shape, start, turn)
         nothing = torch.empty(0)
@@ -128,16 +119,6 @@ class PatchSampler:
         jitter = random.uniform(-0.25, 0.25) * side
         return int(np.clip(round(centre[axis] - side / 2 + jitter), 0, length - side))
 
-    def _random_turn(self, random: np.random.Generator) -> Turn:
-        turns, axis, each = int(random.integers(4)), int(random.integers(2)), random.random(2) < 0.5
-        if self.patch[0] != self.patch[1]:
-            turns -= turns % 2  # a quarter turn would swap the sides
-        flips = {"one": (axis,), "each": tuple(np.flatnonzero(each).tolist()), "none": ()}
-        quarters = turns if self.training.rotate else 0
-        largest = self.training.rotation_angle
-        degrees = random.uniform(-largest, largest) if largest and random.random() < 0.5 else 0.0
-        return Turn(quarters, flips[self.training.flip], degrees)
-
     def _cut(
         self, volume: np.ndarray, start: Sequence[int], turn: Turn, padding: float, smooth: bool = False
     ) -> torch.Tensor:
@@ -148,25 +129,15 @@ class PatchSampler:
         if crop.shape != self.patch:
             margins = [(c - a, b - d) for (a, b), (c, d) in zip(wanted, inside, strict=True)]
             crop = np.pad(crop, margins, constant_values=padding)
-        tensor = torch.from_numpy(crop)
-        if turn.quarters:
-            tensor = tensor.rot90(turn.quarters, (0, 1))
-        if turn.flips:
-            tensor = tensor.flip(turn.flips)
-        if turn.degrees:
-            tensor = _rotated(tensor, turn.degrees, padding, smooth)
+        tensor = turned(torch.from_numpy(crop), turn, padding, smooth)
         return (tensor[..., 0] if self.flat else tensor).contiguous()
 
     def _frame(self, shape: Sequence[int], start: Sequence[int], turn: Turn) -> torch.Tensor:
         """The affine map (3, 4) from a patch, as `_cut` returns it, to its scan; coordinates are 0 to 1 along axes."""
-        mirror, quarter, crop, sides = np.eye(4), np.eye(4), np.eye(4), np.diag([*self.patch, 1.0])
-        for axis in turn.flips:
-            mirror[axis, axis], mirror[axis, 3] = -1, 1
-        quarter[:2] = [[0, 1, 0, 0], [-1, 0, 0, 1]]
+        crop = np.eye(4)
         for axis in range(3):
             crop[axis, axis], crop[axis, 3] = self.patch[axis] / shape[axis], start[axis] / shape[axis]
-        angle = np.linalg.inv(sides) @ _rotation(self.patch, turn.degrees) @ sides
-        whole = crop @ np.linalg.matrix_power(quarter, turn.quarters) @ mirror @ angle
+        whole = crop @ turn_matrix(self.patch, turn)
         return torch.tensor(whole[:3], dtype=torch.float32)
 
     def _sdm(self, case: Prepared, index: int, start: Sequence[int], turn: Turn) -> torch.Tensor:
@@ -175,28 +146,6 @@ class PatchSampler:
             outside, inside = self._scale[index]
             return torch.where(maps > 0, maps / outside, maps / inside)
         return torch.from_numpy(_within_patch(maps.numpy(), self.data.dimensions))
-
-
-def _rotation(sides: Sequence[float], degrees: float) -> np.ndarray:
-    """(4, 4): from places in a rotated patch to places before, in voxels, about the patch's centre in x and y."""
-    centre, cosine, sine = np.array(sides[:2]) / 2, np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    matrix = np.eye(4)
-    matrix[:2, :2] = [[cosine, -sine], [sine, cosine]]
-    matrix[:2, 3] = centre - matrix[:2, :2] @ centre
-    return matrix
-
-
-def _rotated(patch: torch.Tensor, degrees: float, padding: float, smooth: bool) -> torch.Tensor:
-    """A patch (x, y, z) rotated in the x-y plane; the corners that come into view are padding."""
-    from scipy import ndimage
-
-    values = patch.float().numpy() if smooth else patch.contiguous().numpy()
-    values = values.astype(np.float32) if values.dtype == np.float16 else values
-    matrix = _rotation(values.shape, degrees)
-    half = np.full(3, 0.5)  # a voxel's centre
-    offset = matrix[:3, :3] @ half + matrix[:3, 3] - half
-    turned = ndimage.affine_transform(values, matrix[:3, :3], offset, order=1 if smooth else 0, cval=padding)
-    return torch.from_numpy(turned)
 
 
 def _within_patch(maps: np.ndarray, dimensions: int) -> np.ndarray:

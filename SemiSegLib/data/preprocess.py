@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from SemiSegLib.config import DataSettings
+from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.cases import Case, read_case
 from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.geometry import canonical, from_array, to_array
 from SemiSegLib.data.grid import resample_mask, to_network_grid
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.losses import IGNORE
 
 _VERSION = 1  # of the files below; part of their key
 _MOST_VOXELS = 20_000  # remembered for each class, to centre patches on

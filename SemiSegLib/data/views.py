@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from SemiSegLib.losses.precision import single_precision
-from SemiSegLib.training.distributed import drawn, gather, share
+from SemiSegLib.compute.distributed import drawn, gather, share
+from SemiSegLib.compute.precision import single_precision
 
 _BLUR_RADIUS = 4  # voxels; 3.5 sd of the strongest blur
 

@@ -8,9 +8,9 @@ import itertools
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from SemiSegLib.compute.devices import Compute
 from SemiSegLib.networks.unet import UNet
 from SemiSegLib.networks.vnet import VNet
-from SemiSegLib.training.devices import Compute
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)

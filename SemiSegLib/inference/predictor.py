@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from SemiSegLib.compute.devices import Compute, choose_compute
 from SemiSegLib.config import InferenceSettings
+from SemiSegLib.data.components import largest_components
 from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.geometry import from_array, to_array
 from SemiSegLib.data.grid import back_to_scan, to_network_grid
 from SemiSegLib.inference.folding import for_inference
-from SemiSegLib.inference.postprocess import largest_components
 from SemiSegLib.inference.windows import predict_probabilities
 from SemiSegLib.models import Model, load_model
-from SemiSegLib.training.devices import Compute, choose_compute
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

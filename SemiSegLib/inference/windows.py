@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import InferenceSettings
-from SemiSegLib.training.devices import Compute
 
 # Bytes that a voxel of a window takes while V-Net runs: measured peak, 16 channels at full resolution being alive
 # about seven times in fp32 and in bf16 (see Testing/Benchmarks).

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from SemiSegLib.losses.precision import single_precision
-from SemiSegLib.training.distributed import generator
+from SemiSegLib.compute.distributed import generator
+from SemiSegLib.compute.precision import single_precision
 
 
 @single_precision

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from SemiSegLib.losses.precision import single_precision
-from SemiSegLib.training.distributed import all_mean, all_sum
+from SemiSegLib.compute.distributed import all_mean, all_sum
+from SemiSegLib.compute.precision import single_precision
 
 
 @single_precision

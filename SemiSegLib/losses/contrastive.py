@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from SemiSegLib.losses.precision import single_precision
+from SemiSegLib.compute.precision import single_precision
 
 
 @single_precision

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from SemiSegLib.losses import IGNORE
-from SemiSegLib.losses.precision import single_precision
-from SemiSegLib.training.distributed import all_sum
+from SemiSegLib.compute.distributed import all_sum
+from SemiSegLib.compute.precision import single_precision
+from SemiSegLib.constants import IGNORE
 
 
 @single_precision

@@ -54,9 +54,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from SemiSegLib.compute.distributed import all_sum, gather, generator, rank, size
 from SemiSegLib.config import setting
+from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.views import blur, half_boxes, jitter, mix_with_next
-from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.anatomical import anatomical_contrast
 from SemiSegLib.losses.distillation import bank_distillation
 from SemiSegLib.losses.segmentation import mask_loss, pseudo_label_loss
@@ -66,7 +67,6 @@ from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
 from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.networks.points import neighbourhoods
-from SemiSegLib.training.distributed import all_sum, gather, generator, rank, size
 from SemiSegLib.training.ema import copy_statistics, make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from SemiSegLib.compute.distributed import drawn
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.training.distributed import drawn
 from SemiSegLib.training.schedules import Step
 
 
@@ -39,7 +39,7 @@ class Method(nn.Module):
     A subclass names its settings' dataclass (`MethodSettings`), builds its networks as attributes and implements
     `losses`; it may implement `after_step`, and `enter_stage` if it trains in several stages. All tensors it must
     remember are parameters or buffers, so that `state_dict` holds the whole method. On several ranks each sees its part
-    of the batch and computes the loss of the whole: see SemiSegLib.training.distributed.
+    of the batch and computes the loss of the whole: see SemiSegLib.compute.distributed.
     """
 
     needs_sdm = False  # whether labelled patches come with true distance maps

@@ -27,15 +27,15 @@ from dataclasses import dataclass
 
 import torch
 
+from SemiSegLib.compute.distributed import gather, generator, share
 from SemiSegLib.config import setting
+from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.batch import Patches
-from SemiSegLib.inference.postprocess import largest_components
-from SemiSegLib.losses import IGNORE
+from SemiSegLib.data.components import largest_components
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.distributed import gather, generator, share
 from SemiSegLib.training.ema import copy_statistics, make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 

@@ -29,6 +29,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from SemiSegLib.compute.distributed import drawn, gather, size
 from SemiSegLib.config import setting
 from SemiSegLib.data.views import jitter
 from SemiSegLib.losses.consistency import probability_mse
@@ -37,7 +38,6 @@ from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.distributed import drawn, gather, size
 from SemiSegLib.training.ema import make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 

@@ -38,6 +38,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from SemiSegLib.compute.distributed import gather, gather_uneven, size
 from SemiSegLib.config import setting
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.views import jitter
@@ -49,7 +50,6 @@ from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
-from SemiSegLib.training.distributed import gather, gather_uneven, size
 from SemiSegLib.training.ema import make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 

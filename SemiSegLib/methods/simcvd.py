@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from SemiSegLib.compute.distributed import gather
 from SemiSegLib.config import setting
 from SemiSegLib.losses.consistency import probability_mse
 from SemiSegLib.losses.contrastive import symmetric_info_nce
@@ -40,7 +41,6 @@ from SemiSegLib.losses.segmentation import mask_loss, sdm_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.distributed import gather
 from SemiSegLib.training.ema import make_teacher, update_teacher
 from SemiSegLib.training.schedules import Step
 

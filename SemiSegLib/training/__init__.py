@@ -1,1 +1,1 @@
-"""The training loop and its parts: schedules, EMA teacher, checkpoints, devices and precision."""
+"""The training loop and its parts: trainer, validation, log, signals, checkpoints, a session from start to report."""

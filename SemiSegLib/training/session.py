@@ -14,13 +14,14 @@ import psutil
 import torch
 
 from SemiSegLib import __version__
+from SemiSegLib.compute import distributed
+from SemiSegLib.compute.devices import Compute, choose_compute, verified
 from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.cases import Case, CaseList, fingerprint
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
-from SemiSegLib.training import distributed
-from SemiSegLib.training.devices import Compute, choose_compute, verified
-from SemiSegLib.training.loop import PreparedCases, Trainer, stop_signals
+from SemiSegLib.training.signals import stop_signals
+from SemiSegLib.training.trainer import PreparedCases, Trainer
 
 _LIBRARIES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "monai", "safetensors")
 
@@ -127,7 +128,7 @@ def _agreed_compute(training: TrainingSettings) -> Compute:
     """Device and precision; raises SemiSegError where the machines of a run differ in precision."""
     assert training.patch_size is not None
     with distributed.agreement():
-        device = distributed.own_device(training.device)
+        device = distributed.rank_device(training.device)
         compute = verified(choose_compute(device, training.precision, training.threads), training.patch_size)
     precisions = {str(dtype) for dtype in distributed.from_all(compute.dtype)}
     if len(precisions) > 1:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from SemiSegLib.compute.devices import Compute
 from SemiSegLib.data.cases import Case, CaseList, read_case
 from SemiSegLib.data.geometry import canonical, from_array, to_array
 from SemiSegLib.inference.predictor import Prediction, Predictor
@@ -13,7 +14,6 @@ from SemiSegLib.metrics import case_metrics, summarise
 from SemiSegLib.models import load_model
 from SemiSegLib.report import case_figure, case_rows, curves_figure, score_header, summary_rows, text_table
 from SemiSegLib.runs import RunFolder, write_json, write_whole
-from SemiSegLib.training.devices import Compute
 
 _PICTURES = 3
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from SemiSegLib.compute.devices import choose_compute
 from SemiSegLib.config import InferenceSettings, build_settings
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.data.cases import apply_splits, find_cases
@@ -27,8 +28,7 @@ from SemiSegLib.metrics import case_metrics, dice
 from SemiSegLib.models import Card, Model, load_model
 from SemiSegLib.networks import build_network
 from SemiSegLib.runs import RunFolder
-from SemiSegLib.training.devices import choose_compute
-from SemiSegLib.training.loop import PreparedCases, Trainer
+from SemiSegLib.training.trainer import PreparedCases, Trainer
 
 _state: dict[str, Any] = {}
 _clock = time.perf_counter

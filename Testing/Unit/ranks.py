@@ -15,9 +15,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from SemiSegLib import predict, train
+from SemiSegLib.compute import distributed
+from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.batch import Patches
-from SemiSegLib.runs import RunFolder, place
-from SemiSegLib.training import distributed, loop, session, summary
+from SemiSegLib.runs import RunFolder
+from SemiSegLib.training import session, summary, trainer
 
 
 class Job:
@@ -44,7 +46,7 @@ class Job:
     def _trainer(self):
         job = self
 
-        class Trainer(loop.Trainer):
+        class Trainer(trainer.Trainer):
             def __init__(self, *arguments):
                 super().__init__(*arguments)
                 if job.pin:
@@ -53,7 +55,7 @@ class Job:
                     freeze_statistics(self.method)
                 if job.pin == "double":
                     self.method.double()
-                if job.stop_after and place()[0] == 0:
+                if job.stop_after and rank_and_world_size()[0] == 0:
                     self.run.listeners.append(stop_after(self.run, job.stop_after))
 
             def run_to_end(self, stop):
@@ -118,7 +120,7 @@ def main():
     with distributed.process_group():  # one for all: its addresses cannot be agreed upon twice
         for job in json.loads((folder / "jobs.json").read_text()):
             outcomes.append(Job(**job).run())
-    (folder / f"{place()[0]}.json").write_text(json.dumps(outcomes))
+    (folder / f"{rank_and_world_size()[0]}.json").write_text(json.dumps(outcomes))
 
 
 if __name__ == "__main__":

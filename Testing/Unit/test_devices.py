@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from SemiSegLib.compute.devices import DeviceError, choose_compute, choose_device, device_memory, peak_memory, verified
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.devices import DeviceError, choose_compute, choose_device, device_memory, peak_memory, verified
 
 
 @pytest.mark.parametrize("patch", [(32, 32, 32), (48, 48, 32), (32, 16, 16), (64, 64)])

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from SemiSegLib.compute.devices import Compute
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.devices import Compute
 
 torch.set_num_threads(1)
 

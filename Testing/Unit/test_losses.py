@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from SemiSegLib.losses import IGNORE
+from SemiSegLib.constants import IGNORE
 from SemiSegLib.losses.anatomical import anatomical_contrast, confusion, weighted_means
 from SemiSegLib.losses.consistency import masked_probability_mse, probability_mse
 from SemiSegLib.losses.contrastive import dimensional_info_nce, grouped_info_nce, info_nce, symmetric_info_nce

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
+from SemiSegLib.constants import IGNORE
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.losses import IGNORE
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods.action import PixelHead, cut_windows, draw_voxels
 from SemiSegLib.train import train

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from SemiSegLib.losses import IGNORE
+from SemiSegLib.constants import IGNORE
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import available, describe, method_class
 from SemiSegLib.training.schedules import Step

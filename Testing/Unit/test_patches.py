@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from SemiSegLib.config import DataSettings, Label, TrainingSettings
+from SemiSegLib.data.augmentation import Turn
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.distance import signed_distance
-from SemiSegLib.data.patches import PatchSampler, Turn
+from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared
 
 SPACING = (1.0, 1.5, 2.0)

@@ -234,9 +234,10 @@ def test_a_loss_that_is_no_number_ends_the_run(tiny_data, tiny_settings, tmp_pat
 
 
 def test_a_broken_network_does_not_replace_the_checkpoint(tiny_data, tiny_settings, tmp_path):
-    from SemiSegLib.training.devices import choose_compute
-    from SemiSegLib.training.loop import Trainer, TrainingError
+    from SemiSegLib.compute.devices import choose_compute
+    from SemiSegLib.errors import TrainingError
     from SemiSegLib.training.session import prepare_cases
+    from SemiSegLib.training.trainer import Trainer
 
     run, settings = RunFolder.create(tmp_path / "run"), tiny_settings()
     cases = prepare_cases(run, settings, apply_splits(find_cases(tiny_data), demo_split(tiny_data)), lambda: False)

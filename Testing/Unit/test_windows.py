@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import InferenceSettings
-from SemiSegLib.inference.postprocess import largest_components
+from SemiSegLib.data.components import largest_components
 from SemiSegLib.inference.windows import predict_probabilities
 from SemiSegLib.networks.output import NetworkOutput
-from SemiSegLib.training.devices import Compute
 
 CPU = Compute(torch.device("cpu"), torch.float32, "")
 

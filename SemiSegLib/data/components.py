@@ -1,4 +1,4 @@
-"""From probabilities to a mask."""
+"""Connected parts of a mask."""
 
 from __future__ import annotations
 

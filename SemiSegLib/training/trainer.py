@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from SemiSegLib.config import InferenceSettings, Settings, TrainingSettings
+from SemiSegLib.compute import distributed
+from SemiSegLib.compute.devices import Compute, device_memory, peak_memory
+from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared
-from SemiSegLib.errors import SemiSegError
+from SemiSegLib.errors import TrainingError
 from SemiSegLib.inference.folding import for_inference
-from SemiSegLib.inference.postprocess import largest_components
-from SemiSegLib.inference.windows import predict_probabilities
-from SemiSegLib.losses import IGNORE
 from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Method, Plan
-from SemiSegLib.metrics import dice
 from SemiSegLib.models import Card, load_model, save_model
-from SemiSegLib.runs import RunFolder, place
-from SemiSegLib.training import distributed
+from SemiSegLib.runs import RunFolder
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
-from SemiSegLib.training.devices import Compute, device_memory, peak_memory
+from SemiSegLib.training.log import Log
 from SemiSegLib.training.schedules import Step, learning_rate, step_at
-
-
-class TrainingError(SemiSegError):
-    """Training cannot go on; the message says why and what to change."""
+from SemiSegLib.training.validation import validation_dice
 
 
 @dataclass
@@ -74,7 +64,7 @@ class Trainer:
         self.parts = max(1, training.accumulation)
         self.best = -math.inf
         self.scores: dict[str, Any] = {}
-        self.log = _Log(run, training)
+        self.log = Log(run, training, compute.device)
 
     def run_to_end(self, stop: Callable[[], bool]) -> str:
         """The loop: to the last iteration or until `stop` says so; returns "finished" or "stopped"."""
@@ -117,7 +107,8 @@ class Trainer:
         distributed.average_statistics(self.method)
         self.method.after_step(step)
         self.iteration += 1
-        self.log.add(self, terms, rate)
+        if self.log.add(self.iteration, terms, rate):
+            self.status("training")
 
     def _enter_stage(self, stage: str, first: bool) -> None:
         """Let the method prepare for a stage; each has its own optimiser, as in a training of its own."""
@@ -166,7 +157,7 @@ class Trainer:
 
     def validate(self) -> None:
         """Score the network that will predict on the validation cases, on the networks' grid; keep the best."""
-        self.log.flush(self)
+        self.log.flush(self.iteration)
         self.status("validating")
         network = for_inference(self.method.predictors()[self.settings.inference.network].eval(), self.compute)
         cases = self.cases.validation
@@ -189,7 +180,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write checkpoint and model, each whole; raises TrainingError instead of saving a broken network."""
-        self.log.flush(self)
+        self.log.flush(self.iteration)
         if not all(bool(value.isfinite().all()) for value in self.method.state_dict().values()):
             raise TrainingError(
                 f"The network's weights are no longer numbers after iteration {self.iteration}: lower "
@@ -239,7 +230,7 @@ class Trainer:
             message=message,
             iteration=self.iteration,
             iterations=self.settings.training.iterations,
-            eta_seconds=self.log.eta(self),
+            eta_seconds=self.log.eta(self.iteration),
             seconds_per_iteration=self.log.speed,
             best_dsc=self.best if self.best > -math.inf else None,
             **device_memory(self.compute.device),
@@ -264,44 +255,6 @@ def build_method(settings: Settings) -> Method:
     assert patch is not None
     plan = Plan(settings.data.dimensions, len(settings.data.labels) + 1, patch, settings.training.iterations)
     return cls(module.MethodSettings(**settings.method_settings), plan)
-
-
-def validation_dice(network: torch.nn.Module, case: Prepared, settings: Settings, compute: Compute) -> list[float]:
-    """DSC of each class of one case, post-processed as `predict` does; NaN where a class is absent from both."""
-    patch = settings.training.patch_size
-    assert patch is not None
-    image = torch.from_numpy(np.array(case.image(), np.float32))
-    inference: InferenceSettings = settings.inference
-    indices = predict_probabilities(network, image, patch, inference, compute).argmax(0).numpy().astype(np.uint8)
-    reference = np.asarray(case.mask())
-    classes = len(settings.data.labels)
-    if inference.largest_component:
-        indices = largest_components(indices, classes)
-    indices = np.where(reference == IGNORE, IGNORE, indices)
-    present = [(indices == c, reference == c) for c in range(1, classes + 1)]
-    return [dice(a, b) if a.any() or b.any() else math.nan for a, b in present]
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set, so that training saves before it ends; a second Ctrl-C ends at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if event.is_set() and place()[1] == 1:  # torchrun repeats signals, and kills what does not end
-            raise KeyboardInterrupt
-        event.set()
-
-    names = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
-    before = {name: signal.signal(name, handle) for name in names}
-    try:
-        yield event
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 class _Losses(nn.Module):
@@ -329,57 +282,6 @@ def _check_parts(settings: Settings, needs_unlabelled: bool) -> None:
             f"A part of one patch of {training.patch_size} voxels is too small for batch statistics of its own: set "
             "training.sync_batchnorm=true, or choose a larger training.labelled_batch."
         )
-
-
-class _Log:
-    """Collects loss terms on the device and writes their means every few iterations."""
-
-    def __init__(self, run: RunFolder, training: TrainingSettings) -> None:
-        self.run, self.every = run, training.log_every
-        self.terms: list[dict[str, torch.Tensor]] = []
-        self.rate = training.learning_rate
-        self.speed: float | None = None
-        self.bad = 0
-        self.since = time.monotonic()
-
-    def add(self, trainer: Trainer, terms: dict[str, torch.Tensor], rate: float) -> None:
-        """Remember the terms of an iteration; write when it is time."""
-        self.terms.append(terms)
-        self.rate = rate
-        if trainer.iteration % self.every == 0 or trainer.iteration == 1:
-            self.flush(trainer)
-            trainer.status("training")
-
-    def flush(self, trainer: Trainer) -> None:
-        """Write what is collected; raises TrainingError when the loss is no longer a number."""
-        if not self.terms:
-            return
-        count = len(self.terms)
-        names = dict.fromkeys(name for terms in self.terms for name in terms)  # stages differ in their terms
-        means = {name: float(torch.stack([t[name] for t in self.terms if name in t]).mean()) for name in names}
-        now = time.monotonic()
-        self.speed, self.since, self.terms = (now - self.since) / count, now, []
-        total = means.pop("total")
-        self.run.event(
-            "iteration",
-            iteration=trainer.iteration,
-            losses=means,
-            total=total,
-            learning_rate=self.rate,
-            seconds_per_iteration=self.speed,
-            eta_seconds=self.eta(trainer),
-            **device_memory(trainer.compute.device),
-        )
-        if not math.isfinite(total):
-            raise TrainingError(
-                f"The loss is no longer a number at iteration {trainer.iteration} ({means}): lower "
-                "training.learning_rate, or choose training.precision=fp32. The last checkpoint is still good."
-            )
-
-    def eta(self, trainer: Trainer) -> float | None:
-        """Seconds to the last iteration at the present speed."""
-        left = trainer.settings.training.iterations - trainer.iteration
-        return None if self.speed is None else left * self.speed
 
 
 def _optimiser(method: Method, training: TrainingSettings) -> torch.optim.Optimizer:

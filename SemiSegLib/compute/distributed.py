@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
+from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.runs import place
 
 Item = TypeVar("Item")
 
@@ -51,7 +51,7 @@ def process_group() -> Iterator[None]:
 
     A group that the calling program has made is used as it is.
     """
-    if place()[1] == 1 or distributed.is_initialized():
+    if rank_and_world_size()[1] == 1 or distributed.is_initialized():
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
@@ -70,12 +70,13 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def own_device(setting: str) -> str:
+def rank_device(setting: str) -> str:
     """The device of this rank for training.device: GPUs are dealt out, one each. Raises RankError."""
-    if place()[1] == 1 or setting == "cpu":
+    ranks = rank_and_world_size()[1]
+    if ranks == 1 or setting == "cpu":
         return setting
     if setting not in ("auto", "cuda"):
-        raise RankError(f"The setting 'training.device' is {setting}, one GPU for {place()[1]} processes: use auto.")
+        raise RankError(f"The setting 'training.device' is {setting}, one GPU for {ranks} processes: use auto.")
     if not torch.cuda.is_available():
         return "cpu" if setting == "auto" and torch.backends.mps.is_available() else setting
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -96,7 +97,7 @@ def lost(error: BaseException) -> bool:
 # Parts of a batch
 
 
-def own(count: int) -> slice:
+def rank_slice(count: int) -> slice:
     """Which of `count` patches of a global batch are this rank's; raises RankError if they do not divide evenly."""
     part, rest = divmod(count, size())
     if rest:
@@ -119,7 +120,7 @@ def check_batch(labelled: int, unlabelled: int) -> None:
 
 def share(values: torch.Tensor) -> torch.Tensor:
     """This rank's rows of a tensor of the global batch."""
-    return values[own(len(values))]
+    return values[rank_slice(len(values))]
 
 
 # What losses are made of

@@ -1,0 +1,1 @@
+"""Devices, precision and processes: what everything that computes with PyTorch stands on."""

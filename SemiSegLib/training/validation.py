@@ -1,0 +1,32 @@
+"""Scoring a network in training on the validation cases, on the networks' grid."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from SemiSegLib.compute.devices import Compute
+from SemiSegLib.config import InferenceSettings, Settings
+from SemiSegLib.constants import IGNORE
+from SemiSegLib.data.components import largest_components
+from SemiSegLib.data.preprocess import Prepared
+from SemiSegLib.inference.windows import predict_probabilities
+from SemiSegLib.metrics import dice
+
+
+def validation_dice(network: torch.nn.Module, case: Prepared, settings: Settings, compute: Compute) -> list[float]:
+    """DSC of each class of one case, post-processed as `predict` does; NaN where a class is absent from both."""
+    patch = settings.training.patch_size
+    assert patch is not None
+    image = torch.from_numpy(np.array(case.image(), np.float32))
+    inference: InferenceSettings = settings.inference
+    indices = predict_probabilities(network, image, patch, inference, compute).argmax(0).numpy().astype(np.uint8)
+    reference = np.asarray(case.mask())
+    classes = len(settings.data.labels)
+    if inference.largest_component:
+        indices = largest_components(indices, classes)
+    indices = np.where(reference == IGNORE, IGNORE, indices)
+    present = [(indices == c, reference == c) for c in range(1, classes + 1)]
+    return [dice(a, b) if a.any() or b.any() else math.nan for a, b in present]
