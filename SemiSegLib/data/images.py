@@ -64,6 +64,7 @@ __all__ = [
     "read_mask",
     "relabel",
     "restore_orientation",
+    "scan_from_image",
     "stem",
     "to_array",
     "write_mask",
@@ -71,6 +72,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+IN_MEMORY = Path("(in memory)")  # stands in messages where files have their path
 
 SPARE_COLORS = (
     (221, 130, 101), (128, 174, 128), (144, 178, 221), (241, 214, 145), (185, 135, 134),
@@ -98,9 +101,20 @@ def read_image(path: Path) -> sitk.Image:
     single volume is taken as 3D. NaN and infinite voxels become the finite minimum, with a warning.
     Raises ImageError (unreadable, several volumes, colours) and GeometryError (sheared axes).
     """
+    return _finite_floats(_read_stored(Path(path), "image"), path)
+
+
+def scan_from_image(image: sitk.Image) -> sitk.Image:
+    """An image that is in memory as `read_image` gives it; the same errors. The given one is not changed."""
     import SimpleITK as sitk
 
-    image = sitk.Cast(_read_stored(Path(path), "image"), sitk.sitkFloat32)
+    return _finite_floats(_as_volume(sitk.Image(image), IN_MEMORY), IN_MEMORY)
+
+
+def _finite_floats(image: sitk.Image, path: Path) -> sitk.Image:
+    import SimpleITK as sitk
+
+    image = sitk.Cast(image, sitk.sitkFloat32)
     values = sitk.GetArrayViewFromImage(image)
     finite = np.isfinite(values)
     if finite.all():
@@ -297,8 +311,8 @@ def _mismatch(problem: str, mask: Mask, wanted: Geometry, image_path: Path | Non
     if own.size == wanted.size:
         hint += "; they have equal sizes, so the mask may have been saved without its place in the world"
     return (
-        f"mask and scan {problem}. Mask {mask.path or '(in memory)'}: {own.describe()}. "
-        f"Scan {image_path or '(in memory)'}: {wanted.describe()}. Please {hint}."
+        f"mask and scan {problem}. Mask {mask.path or IN_MEMORY}: {own.describe()}. "
+        f"Scan {image_path or IN_MEMORY}: {wanted.describe()}. Please {hint}."
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -83,11 +84,17 @@ class Predictor:
         return predict_probabilities(self.network, tensor, patch, self.settings, self.compute).numpy()
 
 
-def load_predictor(source: Path, device: str = "auto", settings: InferenceSettings | None = None) -> Predictor:
-    """A predictor for a model file or run folder."""
+def load_predictor(source: Path, device: str = "auto", changes: Mapping[str, Any] | None = None) -> Predictor:
+    """A predictor for a model file, run folder or model's name; `changes` are settings of inference by name.
+
+    Raises SemiSegError for what does not exist: model, device or setting.
+    """
     model = load_model(source)
-    compute = choose_compute(device, model.card.settings.training.precision)
-    return Predictor(model, compute, replace(settings) if settings else None)
+    settings = model.card.settings
+    for name, value in (changes or {}).items():
+        settings.set(f"inference.{name}", value)
+    settings.check()
+    return Predictor(model, choose_compute(device, settings.training.precision))
 
 
 def _choose(foreground: np.ndarray) -> np.ndarray:
