@@ -159,7 +159,7 @@ class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self):
         """Called when the user opens the module the first time."""
         ScriptedLoadableModuleWidget.setup(self)
-        from SemiSegModuleLib.panel import Panel
+        from SemiSegModuleLib.panels.panel import Panel
 
         uiWidget = slicer.util.loadUI(str(paths.resource_path("UI/SemiSegModule.ui")))
         self.layout.addWidget(uiWidget)
@@ -239,7 +239,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def _setDefaultFolders(parameters):
-        from SemiSegModuleLib.work import default_study_folder
+        from SemiSegModuleLib.logic.work import default_study_folder
 
         if parameters.studyFolder == Path():
             parameters.studyFolder = default_study_folder()
@@ -270,8 +270,10 @@ class SemiSegModuleTest(ScriptedLoadableModuleTest):
         """A synthetic scan is loaded with its annotation and exported for training."""
         import tempfile
 
-        from SemiSegModuleLib.case_table import CaseTable, State
-        from SemiSegModuleLib.scene_bridge import add_files, export_cases
+        from SemiSegModuleLib.scene.case import State
+        from SemiSegModuleLib.scene.case_table import CaseTable
+        from SemiSegModuleLib.scene.loading import add_files
+        from SemiSegModuleLib.scene.training_files import export_cases
 
         from SemiSegLib.config import PRESETS
         from SemiSegLib.synthetic import make_dataset
@@ -291,8 +293,10 @@ class SemiSegModuleTest(ScriptedLoadableModuleTest):
         import tempfile
 
         import SimpleITK as sitk
-        from SemiSegModuleLib.case_table import CaseTable
-        from SemiSegModuleLib.scene_bridge import add_files, add_region, export_cases
+        from SemiSegModuleLib.scene.annotations import add_region
+        from SemiSegModuleLib.scene.case_table import CaseTable
+        from SemiSegModuleLib.scene.loading import add_files
+        from SemiSegModuleLib.scene.training_files import export_cases
 
         from SemiSegLib.config import PRESETS
         from SemiSegLib.synthetic import make_dataset
@@ -319,6 +323,6 @@ class SemiSegModuleTest(ScriptedLoadableModuleTest):
         """Nothing of the module imports torch into Slicer's process."""
         if "torch" in sys.modules:  # another module's doing
             return
-        import SemiSegModuleLib.panel  # noqa: F401
+        import SemiSegModuleLib.panels.panel  # noqa: F401
 
         assert "torch" not in sys.modules

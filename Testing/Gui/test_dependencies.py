@@ -9,8 +9,8 @@ import types
 import zipfile
 
 import pytest
-from SemiSegModuleLib import dependencies
-from SemiSegModuleLib.dependencies import DependencyError, DeviceReport, install, is_installed, missing
+from SemiSegModuleLib.processes import dependencies
+from SemiSegModuleLib.processes.dependencies import DependencyError, DeviceReport, install, is_installed, missing
 
 PACKAGE = "semiseg_test_wheel"
 

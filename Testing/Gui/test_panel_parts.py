@@ -8,9 +8,9 @@ from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import pytest
-from SemiSegModuleLib import run_settings as rs
 from SemiSegModuleLib import sample_data
-from SemiSegModuleLib.model_card import read_card
+from SemiSegModuleLib.logic import run_settings as rs
+from SemiSegModuleLib.logic.model_card import read_card
 from SemiSegModuleLib.paths import library_folder, resource_path
 
 from SemiSegLib.config import Label, Settings, SettingsError

@@ -21,7 +21,7 @@ def select(opened, row):
 @pytest.fixture
 def answers(monkeypatch):
     """Answers to the questions that are asked: True until changed; remembers them."""
-    from SemiSegModuleLib import dialogs
+    from SemiSegModuleLib.panels import dialogs
 
     given = types.SimpleNamespace(yes=True, asked=[])
     monkeypatch.setattr(dialogs, "confirm", lambda text: given.asked.append(text) or given.yes)
@@ -70,7 +70,7 @@ def test_task_brings_its_labels(opened):
 
 
 def test_custom_labels_are_added_named_and_removed(opened, monkeypatch):
-    from SemiSegModuleLib import dialogs
+    from SemiSegModuleLib.panels import dialogs
 
     opened.parameters.task = opened.module.Task.CUSTOM
     opened.ui.addLabelButton.click()
@@ -107,7 +107,7 @@ def test_folder_brings_scans_and_annotations(with_cases):
 
 
 def test_files_are_added(opened, scans, monkeypatch):
-    from SemiSegModuleLib import dialogs
+    from SemiSegModuleLib.panels import dialogs
 
     files = sorted((scans / "images").iterdir())[2:]
     monkeypatch.setattr(dialogs, "choose_files", lambda title: files)
@@ -116,7 +116,7 @@ def test_files_are_added(opened, scans, monkeypatch):
 
 
 def test_cancelling_a_dialog_changes_nothing(opened, monkeypatch):
-    from SemiSegModuleLib import dialogs
+    from SemiSegModuleLib.panels import dialogs
 
     monkeypatch.setattr(dialogs, "choose_files", lambda title: [])
     monkeypatch.setattr(dialogs, "choose_folder", lambda title, start=None: None)
@@ -288,7 +288,7 @@ def test_a_region_belongs_to_one_scan(with_cases):
 
 
 def test_what_is_drawn_outside_the_region_is_told(with_cases):
-    from SemiSegModuleLib import segments
+    from SemiSegModuleLib.scene import segments
 
     case, labels = select(with_cases, 0), with_cases.work.cases.labels
     drawn = segments.voxels_on_grid(case.annotation, case.volume, labels)
@@ -351,7 +351,7 @@ def test_wrong_settings_start_nothing(with_cases):
 
 
 def test_missing_packages_are_asked_for_before_training(with_cases, answers, monkeypatch):
-    from SemiSegModuleLib import dependencies
+    from SemiSegModuleLib.processes import dependencies
 
     monkeypatch.delenv("SEMISEG_PYTHON")
     monkeypatch.setattr(dependencies, "missing", lambda: ["no_such_package>=1"])
@@ -363,7 +363,7 @@ def test_missing_packages_are_asked_for_before_training(with_cases, answers, mon
 
 
 def test_wheels_folder_is_remembered_on_this_computer(opened, tmp_path):
-    from SemiSegModuleLib.work import setting
+    from SemiSegModuleLib.logic.work import setting
 
     opened.ui.wheelsPathLineEdit.currentPath = str(tmp_path)
     assert setting("WheelsFolder") == str(tmp_path)
@@ -395,7 +395,7 @@ def curve(opened, kind, name):
 
 
 def test_a_training_is_opened_by_its_folder(opened, a_run, monkeypatch):
-    from SemiSegModuleLib import dialogs
+    from SemiSegModuleLib.panels import dialogs
 
     monkeypatch.setattr(dialogs, "choose_folder", lambda title, start=None: a_run.path)
     opened.ui.openRunButton.click()
@@ -432,7 +432,7 @@ def test_the_model_of_a_training_is_used_where_it_fits(with_cases, a_run, label,
 
 
 def test_a_loaded_model_brings_its_labels(opened, a_run, monkeypatch):
-    from SemiSegModuleLib import dialogs
+    from SemiSegModuleLib.panels import dialogs
 
     give_model(a_run, "pancreas")
     monkeypatch.setattr(dialogs, "choose_model", lambda: a_run.last_model)
@@ -483,7 +483,7 @@ def test_the_last_training_of_this_computer_is_found(opened, a_run, mrml):
 
 
 def test_a_folder_that_is_no_training_is_told(opened, tmp_path, monkeypatch):
-    from SemiSegModuleLib import dialogs
+    from SemiSegModuleLib.panels import dialogs
 
     monkeypatch.setattr(dialogs, "choose_folder", lambda title, start=None: tmp_path)
     with pytest.raises(ValueError, match="is not a run folder"):
@@ -564,8 +564,8 @@ def test_closing_the_scene_from_another_module_disturbs_nothing(opened, a_run, m
 def with_prediction(with_cases):
     """The third case with a predicted mask and distance map, as files of a prediction bring them."""
     import SimpleITK as sitk
-    from SemiSegModuleLib import segments, volumes
-    from SemiSegModuleLib.scene_bridge import load_prediction
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.predictions import load_prediction
 
     case = select(with_cases, 2)
     folder = with_cases.work.study
@@ -624,7 +624,7 @@ def test_quality_says_what_was_measured(with_prediction):
 
 
 def load_again(opened, case):
-    from SemiSegModuleLib.scene_bridge import load_prediction
+    from SemiSegModuleLib.scene.predictions import load_prediction
 
     load_prediction(opened.work.cases, case, opened.work.study / "mask.nrrd")
 
@@ -648,14 +648,14 @@ def test_correcting_edits_a_copy(with_prediction):
 
 
 def test_an_annotation_is_never_replaced_unasked(with_prediction, answers):
-    from SemiSegModuleLib import segments
+    from SemiSegModuleLib.scene import segments
 
     with_prediction.ui.correctButton.click()
     case, labels = with_prediction.work.case, with_prediction.work.cases.labels
     array = segments.voxels_on_grid(case.annotation, case.volume, labels)
     array[:] = 0
     array[5, 5, 5] = 1
-    from SemiSegModuleLib import volumes
+    from SemiSegModuleLib.scene import volumes
 
     segments.set_voxels(case.annotation, array, volumes.ijk_to_ras(case.volume), labels)
     answers.yes = False
@@ -676,7 +676,7 @@ def test_stepping_goes_round(with_cases):
 
 
 def test_a_foreign_model_is_refused(opened, tmp_path, monkeypatch):
-    from SemiSegModuleLib import dialogs
+    from SemiSegModuleLib.panels import dialogs
 
     (tmp_path / "other.safetensors").write_bytes(b"something else")
     monkeypatch.setattr(dialogs, "choose_model", lambda: tmp_path / "other.safetensors")
@@ -794,14 +794,15 @@ def test_importing_the_module_imports_no_torch(module):
     import subprocess
 
     folder = Path(__file__).parent
-    parts = [f"SemiSegModuleLib.{part.stem}" for part in Path(module.__file__).parent.glob("SemiSegModuleLib/*.py")]
+    root = Path(module.__file__).parent
+    parts = [".".join(part.relative_to(root).with_suffix("").parts) for part in root.glob("SemiSegModuleLib/**/*.py")]
     code = (
         "import importlib, sys; import pythonqt; pythonqt.install(); import stand_in_widgets as w; w.install();"
         "import stand_in_application as a; a.install(None); import SemiSegModule;"
         f"[importlib.import_module(name) for name in {parts}];"
         "print(sorted({'torch', 'monai', 'safetensors', 'nibabel', 'matplotlib'} & set(sys.modules)))"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(Path(module.__file__).parent)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(root)])}
     ran = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=folder
     )

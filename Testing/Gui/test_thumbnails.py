@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def table(mrml):
-    from SemiSegModuleLib.case_table import CaseTable
+    from SemiSegModuleLib.scene.case_table import CaseTable
 
     from SemiSegLib.config import Label
 
@@ -38,7 +38,7 @@ ORDERS = {
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_right_is_left_and_anterior_is_up(table, order):
-    from SemiSegModuleLib.thumbnails import thumbnail
+    from SemiSegModuleLib.panels.thumbnails import thumbnail
 
     picture = thumbnail(table.add_volume(scan(ORDERS[order])), table.labels, 40)
     assert picture.shape == (40, 40, 3)
@@ -48,7 +48,7 @@ def test_right_is_left_and_anterior_is_up(table, order):
 
 
 def test_proportions_are_those_of_the_patient(table):
-    from SemiSegModuleLib.thumbnails import thumbnail
+    from SemiSegModuleLib.panels.thumbnails import thumbnail
 
     case = table.add_volume(scan(np.eye(3), spacing=(0.5, 1.0, 3.0), shape=(10, 40, 40)))
     assert thumbnail(case, table.labels, 40).shape == (40, 20, 3)
@@ -56,7 +56,7 @@ def test_proportions_are_those_of_the_patient(table):
 
 def test_the_slice_with_most_of_the_mask_is_outlined(table):
     from drawing import draw
-    from SemiSegModuleLib.thumbnails import thumbnail
+    from SemiSegModuleLib.panels.thumbnails import thumbnail
 
     case = table.add_volume(scan(np.eye(3)))
     draw(table, case, 1, np.s_[3, 0:4, 0:4])

@@ -69,7 +69,7 @@ def annotate(opened, row):
 
     Nearly everything is drawn: so much is learnt in a few iterations, and then something is predicted.
     """
-    from SemiSegModuleLib import segments, volumes
+    from SemiSegModuleLib.scene import segments, volumes
 
     opened.ui.casesTable.selectRow(row)
     opened.ui.doneCheckBox.click()  # no longer done
@@ -103,7 +103,8 @@ def test_the_whole_workflow(ready, mrml, barred, tmp_path, monkeypatch):
     """
     import SimpleITK as sitk
     from drawing import corner_points, same_points, world_points
-    from SemiSegModuleLib import dialogs, segments
+    from SemiSegModuleLib.panels import dialogs
+    from SemiSegModuleLib.scene import segments
 
     from SemiSegLib.data.segnrrd import read_segments
 

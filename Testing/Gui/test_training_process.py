@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from SemiSegModuleLib import training_process
-from SemiSegModuleLib.prediction_process import PredictionProcess
-from SemiSegModuleLib.training_process import TrainingProcess
+from SemiSegModuleLib.processes import training_process
+from SemiSegModuleLib.processes.prediction_process import PredictionProcess
+from SemiSegModuleLib.processes.training_process import TrainingProcess
 
 pytest.importorskip("filelock", reason="runs are locked by filelock")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the children are started by their #! line")

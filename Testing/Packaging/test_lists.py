@@ -114,13 +114,13 @@ def test_every_parameter_but_those_of_the_code_has_a_widget(ui):
 
 
 def test_every_widget_that_the_code_names_exists(ui):
-    for file in sorted((MODULE / "SemiSegModuleLib").glob("*.py")):
+    for file in sorted((MODULE / "SemiSegModuleLib").rglob("*.py")):
         for name in re.findall(r"\bui\.(\w+)", file.read_text(encoding="utf-8")):
             assert name in widget_names(ui), f"{file.name} uses {name}, which the .ui file lacks"
 
 
 def test_every_button_is_used(ui):
-    code = "".join(file.read_text(encoding="utf-8") for file in (MODULE / "SemiSegModuleLib").glob("*.py"))
+    code = "".join(file.read_text(encoding="utf-8") for file in (MODULE / "SemiSegModuleLib").rglob("*.py"))
     for widget in ui.iter("widget"):
         if widget.get("class") in ("QPushButton", "QCheckBox", "QComboBox", "QTableWidget"):
             bound = widget.find("property[@name='SlicerParameterName']") is not None

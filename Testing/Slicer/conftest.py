@@ -48,7 +48,7 @@ def scene(application):
 @pytest.fixture
 def table(scene):
     """An empty case table with two labels."""
-    from SemiSegModuleLib.case_table import CaseTable
+    from SemiSegModuleLib.scene.case_table import CaseTable
 
     from SemiSegLib.config import Label
 

@@ -12,8 +12,8 @@ BOX = np.s_[2:5, 3:8, 4:9]  # k, j, i: no symmetry
 
 def draw(table, case, value=1, where=BOX) -> np.ndarray:
     """Annotate a box of the case's volume; returns the whole mask, (k, j, i)."""
-    from SemiSegModuleLib import segments, volumes
-    from SemiSegModuleLib.scene_bridge import make_annotation
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.annotations import make_annotation
 
     node = make_annotation(table, case)
     mask = segments.voxels_on_grid(node, case.volume, table.labels)

@@ -21,9 +21,11 @@ import slicer  # noqa: E402
 from mrml_application import MrmlApplication  # noqa: E402
 from offscreen_views import SliceView, ThreeDView  # noqa: E402
 from PIL import Image  # noqa: E402
-from SemiSegModuleLib.case_table import CaseTable  # noqa: E402
-from SemiSegModuleLib.overlays import Overlays  # noqa: E402
-from SemiSegModuleLib.scene_bridge import add_files, add_region, load_predictions  # noqa: E402
+from SemiSegModuleLib.scene.annotations import add_region  # noqa: E402
+from SemiSegModuleLib.scene.case_table import CaseTable  # noqa: E402
+from SemiSegModuleLib.scene.loading import add_files  # noqa: E402
+from SemiSegModuleLib.scene.overlays import Overlays  # noqa: E402
+from SemiSegModuleLib.scene.predictions import load_predictions  # noqa: E402
 
 from SemiSegLib.config import PRESETS  # noqa: E402
 

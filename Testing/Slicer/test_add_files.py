@@ -16,8 +16,8 @@ def a_data_set(tmp_path):
 
 def test_a_data_set_becomes_annotated_and_unlabelled_cases_in_place(table, a_data_set):
     import slicer
-    from SemiSegModuleLib import segments
-    from SemiSegModuleLib.scene_bridge import add_files
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.loading import add_files
 
     cases = add_files(table, [a_data_set])
     assert [case.name for case in cases] == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
@@ -33,15 +33,17 @@ def test_a_data_set_becomes_annotated_and_unlabelled_cases_in_place(table, a_dat
 
 
 def test_one_file_becomes_one_unlabelled_case(table, a_data_set):
-    from SemiSegModuleLib.scene_bridge import add_files
+    from SemiSegModuleLib.scene.loading import add_files
 
     (case,) = add_files(table, [a_data_set / "images" / "atrium_002.nii.gz"])
     assert (case.name, case.state.value) == ("atrium_002", "unlabelled")
 
 
 def test_an_export_comes_back_with_values_and_partial_slices(application, table, add_volume, tmp_path):
-    from SemiSegModuleLib import segments
-    from SemiSegModuleLib.scene_bridge import add_files, annotation_mask, export_cases
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.annotations import annotation_mask
+    from SemiSegModuleLib.scene.loading import add_files
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(add_volume("scan"))
     draw(table, case, 1)
@@ -60,8 +62,8 @@ def test_an_export_comes_back_with_values_and_partial_slices(application, table,
 
 
 def test_segmentations_beside_scans_keep_their_names(table, a_volume, tmp_path):
-    from SemiSegModuleLib import volumes
-    from SemiSegModuleLib.scene_bridge import add_files
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.loading import add_files
 
     from SemiSegLib.config import Label
     from SemiSegLib.data.images import write_mask
@@ -78,7 +80,7 @@ def test_segmentations_beside_scans_keep_their_names(table, a_volume, tmp_path):
 
 
 def test_a_mask_with_unknown_values_names_the_file(table, a_data_set):
-    from SemiSegModuleLib.scene_bridge import add_files
+    from SemiSegModuleLib.scene.loading import add_files
 
     from SemiSegLib.errors import SemiSegError
 
@@ -90,7 +92,7 @@ def test_a_mask_with_unknown_values_names_the_file(table, a_data_set):
 
 
 def test_a_folder_without_scans_says_what_is_understood(table, tmp_path):
-    from SemiSegModuleLib.scene_bridge import add_files
+    from SemiSegModuleLib.scene.loading import add_files
 
     from SemiSegLib.errors import SemiSegError
 
@@ -101,7 +103,7 @@ def test_a_folder_without_scans_says_what_is_understood(table, tmp_path):
 def test_without_nibabel_nifti_masks_are_read_all_the_same(table, a_data_set, monkeypatch):
     import sys
 
-    from SemiSegModuleLib.scene_bridge import add_files
+    from SemiSegModuleLib.scene.loading import add_files
 
     monkeypatch.setitem(sys.modules, "nibabel", None)  # as in Slicer itself, which has no nibabel
     cases = add_files(table, [a_data_set])
@@ -109,8 +111,8 @@ def test_without_nibabel_nifti_masks_are_read_all_the_same(table, a_data_set, mo
 
 
 def test_a_dicom_series_is_added_in_place(table, a_volume, tmp_path):
-    from SemiSegModuleLib import volumes
-    from SemiSegModuleLib.scene_bridge import add_files
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.loading import add_files
 
     folder = tmp_path / "series"
     folder.mkdir()
@@ -150,9 +152,9 @@ def write_series(image, folder):
 
 
 def test_labels_of_the_data_set_are_taken_over_when_the_task_has_none(scene, a_volume, tmp_path):
-    from SemiSegModuleLib import volumes
-    from SemiSegModuleLib.case_table import CaseTable
-    from SemiSegModuleLib.scene_bridge import add_files
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.case_table import CaseTable
+    from SemiSegModuleLib.scene.loading import add_files
 
     from SemiSegLib.config import Label
     from SemiSegLib.data.images import write_mask

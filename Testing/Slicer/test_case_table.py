@@ -40,8 +40,8 @@ def test_a_case_counts_as_annotated_once_it_is_marked_done(table, a_volume):
 
 
 def test_an_empty_annotation_cannot_be_marked_done(table, a_volume):
-    from SemiSegModuleLib.case_table import CaseError
-    from SemiSegModuleLib.scene_bridge import make_annotation
+    from SemiSegModuleLib.scene.annotations import make_annotation
+    from SemiSegModuleLib.scene.case import CaseError
 
     case = table.add_volume(a_volume)
     with pytest.raises(CaseError, match="no annotation"):
@@ -62,7 +62,7 @@ def test_exclusion_wins_over_every_state_and_can_be_taken_back(table, a_volume):
 
 
 def test_annotation_has_a_segment_for_every_label_with_name_colour_and_terminology(table, a_volume):
-    from SemiSegModuleLib.scene_bridge import make_annotation
+    from SemiSegModuleLib.scene.annotations import make_annotation
 
     node = make_annotation(table, table.add_volume(a_volume))
     segmentation = node.GetSegmentation()
@@ -75,7 +75,7 @@ def test_annotation_has_a_segment_for_every_label_with_name_colour_and_terminolo
 
 
 def test_annotation_lies_beside_its_volume_in_the_subject_hierarchy(scene, table, a_volume):
-    from SemiSegModuleLib.scene_bridge import make_annotation
+    from SemiSegModuleLib.scene.annotations import make_annotation
 
     hierarchy = scene.GetSubjectHierarchyNode()
     study = hierarchy.CreateStudyItem(hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "patient"), "study")
@@ -85,7 +85,7 @@ def test_annotation_lies_beside_its_volume_in_the_subject_hierarchy(scene, table
 
 
 def test_new_labels_are_added_to_an_annotation_that_is_under_way(table, a_volume):
-    from SemiSegModuleLib.scene_bridge import make_annotation
+    from SemiSegModuleLib.scene.annotations import make_annotation
 
     from SemiSegLib.config import Label
 
@@ -173,7 +173,7 @@ def test_candidates_are_scans_that_are_not_yet_cases(scene, table, add_volume):
 
 @pytest.mark.parametrize("kind", ["vtkMRMLLabelMapVolumeNode", "vtkMRMLVectorVolumeNode", "vtkMRMLScalarVolumeNode"])
 def test_what_is_no_scan_is_refused_by_name(scene, table, kind):
-    from SemiSegModuleLib.case_table import CaseError
+    from SemiSegModuleLib.scene.case import CaseError
 
     with pytest.raises(CaseError, match="thing"):
         table.add_volume(scene.AddNewNodeByClass(kind, "thing"))
@@ -205,7 +205,7 @@ def test_stepping_through_the_cases_goes_round(table, add_volume):
 
 
 def test_a_prediction_cannot_be_taken_as_the_human_annotation(scene, table, a_volume):
-    from SemiSegModuleLib.case_table import CaseError
+    from SemiSegModuleLib.scene.case import CaseError
 
     case = table.add_volume(a_volume)
     case.prediction = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "machine")
@@ -214,7 +214,8 @@ def test_a_prediction_cannot_be_taken_as_the_human_annotation(scene, table, a_vo
 
 
 def test_saving_and_loading_the_scene_brings_the_work_back(application, table, add_volume, tmp_path):
-    from SemiSegModuleLib.case_table import CaseTable, Quality
+    from SemiSegModuleLib.scene.case import Quality
+    from SemiSegModuleLib.scene.case_table import CaseTable
 
     done, excluded = table.add_volume(add_volume("done")), table.add_volume(add_volume("excluded"))
     mask = draw(table, done)
@@ -253,7 +254,7 @@ def test_importing_a_second_scene_adds_its_cases(application, table, add_volume,
 
 
 def test_the_run_is_found_again_in_a_new_scene(application, table, tmp_path):
-    from SemiSegModuleLib.case_table import find_run
+    from SemiSegModuleLib.scene.case_table import find_run
 
     from SemiSegLib.runs import RunFolder
 
@@ -267,7 +268,7 @@ def test_the_run_is_found_again_in_a_new_scene(application, table, tmp_path):
 
 
 def test_reading_an_empty_table_leaves_no_trace_in_the_scene(scene):
-    from SemiSegModuleLib.case_table import CaseTable, find_run
+    from SemiSegModuleLib.scene.case_table import CaseTable, find_run
 
     before = scene.GetNumberOfNodes()
     table = CaseTable(scene)
@@ -278,8 +279,8 @@ def test_reading_an_empty_table_leaves_no_trace_in_the_scene(scene):
 
 def test_volumes_follow_what_the_segment_editor_draws(table, a_volume):
     import slicer
-    from SemiSegModuleLib import segments
-    from SemiSegModuleLib.scene_bridge import make_annotation
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.annotations import make_annotation
 
     case = table.add_volume(a_volume)
     node = make_annotation(table, case)
@@ -332,7 +333,7 @@ def test_a_surface_of_the_user_becomes_an_annotation_of_voxels(scene, table, add
 
 
 def test_labels_that_cannot_be_told_apart_are_refused(table):
-    from SemiSegModuleLib.case_table import CaseError
+    from SemiSegModuleLib.scene.case import CaseError
 
     from SemiSegLib.config import Label
 

@@ -17,7 +17,7 @@ def write_series(volume, folder):
     import pydicom
     import slicer
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
-    from SemiSegModuleLib import volumes
+    from SemiSegModuleLib.scene import volumes
 
     matrix = volumes.RAS_LPS @ volumes.ijk_to_ras(volume)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
@@ -75,7 +75,7 @@ def from_dicom(request, table, tmp_path, monkeypatch):
 @pytest.mark.parametrize("geometry", ["a_volume", "an_oblique_volume", "a_left_handed_volume"])
 def test_segments_are_in_place_with_names_and_codes(table, from_dicom, tmp_path, geometry):
     import pydicom
-    from SemiSegModuleLib.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
 
     case, mask = from_dicom(geometry)
     (path,) = export_dicom_seg(table, [case], tmp_path / "out")
@@ -108,9 +108,9 @@ def points_of_segment(written, number):
 @needs_highdicom
 def test_a_prediction_is_declared_as_made_by_a_machine(table, from_dicom, tmp_path):
     import pydicom
-    from SemiSegModuleLib.dicom_seg import export_dicom_seg
-    from SemiSegModuleLib.exports import export_masks
-    from SemiSegModuleLib.scene_bridge import load_prediction
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.scene.predictions import load_prediction
 
     case, _ = from_dicom("a_volume")
     (mask,) = export_masks(table, [case], tmp_path / "mask")
@@ -123,8 +123,8 @@ def test_a_prediction_is_declared_as_made_by_a_machine(table, from_dicom, tmp_pa
 
 @needs_highdicom
 def test_an_existing_file_is_kept(table, from_dicom, tmp_path):
-    from SemiSegModuleLib.dicom_seg import export_dicom_seg
-    from SemiSegModuleLib.exports import FilesExist
+    from SemiSegModuleLib.exports.choice import FilesExist
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
 
     case, _ = from_dicom("a_volume")
     (path,) = export_dicom_seg(table, [case], tmp_path / "out")
@@ -138,8 +138,8 @@ def test_an_existing_file_is_kept(table, from_dicom, tmp_path):
 
 @needs_highdicom
 def test_a_resampled_volume_is_refused(table, from_dicom, tmp_path):
-    from SemiSegModuleLib.dicom_seg import export_dicom_seg
-    from SemiSegModuleLib.exports import ExportError
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
 
     case, _ = from_dicom("a_volume")
     case.volume.SetOrigin(0.5, 0.7, 0)
@@ -149,8 +149,8 @@ def test_a_resampled_volume_is_refused(table, from_dicom, tmp_path):
 
 @needs_highdicom
 def test_a_scan_that_is_not_from_dicom_is_refused_by_name(table, a_volume, tmp_path):
-    from SemiSegModuleLib.dicom_seg import export_dicom_seg
-    from SemiSegModuleLib.exports import ExportError
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
 
     case = table.add_volume(a_volume)
     draw(table, case)
@@ -160,8 +160,8 @@ def test_a_scan_that_is_not_from_dicom_is_refused_by_name(table, a_volume, tmp_p
 
 
 def test_without_any_writer_the_user_is_told_what_to_install(table, a_volume, tmp_path, monkeypatch):
-    from SemiSegModuleLib import dicom_seg
-    from SemiSegModuleLib.exports import ExportError
+    from SemiSegModuleLib.exports import dicom_seg
+    from SemiSegModuleLib.exports.choice import ExportError
 
     found = importlib.util.find_spec
     hidden = ("highdicom", "DICOMSegmentationPlugin")

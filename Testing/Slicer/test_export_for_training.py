@@ -24,7 +24,7 @@ ROTATED = [[0.6, -0.8, 0, 11.0], [0.8, 0.6, 0, -23.0], [0, 0, 1, 5.5], [0, 0, 0,
 def test_masks_and_scans_are_where_slicer_shows_them(request, table, tmp_path, geometry, file_format):
     import SimpleITK as sitk
     import slicer
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     volume = request.getfixturevalue(geometry)
     case = table.add_volume(volume)
@@ -43,8 +43,8 @@ def test_masks_and_scans_are_where_slicer_shows_them(request, table, tmp_path, g
 
 def test_nifti_header_agrees_with_nibabel(table, an_oblique_volume, tmp_path):
     import nibabel
-    from SemiSegModuleLib import volumes
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(an_oblique_volume)
     export_cases(table, tmp_path, file_format=".nii.gz")
@@ -56,7 +56,7 @@ def test_nifti_header_agrees_with_nibabel(table, an_oblique_volume, tmp_path):
 def test_a_scan_under_a_transform_is_exported_in_the_world(request, scene, table, tmp_path, geometry):
     import SimpleITK as sitk
     import slicer
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     volume = request.getfixturevalue(geometry)
     case = table.add_volume(volume)
@@ -73,7 +73,7 @@ def test_a_scan_under_a_transform_is_exported_in_the_world(request, scene, table
 
 
 def test_an_annotation_outside_its_scans_transform_keeps_its_place_in_the_world(scene, table, add_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     volume = add_volume("cube", spacing=(1.0, 1.0, 1.0), origin=(0, 0, 0), shape=(10, 12, 14))
     case = table.add_volume(volume)
@@ -92,7 +92,7 @@ def test_an_annotation_outside_its_scans_transform_keeps_its_place_in_the_world(
 def test_a_non_linear_transform_is_refused_with_advice(scene, table, a_volume, tmp_path):
     import slicer
     import vtk
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     from SemiSegLib.errors import SemiSegError
 
@@ -107,7 +107,7 @@ def test_a_non_linear_transform_is_refused_with_advice(scene, table, a_volume, t
 
 
 def test_a_shearing_transform_is_refused(scene, table, a_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     from SemiSegLib.errors import SemiSegError
 
@@ -118,7 +118,7 @@ def test_a_shearing_transform_is_refused(scene, table, a_volume, tmp_path):
 
 
 def test_values_follow_the_label_and_not_the_order_or_the_name_of_segments(table, a_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     draw(table, case, 1)
@@ -135,7 +135,7 @@ def test_values_follow_the_label_and_not_the_order_or_the_name_of_segments(table
 
 def test_a_segmentation_of_the_user_is_matched_by_segment_name(scene, table, a_volume, tmp_path):
     import slicer
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
     node.SetReferenceImageGeometryParameterFromVolumeNode(a_volume)
@@ -155,7 +155,7 @@ def test_a_segmentation_of_the_user_is_matched_by_segment_name(scene, table, a_v
 
 def test_an_annotation_without_any_label_of_the_task_is_refused(scene, table, a_volume, tmp_path):
     import slicer
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     from SemiSegLib.errors import SemiSegError
 
@@ -170,7 +170,7 @@ def test_an_annotation_without_any_label_of_the_task_is_refused(scene, table, a_
 @pytest.mark.parametrize(("orientation", "axis"), [("axial", 0), ("coronal", 1), ("sagittal", 2)])
 def test_partial_annotation_marks_slices_that_nobody_looked_at(table, a_volume, tmp_path, orientation, axis):
     import SimpleITK as sitk
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     mask = draw(table, case)
@@ -186,7 +186,7 @@ def test_partial_annotation_marks_slices_that_nobody_looked_at(table, a_volume, 
 
 def test_partial_slices_follow_the_patient_not_the_voxel_order(table, add_volume, tmp_path):
     import SimpleITK as sitk
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     sagittal = add_volume("sagittal", np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]))  # i: A, j: S, k: R
     case = table.add_volume(sagittal)
@@ -200,7 +200,7 @@ def test_partial_slices_follow_the_patient_not_the_voxel_order(table, add_volume
 
 
 def test_the_exported_folder_is_what_training_reads(table, add_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     from SemiSegLib.data.cases import find_cases, read_case
 
@@ -221,7 +221,7 @@ def test_the_exported_folder_is_what_training_reads(table, add_volume, tmp_path)
 
 
 def test_a_second_export_writes_only_what_changed_and_removes_what_is_no_longer_wanted(table, add_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     cases = [table.add_volume(add_volume(name)) for name in ("one", "two", "three")]
     for case in cases[:2]:
@@ -239,7 +239,7 @@ def test_a_second_export_writes_only_what_changed_and_removes_what_is_no_longer_
 
 
 def test_a_case_not_done_any_more_loses_its_exported_mask(table, a_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     draw(table, case)
@@ -251,8 +251,8 @@ def test_a_case_not_done_any_more_loses_its_exported_mask(table, a_volume, tmp_p
 
 
 def test_files_of_others_in_the_folder_are_never_touched(table, a_volume, tmp_path):
-    from SemiSegModuleLib.case_table import CaseError
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "precious.nrrd").write_text("x")
@@ -263,15 +263,15 @@ def test_files_of_others_in_the_folder_are_never_touched(table, a_volume, tmp_pa
 
 
 def test_nothing_to_export_is_said(table, tmp_path):
-    from SemiSegModuleLib.case_table import CaseError
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     with pytest.raises(CaseError, match="no case to export"):
         export_cases(table, tmp_path)
 
 
 def test_export_reports_each_case_and_the_end(table, add_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     for name in ("one", "two"):
         table.add_volume(add_volume(name))
@@ -281,7 +281,7 @@ def test_export_reports_each_case_and_the_end(table, add_volume, tmp_path):
 
 
 def test_export_leaves_no_node_behind(scene, table, a_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     draw(table, case)

@@ -39,7 +39,7 @@ def annotated(request, scene, table):
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("suffix", [".seg.nrrd", ".nrrd", ".nii.gz"])
 def test_masks_are_in_place_with_the_values_of_the_task(table, annotated, tmp_path, suffix, geometry):
-    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.exports.masks import export_masks
 
     case, mask = annotated(geometry)
     (path,) = export_masks(table, [case], tmp_path, suffix)
@@ -50,7 +50,7 @@ def test_masks_are_in_place_with_the_values_of_the_task(table, annotated, tmp_pa
 
 
 def test_nifti_mask_read_by_nibabel(table, annotated, tmp_path):
-    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.exports.masks import export_masks
 
     case, mask = annotated(transformed=False)
     (path,) = export_masks(table, [case], tmp_path, ".nii.gz")
@@ -62,7 +62,7 @@ def test_nifti_mask_read_by_nibabel(table, annotated, tmp_path):
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_seg_nrrd_opens_in_slicer_with_names_colours_values_and_terminology(table, annotated, tmp_path, geometry):
     import slicer
-    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.exports.masks import export_masks
 
     case, mask = annotated(geometry)
     (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
@@ -82,8 +82,8 @@ def test_seg_nrrd_opens_in_slicer_with_names_colours_values_and_terminology(tabl
 
 def test_names_and_colours_lie_beside_masks_that_cannot_hold_them(table, annotated, tmp_path):
     import slicer
-    from SemiSegModuleLib.exports import export_masks
-    from SemiSegModuleLib.scene_bridge import read_labels
+    from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.scene.predictions import read_labels
 
     case, _ = annotated()
     (path,) = export_masks(table, [case], tmp_path, ".nii.gz")
@@ -96,9 +96,9 @@ def test_names_and_colours_lie_beside_masks_that_cannot_hold_them(table, annotat
 
 
 def test_an_exported_mask_comes_back_as_it_was(table, annotated, tmp_path, scene):
-    from SemiSegModuleLib import segments
-    from SemiSegModuleLib.exports import export_masks
-    from SemiSegModuleLib.scene_bridge import load_prediction
+    from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.predictions import load_prediction
 
     case, mask = annotated()
     (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
@@ -122,7 +122,7 @@ def read_surface(path):
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("suffix", [".stl", ".obj", ".ply"])
 def test_surfaces_lie_round_the_voxels_in_lps(table, annotated, tmp_path, suffix, geometry):
-    from SemiSegModuleLib.exports import export_surfaces
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
 
     case, mask = annotated(geometry)
     paths = export_surfaces(table, [case], tmp_path, suffix, smoothing=0.0)
@@ -141,7 +141,7 @@ def test_surfaces_lie_round_the_voxels_in_lps(table, annotated, tmp_path, suffix
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_normals_point_outwards(table, annotated, geometry):
     import vtk
-    from SemiSegModuleLib.exports import world_surface
+    from SemiSegModuleLib.exports.surfaces import world_surface
     from vtk.util.numpy_support import vtk_to_numpy
 
     case, _ = annotated(geometry)
@@ -159,7 +159,7 @@ def test_normals_point_outwards(table, annotated, geometry):
 
 
 def test_decimation_takes_triangles_away_and_smoothing_rounds(table, annotated):
-    from SemiSegModuleLib.exports import world_surface
+    from SemiSegModuleLib.exports.surfaces import world_surface
 
     case, _ = annotated()
     rough = world_surface(case.annotation, table.labels[0], table.labels, 0.0, 0.0)
@@ -178,7 +178,7 @@ def area(surface):
 
 
 def test_the_scene_keeps_its_own_surface_settings(table, annotated, tmp_path):
-    from SemiSegModuleLib.exports import export_surfaces
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
 
     case, _ = annotated()
     segmentation = case.annotation.GetSegmentation()
@@ -189,7 +189,7 @@ def test_the_scene_keeps_its_own_surface_settings(table, annotated, tmp_path):
 
 
 def test_surface_files_carry_the_colour_where_they_can(table, annotated, tmp_path):
-    from SemiSegModuleLib.exports import export_surfaces
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
     from vtk.util.numpy_support import vtk_to_numpy
 
     case, _ = annotated()
@@ -244,7 +244,7 @@ def test_more_cases_can_be_exported_beside_earlier_ones(table, annotated, add_vo
 
 
 def test_csv_has_the_volumes_in_ml(table, annotated, add_volume, tmp_path):
-    from SemiSegModuleLib.exports import export_volumes_csv
+    from SemiSegModuleLib.exports.volumes_table import export_volumes_csv
 
     case, mask = annotated()
     table.add_volume(add_volume('with, comma and "quotes"'))
@@ -260,8 +260,9 @@ def test_csv_has_the_volumes_in_ml(table, annotated, add_volume, tmp_path):
 
 
 def test_what_is_exported_is_the_finished_annotation_else_the_prediction(table, annotated, tmp_path):
-    from SemiSegModuleLib.exports import ExportError, export_masks, segmentation_of
-    from SemiSegModuleLib.scene_bridge import load_prediction
+    from SemiSegModuleLib.exports.choice import ExportError, segmentation_of
+    from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.scene.predictions import load_prediction
 
     case, _ = annotated()
     (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
@@ -275,7 +276,9 @@ def test_what_is_exported_is_the_finished_annotation_else_the_prediction(table, 
 
 
 def test_nothing_to_export_is_said(table, a_volume, tmp_path):
-    from SemiSegModuleLib.exports import ExportError, export_masks, export_surfaces
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
 
     case = table.add_volume(a_volume)
     for export in (export_masks, export_surfaces):
@@ -284,7 +287,8 @@ def test_nothing_to_export_is_said(table, a_volume, tmp_path):
 
 
 def test_unknown_formats_are_named(table, a_volume, tmp_path):
-    from SemiSegModuleLib.exports import ExportError, export_masks
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.masks import export_masks
 
     with pytest.raises(ExportError, match=r"not '\.tiff'"):
         export_masks(table, [table.add_volume(a_volume)], tmp_path, ".tiff")
@@ -292,7 +296,7 @@ def test_unknown_formats_are_named(table, a_volume, tmp_path):
 
 def test_masks_agree_with_slicers_own_export(table, annotated, tmp_path, scene):
     import slicer
-    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.exports.masks import export_masks
 
     case, _ = annotated()
     (path,) = export_masks(table, [case], tmp_path, ".nrrd")

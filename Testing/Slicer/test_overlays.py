@@ -13,7 +13,8 @@ BALL = sum((axis - 0.5 * n) ** 2 / s**2 for axis, n, s in zip(np.indices(SHAPE),
 @pytest.fixture
 def two_cases(table, add_volume, tmp_path):
     """Two cases at the same place with a ball predicted, with maps; the first also has a human annotation."""
-    from SemiSegModuleLib.scene_bridge import export_cases, load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     flat = {"spacing": (1.0, 1.0, 2.0), "origin": (0, 0, 0), "shape": SHAPE}
     cases = [table.add_volume(add_volume(name, **flat)) for name in ("first", "second")]
@@ -39,7 +40,7 @@ def view(application):
 
 @pytest.fixture
 def overlays(table, view):
-    from SemiSegModuleLib.overlays import Overlays
+    from SemiSegModuleLib.scene.overlays import Overlays
 
     return Overlays(table)
 
@@ -90,7 +91,7 @@ def test_distance_map_is_blue_inside_red_outside_and_absent_far_away(view, overl
 
 
 def test_distance_colours_are_symmetric_about_zero(overlays, two_cases):
-    from SemiSegModuleLib.overlays import style_sdm
+    from SemiSegModuleLib.scene.overlays import style_sdm
 
     (sdm,) = two_cases[0].sdms.values()
     style_sdm(sdm, 12.0)
@@ -105,7 +106,7 @@ def test_distance_colours_are_symmetric_about_zero(overlays, two_cases):
 
 
 def test_distance_range_follows_the_depth_of_the_organ(overlays, two_cases):
-    from SemiSegModuleLib.overlays import depth_range_mm
+    from SemiSegModuleLib.scene.overlays import depth_range_mm
 
     (sdm,) = two_cases[0].sdms.values()
     depth = -slicer.util.arrayFromVolume(sdm).min()

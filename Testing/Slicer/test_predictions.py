@@ -13,7 +13,7 @@ PREDICTED = np.s_[1:4, 2:6, 5:11]
 @pytest.fixture
 def predicted(table, an_oblique_volume, tmp_path):
     """Predict a case: predicted(value, suffix, maps) -> (case, mask as exported voxels)."""
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(an_oblique_volume)
 
@@ -32,7 +32,7 @@ def shown_points(case, node, value, table):
     """World points (LPS) of what Slicer holds as a segment, on its own grid."""
     import slicer
     import vtk
-    from SemiSegModuleLib import segments
+    from SemiSegModuleLib.scene import segments
 
     identifier = {v: k for k, v in segments.segments_by_label(node, table.labels).items()}[value]
     image = slicer.vtkOrientedImageData()
@@ -58,7 +58,7 @@ def as_array(image):
 
 @pytest.mark.parametrize("suffix", [".seg.nrrd", ".nrrd", ".nii.gz"])
 def test_a_predicted_mask_lies_where_the_network_put_it(table, predicted, tmp_path, suffix):
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, mask = predicted(3, suffix)
     assert load_predictions(table, tmp_path / "predictions") == [case]
@@ -68,7 +68,7 @@ def test_a_predicted_mask_lies_where_the_network_put_it(table, predicted, tmp_pa
 
 
 def test_names_colours_and_stable_ids_come_with_the_prediction(table, predicted, tmp_path):
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, _ = predicted()
     load_predictions(table, tmp_path / "predictions")
@@ -80,7 +80,7 @@ def test_names_colours_and_stable_ids_come_with_the_prediction(table, predicted,
 
 
 def test_a_model_with_other_numbers_is_understood_by_label_names(table, predicted, tmp_path):
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     other = [Label(1, "Aorta", (1, 1, 1)), Label(2, "spine", (2, 2, 2))]
     case, mask = predicted(1, ".nrrd", maps=("sdm",), labels=other)
@@ -92,8 +92,8 @@ def test_a_model_with_other_numbers_is_understood_by_label_names(table, predicte
 
 
 def test_values_that_nothing_explains_are_refused_and_the_earlier_prediction_stays(table, predicted, tmp_path):
-    from SemiSegModuleLib.case_table import CaseError
-    from SemiSegModuleLib.scene_bridge import load_prediction, load_predictions
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.predictions import load_prediction, load_predictions
 
     case, _ = predicted()
     load_predictions(table, tmp_path / "predictions")
@@ -107,7 +107,7 @@ def test_values_that_nothing_explains_are_refused_and_the_earlier_prediction_sta
 
 def test_maps_are_volumes_with_values_in_place_and_beside_the_scan(scene, table, predicted, tmp_path):
     import slicer
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     hierarchy = scene.GetSubjectHierarchyNode()
     case, mask = predicted(3, maps=("sdm", "probabilities"))
@@ -128,7 +128,7 @@ def test_maps_are_volumes_with_values_in_place_and_beside_the_scan(scene, table,
 
 
 def test_quality_of_an_annotated_case_is_its_agreement_with_the_human(table, predicted, tmp_path):
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, _ = predicted(3)
     human = draw(table, case, 3, np.s_[1:4, 2:6, 5:8])
@@ -139,7 +139,7 @@ def test_quality_of_an_annotated_case_is_its_agreement_with_the_human(table, pre
 
 
 def test_loading_again_replaces_the_prediction_and_not_the_human_mask(scene, table, predicted, tmp_path):
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, _ = predicted(3, maps=("sdm", "probabilities"))
     draw(table, case, 1)
@@ -155,13 +155,13 @@ def test_loading_again_replaces_the_prediction_and_not_the_human_mask(scene, tab
     assert scene.GetNumberOfNodes() == count
     assert case.annotation.GetSegmentation().GetSegment("SemiSeg_1").GetMTime() == human
     assert case.prediction is not case.annotation
-    from SemiSegModuleLib import segments
+    from SemiSegModuleLib.scene import segments
 
     assert segments.voxel_counts(case.prediction, table.labels) == {1: 3 * 4 * 6, 3: 0}
 
 
 def test_maps_that_are_no_longer_predicted_are_removed(scene, table, predicted, tmp_path):
-    from SemiSegModuleLib.scene_bridge import load_prediction, load_predictions
+    from SemiSegModuleLib.scene.predictions import load_prediction, load_predictions
 
     case, _ = predicted(3, maps=("sdm",))
     load_predictions(table, tmp_path / "predictions")
@@ -173,7 +173,7 @@ def test_maps_that_are_no_longer_predicted_are_removed(scene, table, predicted, 
 
 def test_a_prediction_follows_the_transform_of_its_scan_even_if_that_has_moved(scene, table, predicted, tmp_path):
     import slicer
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, _ = predicted(3)  # makes the case's files once without a transform
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -191,8 +191,10 @@ def test_a_prediction_follows_the_transform_of_its_scan_even_if_that_has_moved(s
 
 
 def test_accepting_makes_a_corrected_annotation_that_is_a_copy(table, predicted, tmp_path):
-    from SemiSegModuleLib import segments
-    from SemiSegModuleLib.scene_bridge import accept_prediction, export_cases, load_predictions
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.predictions import load_predictions
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case, mask = predicted(3)
     load_predictions(table, tmp_path / "predictions")
@@ -214,7 +216,8 @@ def test_accepting_makes_a_corrected_annotation_that_is_a_copy(table, predicted,
 
 
 def test_a_correction_under_way_does_not_train_yet(table, predicted, tmp_path):
-    from SemiSegModuleLib.scene_bridge import accept_prediction, load_predictions
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, _ = predicted(3)
     load_predictions(table, tmp_path / "predictions")
@@ -225,9 +228,10 @@ def test_a_correction_under_way_does_not_train_yet(table, predicted, tmp_path):
 
 
 def test_accepting_over_a_human_annotation_needs_to_be_asked_for(table, predicted, tmp_path):
-    from SemiSegModuleLib import segments
-    from SemiSegModuleLib.case_table import CaseError
-    from SemiSegModuleLib.scene_bridge import accept_prediction, load_predictions
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, mask = predicted(3)
     human = draw(table, case, 1)
@@ -241,15 +245,15 @@ def test_accepting_over_a_human_annotation_needs_to_be_asked_for(table, predicte
 
 
 def test_accepting_without_a_prediction_is_refused(table, a_volume):
-    from SemiSegModuleLib.case_table import CaseError
-    from SemiSegModuleLib.scene_bridge import accept_prediction
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.case import CaseError
 
     with pytest.raises(CaseError, match="no prediction"):
         accept_prediction(table, table.add_volume(a_volume))
 
 
 def test_a_deleted_prediction_takes_the_case_back_to_unlabelled(scene, table, predicted, tmp_path):
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, _ = predicted(3, maps=("sdm",))
     load_predictions(table, tmp_path / "predictions")
@@ -261,7 +265,7 @@ def test_a_deleted_prediction_takes_the_case_back_to_unlabelled(scene, table, pr
 
 def test_predictions_and_maps_survive_saving_and_loading_the_scene(application, table, predicted, tmp_path):
     import slicer
-    from SemiSegModuleLib.scene_bridge import load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, mask = predicted(3, maps=("sdm", "probabilities"))
     draw(table, case, 1)

@@ -13,7 +13,7 @@ SIZE = (9, 7, 7)  # of INSIDE: i, j, k
 
 def limit(table, case, where=INSIDE):
     """Give the case a region whose faces lie half a voxel around a block of its voxels."""
-    from SemiSegModuleLib.scene_bridge import add_region
+    from SemiSegModuleLib.scene.annotations import add_region
 
     node = add_region(table, case)  # has the axes of the scan
     first = np.array([part.start for part in where][::-1])
@@ -43,7 +43,7 @@ def box_points_inside(node, volume):
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_without_a_drawing_the_box_is_the_whole_scan(request, scene, table, geometry, moved):
-    from SemiSegModuleLib.scene_bridge import add_region
+    from SemiSegModuleLib.scene.annotations import add_region
 
     volume = request.getfixturevalue(geometry)
     if moved:
@@ -59,8 +59,8 @@ def test_without_a_drawing_the_box_is_the_whole_scan(request, scene, table, geom
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_the_box_is_put_around_what_is_drawn(request, table, geometry, monkeypatch):
-    from SemiSegModuleLib import region
-    from SemiSegModuleLib.scene_bridge import add_region
+    from SemiSegModuleLib.scene import region
+    from SemiSegModuleLib.scene.annotations import add_region
 
     monkeypatch.setattr(region, "MARGIN_MM", 1.0)
     case = table.add_volume(request.getfixturevalue(geometry))
@@ -74,7 +74,7 @@ def test_the_box_is_put_around_what_is_drawn(request, table, geometry, monkeypat
 
 
 def test_fitting_again_uses_the_same_node(scene, table, a_volume):
-    from SemiSegModuleLib.scene_bridge import add_region
+    from SemiSegModuleLib.scene.annotations import add_region
 
     case = table.add_volume(a_volume)
     node = limit(table, case)
@@ -85,7 +85,7 @@ def test_fitting_again_uses_the_same_node(scene, table, a_volume):
 
 
 def test_the_box_lies_beside_the_scan_in_the_subject_hierarchy(scene, table, a_volume):
-    from SemiSegModuleLib.scene_bridge import add_region
+    from SemiSegModuleLib.scene.annotations import add_region
 
     hierarchy = scene.GetSubjectHierarchyNode()
     study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
@@ -124,7 +124,7 @@ def test_a_turned_box_is_covered_by_the_smallest_block_of_voxels(request, table,
 
 
 def test_a_box_that_misses_the_scan_is_refused_by_name(table, a_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     from SemiSegLib.errors import SemiSegError
 
@@ -135,7 +135,7 @@ def test_a_box_that_misses_the_scan_is_refused_by_name(table, a_volume, tmp_path
 
 
 def test_a_box_that_is_too_thin_is_refused_with_its_size(table, a_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     from SemiSegLib.errors import SemiSegError
 
@@ -150,7 +150,7 @@ def test_a_box_that_is_too_thin_is_refused_with_its_size(table, a_volume, tmp_pa
 
 
 def test_a_thin_scan_may_be_used_whole(table, add_volume):
-    from SemiSegModuleLib.scene_bridge import add_region
+    from SemiSegModuleLib.scene.annotations import add_region
 
     case = table.add_volume(add_volume("slab", shape=(2, 12, 15)))
     add_region(table, case)
@@ -179,7 +179,7 @@ def test_a_box_below_a_non_linear_transform_is_refused(scene, table, a_volume):
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_training_gets_the_part_in_the_box_where_it_is_in_the_world(request, scene, table, tmp_path, geometry, moved):
     import slicer
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     volume = request.getfixturevalue(geometry)
     if moved:
@@ -209,7 +209,7 @@ def cube(where):
 
 
 def test_a_moved_region_is_written_anew_and_a_removed_one_gives_the_whole_scan(table, a_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     limit(table, case)
@@ -225,9 +225,9 @@ def test_a_moved_region_is_written_anew_and_a_removed_one_gives_the_whole_scan(t
 
 
 def test_what_is_drawn_outside_is_kept_and_counted(table, a_volume, tmp_path):
-    from SemiSegModuleLib import segments
-    from SemiSegModuleLib.region import voxels_outside
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.region import voxels_outside
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     mask = draw(table, case)
@@ -243,7 +243,7 @@ def test_what_is_drawn_outside_is_kept_and_counted(table, a_volume, tmp_path):
 
 
 def test_voxels_outside_are_counted_where_transforms_put_them(scene, table, an_oblique_volume):
-    from SemiSegModuleLib.region import voxels_outside
+    from SemiSegModuleLib.scene.region import voxels_outside
 
     case = table.add_volume(an_oblique_volume)
     draw(table, case)
@@ -256,8 +256,8 @@ def test_voxels_outside_are_counted_where_transforms_put_them(scene, table, an_o
 
 
 def test_a_done_annotation_wholly_outside_is_refused(table, a_volume, tmp_path):
-    from SemiSegModuleLib.case_table import CaseError
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     draw(table, case, where=np.s_[0:1, 0:2, 0:3])
@@ -269,7 +269,7 @@ def test_a_done_annotation_wholly_outside_is_refused(table, a_volume, tmp_path):
 
 def test_slices_of_a_partial_annotation_count_by_the_whole_drawing(table, a_volume, tmp_path):
     """A slice that was drawn in outside the box was looked at: inside the box it is background, not unknown."""
-    from SemiSegModuleLib.scene_bridge import export_cases
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     draw(table, case)
@@ -290,7 +290,8 @@ def test_slices_of_a_partial_annotation_count_by_the_whole_drawing(table, a_volu
 @pytest.fixture
 def predicted(table, tmp_path):
     """Predict a block of a case as the network does, on the exported grid: predicted(case) -> whole-grid mask."""
-    from SemiSegModuleLib.scene_bridge import export_cases, load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     def predict(case, where=BOX, maps=("sdm", "probabilities")):
         export = export_cases(table, tmp_path / "data")
@@ -308,7 +309,7 @@ def predicted(table, tmp_path):
 def test_a_prediction_of_the_box_lies_in_the_world_and_is_exported_on_the_whole_scan(
     request, scene, table, predicted, tmp_path, geometry, moved
 ):
-    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.exports.masks import export_masks
 
     volume = request.getfixturevalue(geometry)
     if moved:
@@ -347,7 +348,7 @@ def test_agreement_is_measured_where_the_network_predicted(table, a_volume, pred
 
 
 def test_a_prediction_stays_valid_when_the_region_changes(table, a_volume, predicted):
-    from SemiSegModuleLib import segments
+    from SemiSegModuleLib.scene import segments
 
     case = table.add_volume(a_volume)
     limit(table, case)
@@ -365,7 +366,8 @@ def test_a_prediction_stays_valid_when_the_region_changes(table, a_volume, predi
 
 
 def test_a_region_that_moves_while_the_network_predicts_does_not_shift_the_mask(table, a_volume, tmp_path):
-    from SemiSegModuleLib.scene_bridge import export_cases, load_predictions
+    from SemiSegModuleLib.scene.predictions import load_predictions
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case = table.add_volume(a_volume)
     limit(table, case)
@@ -380,8 +382,8 @@ def test_a_region_that_moves_while_the_network_predicts_does_not_shift_the_mask(
 
 
 def test_accepting_keeps_what_was_drawn_where_nothing_was_predicted(table, an_oblique_volume, predicted):
-    from SemiSegModuleLib import segments
-    from SemiSegModuleLib.scene_bridge import accept_prediction
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.annotations import accept_prediction
 
     case = table.add_volume(an_oblique_volume)
     drawn = draw(table, case, 1, np.s_[2:5, 3:8, 0:9])
@@ -433,7 +435,7 @@ def test_the_box_is_saved_with_the_scene(application, table, an_oblique_volume, 
 
 
 def test_only_the_box_of_the_case_shown_is_visible(scene, table, add_volume):
-    from SemiSegModuleLib.overlays import Overlays
+    from SemiSegModuleLib.scene.overlays import Overlays
 
     first, second = (table.add_volume(add_volume(name)) for name in ("one", "two"))
     for case in (first, second):
@@ -456,7 +458,7 @@ def visible(case):
 def test_slice_views_show_the_box_where_it_cuts(application, table, an_oblique_volume):
     """Its outline is drawn, by Slicer's own displayable manager, through the slice of its centre and not above it."""
     from offscreen_views import SliceView
-    from SemiSegModuleLib.overlays import Overlays
+    from SemiSegModuleLib.scene.overlays import Overlays
 
     case = table.add_volume(an_oblique_volume)
     node = limit(table, case)

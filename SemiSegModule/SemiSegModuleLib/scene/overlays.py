@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import slicer
 
-from .case_table import Case, CaseTable
+from .case import Case
+from .case_table import CaseTable
 
 SDM_COLORS = "SemiSeg signed distance"
 PROBABILITY_COLORS = "SemiSeg probability"

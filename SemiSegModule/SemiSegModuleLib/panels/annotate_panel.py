@@ -9,12 +9,12 @@ import slicer
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
+from ..i18n import _
+from ..logic.work import Work
+from ..scene.annotations import add_region, make_annotation
+from ..scene.case import ORIENTATIONS, Case, State
+from ..scene.region import voxels_outside
 from . import dialogs
-from .case_table import ORIENTATIONS, Case, State
-from .i18n import _
-from .region import voxels_outside
-from .scene_bridge import add_region, make_annotation
-from .work import Work
 
 _EDITOR_TAG = "SemiSegEditor"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import qt
 import slicer
 
-from .i18n import _
+from ..i18n import _
 
 SCANS = "*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd"
 

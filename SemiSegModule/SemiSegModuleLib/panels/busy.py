@@ -8,7 +8,7 @@ from typing import Any
 
 import slicer
 
-from .i18n import _
+from ..i18n import _
 
 
 class Cancelled(Exception):

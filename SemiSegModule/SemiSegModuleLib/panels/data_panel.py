@@ -12,11 +12,12 @@ import slicer
 
 from SemiSegLib.config import PRESETS, Label
 
-from . import dialogs, sample_data, thumbnails
-from .case_table import Case, State
-from .i18n import _
-from .scene_bridge import add_files
-from .work import Work
+from .. import sample_data
+from ..i18n import _
+from ..logic.work import Work
+from ..scene.case import Case, State
+from ..scene.loading import add_files
+from . import dialogs, thumbnails
 
 _COLORS = ((152, 55, 13), (128, 174, 128), (111, 184, 210), (241, 214, 145), (177, 122, 101), (216, 101, 79))
 _STATE_COLORS = {

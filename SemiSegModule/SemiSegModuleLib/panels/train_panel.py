@@ -12,14 +12,16 @@ import slicer
 from SemiSegLib import methods
 from SemiSegLib.runs import RunError, RunFolder
 
-from . import dependencies, dialogs, paths
-from .case_table import State
-from .curves import TrainingCurves
-from .i18n import _
-from .run_settings import run_settings
-from .scene_bridge import export_cases
-from .training_process import TrainingProcess
-from .work import Work, set_setting, setting
+from .. import paths
+from ..i18n import _
+from ..logic.run_settings import run_settings
+from ..logic.work import Work, set_setting, setting
+from ..processes import dependencies
+from ..processes.training_process import TrainingProcess
+from ..scene.case import State
+from ..scene.curves import TrainingCurves
+from ..scene.training_files import export_cases
+from . import dialogs
 
 POLL_MILLISECONDS = 500
 _LOG_LINES = 2000

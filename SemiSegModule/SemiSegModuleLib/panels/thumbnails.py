@@ -15,9 +15,9 @@ import slicer
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
-from . import volumes
-from .case_table import Case
-from .region import drawn_indices
+from ..scene import volumes
+from ..scene.case import Case
+from ..scene.region import drawn_indices
 
 PIXELS = 40
 _WINDOW = (1, 99)  # percentiles of the slice that become black and white

@@ -10,11 +10,13 @@ from typing import Any
 import ctk
 import slicer
 
-from . import dialogs, dicom_seg, exports
-from .case_table import Case
-from .i18n import _
-from .model_card import read_card
-from .work import Work
+from .. import exports
+from ..exports import dicom_seg
+from ..i18n import _
+from ..logic.model_card import read_card
+from ..logic.work import Work
+from ..scene.case import Case
+from . import dialogs
 
 DICOM_SEG = ".seg.dcm"
 

@@ -17,9 +17,10 @@ import slicer
 from SemiSegLib import __version__
 from SemiSegLib.config import Label
 
-from . import segments, volumes
-from .case_table import Case, CaseTable, State
-from .exports import ExportError, FilesExist, segmentation_of
+from ..scene import segments, volumes
+from ..scene.case import Case, State
+from ..scene.case_table import CaseTable
+from .choice import ExportError, FilesExist, segmentation_of
 
 _OFF_GRID = 0.1  # voxels that a DICOM pixel may lie beside the volume's voxel; more means the volume was resampled
 

@@ -11,16 +11,18 @@ import slicer
 
 from SemiSegLib.models import named_models
 
+from ..i18n import _
+from ..logic.model_card import read_card
+from ..logic.work import Work
+from ..processes.prediction_process import PredictionProcess
+from ..scene.annotations import accept_prediction
+from ..scene.case import Case, State
+from ..scene.overlays import Overlays
+from ..scene.predictions import find_prediction, load_prediction
+from ..scene.training_files import export_cases
 from . import dialogs
-from .case_table import Case, State
 from .data_panel import state_text
-from .i18n import _
-from .model_card import read_card
-from .overlays import Overlays
-from .prediction_process import PredictionProcess
-from .scene_bridge import accept_prediction, export_cases, find_prediction, load_prediction
 from .train_panel import POLL_MILLISECONDS, duration
-from .work import Work
 
 
 class ResultsPanel:

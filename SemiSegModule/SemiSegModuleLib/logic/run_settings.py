@@ -9,7 +9,7 @@ from typing import Any
 
 from SemiSegLib.config import Label, Settings, SettingsError, build_settings
 
-from .i18n import _
+from ..i18n import _
 
 
 def run_settings(parameters: Any, labels: Sequence[Label]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from SemiSegLib.config import Settings
 from SemiSegLib.models import ModelError
 
-from .i18n import _
+from ..i18n import _
 
 _LARGEST_HEADER = 50_000_000  # bytes; safetensors itself allows 100 MB
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .paths import library_folder, training_python
+from ..paths import library_folder, training_python
 
 # Variables of Slicer's own Python that would change or break another interpreter.
 _HARMFUL_VARIABLES = ("PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONEXECUTABLE")

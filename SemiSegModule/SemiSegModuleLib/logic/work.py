@@ -14,8 +14,9 @@ import slicer
 from SemiSegLib.config import PRESETS, Label
 from SemiSegLib.models import ModelError, named_models
 
-from .busy import Busy
-from .case_table import Case, CaseTable
+from ..panels.busy import Busy
+from ..scene.case import Case
+from ..scene.case_table import CaseTable
 from .model_card import read_card
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..i18n import _
+from ..paths import resource_path
 from .child_process import ChildProcess, LogFile
 from .failures import Failure, explain
-from .i18n import _
-from .paths import resource_path
 
 TORCH = "torch>=2.4"
 OWN_TO_SLICER = ("numpy", "SimpleITK", "vtk")  # pip must not touch these: Slicer would break

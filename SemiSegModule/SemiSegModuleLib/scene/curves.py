@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 import vtk
 
-from .i18n import _
+from ..i18n import _
 
 LOSS, DSC = "loss", "dsc"
 _COLOURS = ((0.12, 0.35, 0.75), (0.85, 0.37, 0.1), (0.2, 0.6, 0.25), (0.6, 0.3, 0.65), (0.5, 0.5, 0.5), (0.8, 0.6, 0.1))

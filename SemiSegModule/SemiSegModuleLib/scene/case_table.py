@@ -13,11 +13,8 @@ whose nodes are deleted, is always shown as it is.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 import logging
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,288 +26,11 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from . import segments
-from .region import voxel_box
+from .case import ROLE, Case, CaseError, State
+from .file_names import safe_file_name
 from .volumes import VoxelBox
 
-ORIENTATIONS = ("axial", "coronal", "sagittal")
-_ROLE = "SemiSeg.Role"
 _SCENE_EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndImportEvent", "EndCloseEvent")
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-
-
-class CaseError(SemiSegError):
-    """Something cannot be done with this case; the message names it."""
-
-
-class State(str, enum.Enum):
-    """What a case is to the training."""
-
-    UNLABELLED = "unlabelled"
-    ANNOTATED = "annotated"
-    PREDICTED = "predicted"
-    CORRECTED = "corrected"
-    EXCLUDED = "excluded"
-
-    @property
-    def trains_with_mask(self) -> bool:
-        """The human mask of the case takes part in the training."""
-        return self in (State.ANNOTATED, State.CORRECTED)
-
-
-@dataclasses.dataclass(frozen=True)
-class Quality:
-    """How good a prediction is, 0 to 1, and by which measure."""
-
-    value: float
-    measure: str
-
-
-class Case:
-    """One scan with what is known of it: a view of a node in the scene. Equal when the node is the same."""
-
-    def __init__(self, node) -> None:
-        self.node = node
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Case) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"Case({self.name!r}, {self.state.value})"
-
-    @property
-    def id(self) -> str:
-        """ID of the case's node in the scene."""
-        return self.node.GetID() or ""
-
-    @property
-    def name(self) -> str:
-        """What the user sees: the name of the volume, followed when it is renamed."""
-        return self.volume.GetName() if self.volume else self.node.GetName()
-
-    @property
-    def file_name(self) -> str:
-        """Stem of the case's files: unique in the scene, safe on every system, fixed once the case is added."""
-        return self._get("file_name")
-
-    @property
-    def volume(self):
-        """The scan, a vtkMRMLScalarVolumeNode; None when it was deleted."""
-        return self._reference("volume")
-
-    @property
-    def annotation(self):
-        """The segmentation node that a human draws in, or None."""
-        return self._reference("annotation")
-
-    @annotation.setter
-    def annotation(self, node) -> None:
-        if node is not None and self.prediction is not None and node.GetID() == self.prediction.GetID():
-            raise CaseError(f"'{node.GetName()}' is the prediction of '{self.name}': accept or correct it instead.")
-        self._refer("annotation", node)
-
-    @property
-    def prediction(self):
-        """The segmentation node with the predicted mask, or None."""
-        return self._reference("prediction")
-
-    @prediction.setter
-    def prediction(self, node) -> None:
-        if node is not None and self.annotation is not None and node.GetID() == self.annotation.GetID():
-            raise CaseError(f"'{node.GetName()}' is a human annotation: a prediction needs its own node.")
-        self._refer("prediction", node)
-
-    @property
-    def region(self):
-        """The vtkMRMLMarkupsROINode that training and prediction are limited to, or None."""
-        return self._reference("region")
-
-    @region.setter
-    def region(self, node) -> None:
-        self._refer("region", node)
-
-    def box(self) -> VoxelBox:
-        """The voxels of the scan that training and prediction use: all, or those in the region of interest.
-
-        :raises SemiSegError: the region misses the scan, is too thin, or lies under a non-linear transform
-        """
-        return voxel_box(self.region, self.volume)
-
-    @property
-    def predicted_box(self) -> VoxelBox | None:
-        """The voxels that the prediction was made for; None when that is not known."""
-        text = self._get("predicted_box")
-        return VoxelBox.of(*json.loads(text)) if text else None
-
-    @predicted_box.setter
-    def predicted_box(self, box: VoxelBox | None) -> None:
-        self._set("predicted_box", json.dumps([box.start, box.size]) if box else "")
-
-    @property
-    def predicted_elsewhere(self) -> bool:
-        """The prediction was made for another part of the scan than the region of interest is now.
-
-        It stays valid: it lies where it was made, and what the model says of those voxels is as true as before.
-        """
-        if self.prediction is None or self.predicted_box is None:
-            return False
-        try:
-            return self.box() != self.predicted_box
-        except SemiSegError:
-            return True
-
-    @property
-    def sdms(self) -> dict[int, object]:
-        """Signed distance volumes (mm, negative inside) by label value."""
-        return self._maps("sdm")
-
-    @property
-    def probabilities(self) -> dict[int, object]:
-        """Probability volumes (0 to 1) by label value."""
-        return self._maps("probability")
-
-    def set_maps(self, kind: str, nodes: dict[int, object]) -> None:
-        """Refer to the volumes of `kind` ('sdm' or 'probability') by label value; earlier ones are forgotten."""
-        self.node.RemoveNodeReferenceIDs(_role(kind))
-        for value, node in nodes.items():
-            node.SetAttribute("SemiSeg.LabelValue", str(value))
-            self.node.AddNodeReferenceID(_role(kind), node.GetID())
-        self.node.Modified()
-
-    @property
-    def state(self) -> State:
-        """Follows from what is there, so it is never out of date."""
-        if self.excluded:
-            return State.EXCLUDED
-        if self.done:
-            return State.CORRECTED if self.corrected else State.ANNOTATED
-        return State.PREDICTED if self.prediction is not None else State.UNLABELLED
-
-    @property
-    def excluded(self) -> bool:
-        """The case takes no part in training and prediction."""
-        return self._flag("excluded")
-
-    @excluded.setter
-    def excluded(self, value: bool) -> None:
-        self._set_flag("excluded", value)
-
-    @property
-    def done(self) -> bool:
-        """A human has said that the annotation is finished (and it still exists)."""
-        return self._flag("done") and self.annotation is not None
-
-    @property
-    def corrected(self) -> bool:
-        """The finished annotation began as a prediction."""
-        return self._flag("corrected") and self.done
-
-    def mark_done(self, done: bool = True, corrected: bool | None = None) -> None:
-        """Say that the annotation is finished, or is not after all.
-
-        :param corrected: whether it began as a prediction; None leaves that as it is
-        :raises CaseError: there is no annotation, or nothing is drawn in it
-        """
-        if done and self.annotation is None:
-            raise CaseError(f"'{self.name}' has no annotation yet: draw one first.")
-        if done and not self.has_drawing:
-            raise CaseError(f"Nothing is drawn in the annotation of '{self.name}' yet.")
-        if corrected is not None:
-            self._set_flag("corrected", corrected)
-        self._set_flag("done", done)
-
-    @property
-    def has_drawing(self) -> bool:
-        """Some voxel is annotated, finished or not."""
-        node = self.annotation
-        if node is None:
-            return False
-        return any(not segments.is_empty(node, identifier) for identifier in node.GetSegmentation().GetSegmentIDs())
-
-    @property
-    def partial(self) -> str:
-        """'' when the whole scan is annotated; 'axial', 'coronal' or 'sagittal' when only slices of that
-        orientation with something drawn in them count, and nobody has looked at the others."""
-        return self._get("partial")
-
-    @partial.setter
-    def partial(self, orientation: str) -> None:
-        if orientation and orientation not in ORIENTATIONS:
-            raise CaseError(f"Slices are {', '.join(ORIENTATIONS)}, not '{orientation}'.")
-        self._set("partial", orientation)
-
-    @property
-    def quality(self) -> Quality | None:
-        """Of the prediction, where known."""
-        text = self._get("quality")
-        return Quality(**json.loads(text)) if text else None
-
-    @quality.setter
-    def quality(self, quality: Quality | None) -> None:
-        self._set("quality", json.dumps(dataclasses.asdict(quality)) if quality else "")
-
-    @property
-    def exported_world_matrix(self) -> list[list[float]] | None:
-        """4 x 4 from the volume's frame to the world of its exported file; None before the first export."""
-        text = self._get("exported_world_matrix")
-        return json.loads(text) if text else None
-
-    @exported_world_matrix.setter
-    def exported_world_matrix(self, matrix: Sequence[Sequence[float]]) -> None:
-        self._set("exported_world_matrix", json.dumps([[float(value) for value in row] for row in matrix]))
-
-    def forget_deleted(self) -> None:
-        """After the user deleted the annotation: a new one has to be marked as done anew."""
-        if self.annotation is None and (self._flag("done") or self.partial):
-            self._set_flag("done", False)
-            self.partial = ""
-
-    def shown_segmentation(self):
-        """What counts for this case: the annotation once something is drawn in it, else the prediction, or None."""
-        return self.annotation if self.has_drawing else self.prediction
-
-    def volumes_ml(self, labels: Sequence[Label]) -> dict[int, float]:
-        """Millilitres by label value, of `shown_segmentation`; labels without voxels are left out."""
-        node = self.shown_segmentation()
-        measured = segments.volumes_ml(node, labels) if node is not None else {}
-        return {value: volume for value, volume in measured.items() if volume > 0}
-
-    def labels_present(self, labels: Sequence[Label]) -> list[Label]:
-        """Labels with at least one voxel in `shown_segmentation`."""
-        node = self.shown_segmentation()
-        counts = segments.voxel_counts(node, labels) if node is not None else {}
-        return [label for label in labels if counts.get(label.value)]
-
-    def nodes(self) -> list[object]:
-        """The case's nodes that exist: volume, annotation, region of interest, prediction, maps."""
-        every = [self.volume, self.annotation, self.region, self.prediction]
-        every += [*self.sdms.values(), *self.probabilities.values()]
-        return [node for node in every if node is not None]
-
-    def _maps(self, kind: str) -> dict[int, object]:
-        count = self.node.GetNumberOfNodeReferences(_role(kind))
-        nodes = [self.node.GetNthNodeReference(_role(kind), number) for number in range(count)]
-        return {int(node.GetAttribute("SemiSeg.LabelValue") or 1): node for node in nodes if node is not None}
-
-    def _reference(self, kind: str):
-        return self.node.GetNodeReference(_role(kind))
-
-    def _refer(self, kind: str, node) -> None:
-        self.node.SetNodeReferenceID(_role(kind), node.GetID() if node is not None else None)
-
-    def _get(self, name: str) -> str:
-        return self.node.GetParameter(name) or ""
-
-    def _set(self, name: str, value: str) -> None:
-        self.node.SetParameter(name, value)
-
-    def _flag(self, name: str) -> bool:
-        return self._get(name) == "true"
-
-    def _set_flag(self, name: str, value: bool) -> None:
-        self._set(name, "true" if value else "false")
 
 
 class CaseTable:
@@ -516,7 +236,7 @@ class CaseTable:
 
     def _nodes(self, role: str) -> list:
         nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode", self.scene)
-        return [node for node in nodes if node.GetAttribute(_ROLE) == role]
+        return [node for node in nodes if node.GetAttribute(ROLE) == role]
 
     def _work(self):
         existing = self._nodes("work")
@@ -539,25 +259,9 @@ class CaseTable:
         node = slicer.vtkMRMLScriptedModuleNode()
         node.SetName(self.scene.GenerateUniqueName(name))
         node.SetModuleName(f"SemiSeg.{role}")
-        node.SetAttribute(_ROLE, role)
+        node.SetAttribute(ROLE, role)
         node.SetHideFromEditors(True)
         return node
-
-
-def safe_file_name(name: str, taken: Iterable[str] = ()) -> str:
-    """A file stem for `name` that Windows, macOS and Linux accept, different from `taken` in any case of letters.
-
-    >>> safe_file_name("Müller: LA 3/4?"), safe_file_name("con"), safe_file_name("a b", {"a_b"})
-    ('Muller_LA_3_4', 'con_', 'a_b_2')
-    """
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    stem = re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-")[:60] or "case"
-    stem = stem + "_" if stem.casefold() in _RESERVED else stem
-    lowered = {other.casefold() for other in taken}
-    candidate, number = stem, 2
-    while candidate.casefold() in lowered:
-        candidate, number = f"{stem}_{number}", number + 1
-    return candidate
 
 
 def find_run(scene=None) -> Path | None:
@@ -574,10 +278,6 @@ def _part_of(case: Case) -> VoxelBox | str | None:
         return case.box() if case.region is not None else None
     except SemiSegError as error:
         return str(error)
-
-
-def _role(kind: str) -> str:
-    return f"SemiSeg.{kind}"
 
 
 def _check_volume(node) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..logic.work import Work
 from .annotate_panel import AnnotatePanel
 from .busy import Busy
 from .data_panel import DataPanel
 from .export_panel import ExportPanel
 from .results_panel import ResultsPanel
 from .train_panel import TrainPanel
-from .work import Work
 
 
 class Panel:

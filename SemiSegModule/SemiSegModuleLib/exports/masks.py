@@ -1,0 +1,80 @@
+"""Masks as files to give away.
+
+>>> export_masks(table, table.cases, folder, ".seg.nrrd")               # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from SemiSegLib.config import Label
+from SemiSegLib.runs import write_whole
+
+from ..scene import segments, volumes
+from ..scene.case import Case
+from ..scene.case_table import CaseTable
+from .choice import check_format, refuse_existing, segmentation_of, with_mask
+
+MASK_FORMATS = (".seg.nrrd", ".nrrd", ".nii.gz")
+
+
+def export_masks(
+    table: CaseTable,
+    cases: Iterable[Case],
+    folder: Path,
+    file_format: str = ".seg.nrrd",
+    source: str = "best",
+    overwrite: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Path]:
+    """Write one mask a case on the voxels of its scan, in world space; cases without a mask are left out.
+
+    Names and colours are in the `.seg.nrrd` files themselves; for the other formats they are in `labels.json` and
+    in `labels.ctbl`, Slicer's colour table. Values are those of the task's labels.
+
+    :return: the files of the masks
+    :raises FilesExist: and nothing is written
+    :raises ExportError: unknown format, or no case has a mask
+    """
+    check_format(file_format, MASK_FORMATS)
+    chosen = with_mask(cases, source)
+    folder = Path(folder)
+    labels = table.labels
+    paths = [folder / (case.file_name + file_format) for case in chosen]
+    beside = {} if file_format == ".seg.nrrd" else _label_files(labels)
+    refuse_existing([*paths, *_different(folder, beside)], overwrite)
+    for number, (case, path) in enumerate(zip(chosen, paths, strict=True)):
+        if progress:
+            progress(number, len(chosen), case.name)
+        array = segments.voxels_on_grid(segmentation_of(case, source), case.volume, labels)
+        _write_mask(volumes.world_image(case.volume, array), path, labels)
+    for name, text in beside.items():
+        write_whole(folder / name, text)
+    return paths
+
+
+def _write_mask(image, path: Path, labels: Sequence[Label]) -> None:
+    if path.name.endswith(".seg.nrrd"):
+        from SemiSegLib.data.images import write_mask
+
+        write_mask(image, path, labels, terminology={label.value: segments.terminology(label) for label in labels})
+    else:
+        volumes.write_image(image, path)
+
+
+def _label_files(labels: Sequence[Label]) -> dict[str, str]:
+    """Content by name of the files that say what the values in masks mean, to programs and to Slicer."""
+    entries = [{"value": label.value, "name": label.name, "color": list(label.color)} for label in labels]
+    rows = [f"{label.value} {label.name.replace(' ', '_')} {' '.join(map(str, label.color))} 255" for label in labels]
+    return {
+        "labels.json": json.dumps({"labels": entries}, indent=1, ensure_ascii=False) + "\n",
+        "labels.ctbl": "\n".join(["# Color table file", "0 Background 0 0 0 0", *rows]) + "\n",
+    }
+
+
+def _different(folder: Path, files: dict[str, str]) -> list[Path]:
+    """Those of the files that exist with another content, from another task."""
+    existing = [folder / name for name in files if (folder / name).exists()]
+    return [path for path in existing if path.read_text(encoding="utf-8", errors="replace") != files[path.name]]

@@ -1,0 +1,1 @@
+"""The work as it stands in the scene (MRML, no Qt), and between the scene and files."""

@@ -1,0 +1,114 @@
+"""Human annotations: made, limited to a box, taken over from a prediction, read as masks.
+
+>>> make_annotation(table, case)                                                       # doctest: +SKIP
+>>> accept_prediction(table, case)                                                     # doctest: +SKIP
+
+An annotation is changed by nothing here but `accept_prediction(..., overwrite=True)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from SemiSegLib.config import DataSettings, Label
+
+from . import segments, volumes
+from .case import Case, CaseError
+from .case_table import CaseTable
+from .mask_files import label_names
+from .nodes import follow, new_segmentation, put_beside
+from .region import fit_region
+
+IGNORE_VALUE = DataSettings().ignore_value
+
+
+def make_annotation(table: CaseTable, case: Case):
+    """The case's human segmentation node, with a segment for every label of the task; made when there is none.
+
+    It lies below the volume's transform, on the volume's voxels, beside it in the subject hierarchy.
+    """
+    with table.paused():
+        if case.annotation is None:
+            case.annotation = new_segmentation(table.scene, f"{case.name} annotation", case.volume)
+        segments.add_segments(case.annotation, table.labels)
+    return case.annotation
+
+
+def add_region(table: CaseTable, case: Case):
+    """Limit training and prediction of a case to a box: around what is drawn, else around the whole scan.
+
+    A region that is there already is fitted again. It lies beside the volume in the subject hierarchy.
+
+    :return: the vtkMRMLMarkupsROINode
+    """
+    with table.paused():
+        case.region = fit_region(case.region, case.volume, case.annotation, table.labels)
+        put_beside(case.region, case.volume)
+    return case.region
+
+
+def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, done: bool = True):
+    """Copy the prediction into the human annotation, to be edited there or to count as it is.
+
+    What was drawn outside the part of the scan that was predicted (`Case.predicted_box`) stays.
+
+    :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
+    :return: the annotation node
+    :raises CaseError: no prediction, or an annotation with something drawn in it and not `overwrite`
+    """
+    if case.prediction is None:
+        raise CaseError(f"'{case.name}' has no prediction to accept.")
+    if case.has_drawing and not overwrite:
+        raise CaseError(f"'{case.name}' has an annotation already; it would be replaced by the prediction.")
+    with table.paused():
+        outside = _drawn_outside(case, table.labels)
+        annotation = make_annotation(table, case)
+        if outside is None:
+            segments.copy_segments(case.prediction, annotation)
+            follow(annotation, case.prediction.GetParentTransformNode())
+        else:
+            predicted = segments.voxels_on_grid(case.prediction, case.volume, table.labels)
+            joined = np.where(outside > 0, outside, predicted)
+            segments.set_voxels(annotation, joined, volumes.ijk_to_ras(case.volume), table.labels)
+            follow(annotation, case.volume.GetParentTransformNode())
+        segments.add_segments(annotation, table.labels)
+        annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
+        case.partial = ""
+        case.mark_done(done and case.has_drawing, corrected=True)  # an empty prediction is no finished annotation
+    return annotation
+
+
+def _drawn_outside(case: Case, labels: Sequence[Label]) -> np.ndarray | None:
+    """The human mask where nothing was predicted, (k, j, i); None when nothing is drawn there."""
+    if case.predicted_box is None or not case.has_drawing:
+        return None
+    mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    mask[case.predicted_box.slices] = 0
+    return mask if mask.any() else None
+
+
+def annotation_mask(case: Case, labels: Sequence[Label]) -> np.ndarray:
+    """The human mask on the volume's voxels, (k, j, i), with 255 in slices that a partial annotation leaves out.
+
+    The region of interest is not considered: what lies outside it is annotated as well.
+
+    :raises CaseError: nothing of the task's labels is drawn
+    """
+    mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    if not mask.any():
+        names = ", ".join(segments.foreign_segments(case.annotation, labels)) or "none"
+        raise CaseError(
+            f"The annotation of '{case.name}' has nothing drawn for {label_names(labels)} (other segments: {names})."
+        )
+    return ignore_slices(mask, volumes.slice_axis(case.volume, case.partial)) if case.partial else mask
+
+
+def ignore_slices(mask: np.ndarray, axis: int) -> np.ndarray:
+    array_axis = 2 - axis  # arrays are (k, j, i)
+    others = tuple(number for number in range(3) if number != array_axis)
+    marked = mask.copy()
+    empty = ~mask.any(axis=others)
+    np.moveaxis(marked, array_axis, 0)[empty] = IGNORE_VALUE
+    return marked

@@ -1,0 +1,124 @@
+"""Scans and masks from files into the scene, as cases.
+
+>>> add_files(table, [folder])                                                         # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+
+from SemiSegLib.config import Label
+
+from . import segments, volumes
+from .annotations import IGNORE_VALUE, ignore_slices, make_annotation
+from .case import ORIENTATIONS, Case, CaseError
+from .case_table import CaseTable
+from .mask_files import relabelled, scene_labels
+from .training_files import Progress
+
+if TYPE_CHECKING:
+    from SemiSegLib.data.cases import Case as DataCase
+    from SemiSegLib.data.images import Mask
+
+
+def add_files(table: CaseTable, paths: Iterable[Path], progress: Progress | None = None) -> list[Case]:
+    """Load scans (and the masks that `SemiSegLib.data.cases` finds beside them) and add them as cases.
+
+    Each path is a scan, or a folder in any layout that training understands. Masks become finished annotations;
+    when the table has no labels yet, those of the data set are taken over.
+
+    :raises SemiSegError: nothing found, or a file cannot be read; cases loaded until then stay
+    """
+    from SemiSegLib.data.cases import find_cases
+
+    lists = [find_cases(Path(path)) for path in paths]
+    if not table.labels:
+        table.labels = next((found.labels for found in lists if found.labels), [])
+    cases = [(entry, found.labels) for found in lists for entry in found]
+    added = []
+    for number, (entry, labels) in enumerate(cases):
+        if progress:
+            progress(number, len(cases), entry.name)
+        with table.paused():
+            added.append(_add_case(table, entry, labels))
+    return added
+
+
+def _add_case(table: CaseTable, entry: DataCase, labels: Sequence[Label] | None) -> Case:
+    volume = _load_volume(table.scene, entry)
+    case = table.add_volume(volume)
+    if entry.label is not None:
+        _load_annotation(table, case, entry, labels)
+    return case
+
+
+def _load_volume(scene, entry: DataCase):
+    """A scan as Slicer loads it; folders of DICOM and HDF5 through SemiSegLib."""
+    if entry.image.is_file() and entry.image.suffix != ".h5":
+        node = slicer.modules.volumes.logic().AddArchetypeVolume(str(entry.image), entry.name)
+        if node is None:
+            raise CaseError(f"{entry.image} cannot be loaded as a volume.")
+        return node
+    from SemiSegLib.data.images import read_image
+
+    image = read_image(entry.image)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", entry.name)
+    volumes.fill_volume(node, sitk.GetArrayFromImage(image), volumes.image_to_ras(image))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _load_annotation(table: CaseTable, case: Case, entry: DataCase, labels: Sequence[Label] | None) -> None:
+    """The mask of a data set as a finished annotation; 255 in whole slices becomes `Case.partial`."""
+    from SemiSegLib.data.images import bring_to, relabel
+
+    stored = _read_mask(entry.label)
+    stored = relabel(stored, entry.label_values) if entry.label_values else stored
+    scan = volumes.world_image(case.volume)
+    image = bring_to(stored, scan, entry.image, IGNORE_VALUE, entry.label_by_orientation).image
+    array = sitk.GetArrayFromImage(image)
+    drawn = np.where(array == IGNORE_VALUE, 0, array)
+    meaning = scene_labels(entry.label, volumes.like(image, drawn), labels or table.labels, table.labels)
+    annotation = make_annotation(table, case)
+    segments.set_voxels(annotation, relabelled(drawn, meaning), volumes.ijk_to_ras(case.volume), list(meaning.values()))
+    case.partial = _partial_orientation(case, array, drawn)
+    case.mark_done() if case.has_drawing else None
+
+
+def _partial_orientation(case: Case, array: np.ndarray, drawn: np.ndarray) -> str:
+    """The orientation of slices that nobody annotated, '' when all voxels count."""
+    if not (array == IGNORE_VALUE).any():
+        return ""
+    for orientation in ORIENTATIONS:
+        if np.array_equal(ignore_slices(drawn, volumes.slice_axis(case.volume, orientation)), array):
+            return orientation
+    logging.warning("SemiSeg: %s: voxels of value %d are not whole slices; axial is assumed", case.name, IGNORE_VALUE)
+    return "axial"
+
+
+def _read_mask(path: Path) -> Mask:
+    """A mask of any format; NIfTI through SimpleITK where nibabel is not installed (Slicer itself lacks it)."""
+    from SemiSegLib.data.images import Mask, read_mask
+
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or _has_nibabel():
+        return read_mask(path)
+    image = volumes.read_image(path)
+    array = sitk.GetArrayFromImage(image)
+    if array.min() < 0 or (array != np.rint(array)).any():
+        raise CaseError(f"{path} is not a mask: labels are the whole numbers 0, 1, 2, …")
+    return Mask(volumes.like(image, array.astype(np.uint16)), None, path)
+
+
+def _has_nibabel() -> bool:
+    try:
+        import nibabel  # noqa: F401
+    except ImportError:
+        return False
+    return True

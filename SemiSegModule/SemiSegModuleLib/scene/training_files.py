@@ -1,0 +1,159 @@
+"""Scans and finished annotations of the scene as files that training and prediction read, always in world space.
+
+>>> export = export_cases(table, run_folder / "data")                                  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from SemiSegLib.config import Label
+from SemiSegLib.runs import write_json
+
+from . import segments, volumes
+from .annotations import IGNORE_VALUE, annotation_mask
+from .case import Case, CaseError, State
+from .case_table import CaseTable
+
+MANIFEST = "exported_from_scene.json"
+FILE_FORMATS = (".nrrd", ".nii.gz")
+Progress = Callable[[int, int, str], None]  # cases done, cases in all, name of the one at hand
+
+
+@dataclasses.dataclass
+class Export:
+    """What `export_cases` wrote: file stems by what they are for, and remarks for the user."""
+
+    folder: Path
+    labelled: list[str] = dataclasses.field(default_factory=list)
+    unlabelled: list[str] = dataclasses.field(default_factory=list)
+    remarks: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def images(self) -> Path:
+        """Folder of the scans."""
+        return self.folder / "images"
+
+
+def export_cases(
+    table: CaseTable,
+    folder: Path,
+    cases: Iterable[Case] | None = None,
+    file_format: str = ".nrrd",
+    progress: Progress | None = None,
+) -> Export:
+    """Write `folder/images/<stem>` for every case and `folder/labels/<stem>` for those with a finished annotation.
+
+    Values in the masks are those of the task's labels; 255 marks what nobody annotated (`Case.partial`). The volumes
+    are written where their transforms put them, cropped to the region of interest where there is one. Called again
+    for the same folder, it writes what has changed and removes files of cases that are no longer wanted.
+
+    :param cases: all that are not excluded, when None
+    :raises SemiSegError: nothing to export, foreign files in the folder, a transform that cannot be exported, a
+        region of interest that misses its scan
+    """
+    chosen = [case for case in (table.cases if cases is None else cases) if case.state is not State.EXCLUDED]
+    if not chosen:
+        raise CaseError("There is no case to export: add scans to the table, or include excluded ones again.")
+    if file_format not in FILE_FORMATS:
+        raise CaseError(f"Scans are exported as {' or '.join(FILE_FORMATS)}, not '{file_format}'.")
+    labels = table.labels
+    export = Export(Path(folder))
+    store = _ExportFolder(Path(folder))
+    for number, case in enumerate(chosen):
+        if progress:
+            progress(number, len(chosen), case.name)
+        with table.paused():
+            _export_image(case, store, file_format)
+        if case.state.trains_with_mask:
+            _export_mask(case, labels, store, file_format, export.remarks)
+            export.labelled.append(case.file_name)
+        else:
+            export.unlabelled.append(case.file_name)
+    store.finish()
+    names = {"background": 0, **{label.name: label.value for label in labels}}
+    write_json(export.folder / "dataset.json", {"labels": names})
+    if progress:
+        progress(len(chosen), len(chosen), "")
+    return export
+
+
+def _export_image(case: Case, store: _ExportFolder, file_format: str) -> None:
+    image = volumes.world_image(case.volume, box=case.box())
+    store.write(f"images/{case.file_name}{file_format}", image, compress=file_format.endswith(".gz"))
+    case.exported_world_matrix = segments.world_matrix(case.volume).tolist()
+
+
+def _export_mask(case: Case, labels: Sequence[Label], store: _ExportFolder, suffix: str, remarks: list[str]) -> None:
+    mask, box = annotation_mask(case, labels), case.box()
+    unseen = _count_labels(mask) - _count_labels(mask[box.slices])
+    if unseen == _count_labels(mask):
+        raise CaseError(
+            f"Nothing that is drawn in the annotation of '{case.name}' lies in its region of interest: "
+            "move the region, fit it again, or remove it."
+        )
+    if unseen:
+        remarks.append(f"{case.name}: {unseen} annotated voxels outside the region of interest are not learnt from.")
+    store.write(f"labels/{case.file_name}{suffix}", volumes.world_image(case.volume, mask, box), compress=True)
+    foreign = segments.foreign_segments(case.annotation, labels)
+    if foreign:
+        remarks.append(f"{case.name}: left out segments that are not labels of the task: {', '.join(foreign)}.")
+
+
+def _count_labels(mask: np.ndarray) -> int:
+    return int(np.count_nonzero((mask != 0) & (mask != IGNORE_VALUE)))
+
+
+class _ExportFolder:
+    """The files of an export, with a fingerprint of each, so that only what has changed is written again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._before = self._read_manifest()
+        self._now: dict[str, str] = {}
+        foreign = sorted(self._files() - set(self._before))
+        if foreign:
+            raise CaseError(
+                f"{folder} holds files that were not exported from this module ({', '.join(foreign[:3])}); "
+                "choose a new or empty folder."
+            )
+
+    def write(self, name: str, image: sitk.Image, compress: bool) -> None:
+        """Write an image unless the file holds exactly this already."""
+        fingerprint = _fingerprint(image)
+        if self._before.get(name) != fingerprint or not (self.folder / name).is_file():
+            volumes.write_image(image, self.folder / name, compress)
+        self._now[name] = fingerprint
+        write_json(self.folder / MANIFEST, {**self._before, **self._now})  # so that a crash leaves no foreign files
+
+    def finish(self) -> None:
+        """Remove files of an earlier export that nobody wants any more: they would take part in the training."""
+        for name in set(self._before) - set(self._now):
+            (self.folder / name).unlink(missing_ok=True)
+        write_json(self.folder / MANIFEST, self._now)
+
+    def _read_manifest(self) -> dict[str, str]:
+        path = self.folder / MANIFEST
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (OSError, json.JSONDecodeError) as error:
+            raise CaseError(f"{path} is damaged ({error}); choose a new folder.") from error
+
+    def _files(self) -> set[str]:
+        found = [path for part in ("images", "labels") for path in (self.folder / part).glob("*")]
+        return {f"{path.parent.name}/{path.name}" for path in found if not path.name.startswith(".")}
+
+
+def _fingerprint(image: sitk.Image) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((image.GetPixelIDTypeAsString(), image.GetSize(), image.GetSpacing())).encode())
+    digest.update(repr((image.GetOrigin(), image.GetDirection())).encode())
+    digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
+    return digest.hexdigest()
