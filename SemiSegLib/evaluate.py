@@ -13,11 +13,11 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from SemiSegLib.commands import program
 from SemiSegLib.errors import SemiSegError
@@ -93,7 +93,7 @@ def evaluate(
     predictions: Path | Mapping[str, Path],
     references: Path | Mapping[str, Path],
     labels: Mapping[str, int] | None = None,
-    ignore_value: int | None = None,
+    ignore_value: int | Literal["task"] | None = "task",
     literature: bool = False,
 ) -> Report:
     """Score all predictions that have a reference of the same case name.
@@ -105,7 +105,9 @@ def evaluate(
     :param references: the same, or a data folder in any layout that training understands
     :param labels: name and value of the foreground classes; default: as the masks themselves (.seg.nrrd) or a
         labels.json, dataset.json or splits.json beside them name them, else every value in the references
-    :param ignore_value: value of reference voxels that nobody annotated; they are left out
+    :param ignore_value: value of reference voxels that nobody annotated; they are left out. "task": as a labels.json or
+        dataset.json beside the masks says, else training's own default (255), unless a class has that value; None:
+        every value is a class
     :param literature: treat empty masks as the literature's tables do, see `SemiSegLib.metrics`
     :raises SemiSegError: nothing to compare, unreadable files, grids that do not meet
     """
@@ -119,15 +121,20 @@ def evaluate(
             f"no prediction in {predictions} has the name of a reference in {references} (predictions: "
             f"{_some(predicted) or 'none'}; references: {_some(wanted) or 'none'}); they are matched by file name"
         )
-    known = dict(labels) if labels else _find_labels(names, predicted, wanted, predictions, references, ignore_value)
+    ignored = _task_ignore_value(predictions, references) if ignore_value == "task" else ignore_value
+    known = dict(labels) if labels else _find_labels(names, predicted, wanted, predictions, references, ignored)
+    if ignore_value != "task":
+        known = {name: value for name, value in known.items() if value != ignored}
+    elif ignored in known.values():
+        ignored = None
     cases, messages = {}, []
     for name in names:
         reference = _renumbered(wanted[name](), known)
         prediction, notes = _on_grid(_renumbered(read_mask(predicted[name]), known), reference)
         arrays = _array(prediction), _array(reference)
-        messages += [*notes, *_unnamed_values(arrays, (prediction, reference), known, ignore_value)]
+        messages += [*notes, *_unnamed_values(arrays, (prediction, reference), known, ignored)]
         spacing = reference.image.GetSpacing()
-        cases[name] = case_metrics(*arrays, spacing, known, ignore_value, literature)
+        cases[name] = case_metrics(*arrays, spacing, known, ignored, literature)
     summary = summarise(list(cases.values()))
     return Report(
         known,
@@ -136,7 +143,7 @@ def evaluate(
         sorted(wanted.keys() - predicted.keys()),
         sorted(predicted.keys() - wanted.keys()),
         messages + _inconsistencies(summary),
-        ignore_value,
+        ignored,
         literature,
     )
 
@@ -219,18 +226,39 @@ def _find_labels(
     in_data_set = isinstance(references, Path) and not _mask_files(references) and find_cases(references).labels
     first = in_data_set or wanted[names[0]]().labels or read_mask(predicted[names[0]]).labels
     if first:
-        return {label.name: label.value for label in first if label.value != ignore_value}
+        return {label.name: label.value for label in first}
     import numpy as np
 
     values = sorted({int(value) for name in names for value in np.unique(_array(wanted[name]()))})
     found = {f"label {value}": value for value in values if value not in (0, ignore_value)}
     if not found:
-        raise EvaluationError(f"no reference holds anything but background (looked at: {_some(names)})")
+        also = f" and the value {ignore_value}" if ignore_value in values else ""
+        hint = "; if that is a class, add --ignore-value none" if also else ""
+        raise EvaluationError(f"no reference holds anything but background{also} (looked at: {_some(names)}){hint}")
     return found
 
 
 def _labels_beside(folder: Path) -> dict[str, int]:
     """Class names from a JSON file in the folder or the one above."""
+    found = (_parse_labels(content.get("labels")) for content in _descriptions(folder))
+    return next(filter(None, found), {})
+
+
+def _task_ignore_value(*sources: Path | Mapping[str, Path]) -> int | None:
+    """What marks voxels nobody annotated: as JSON files beside the masks say (ours or nnU-Net's), else our default."""
+    for content in (content for folder in sources if isinstance(folder, Path) for content in _descriptions(folder)):
+        labels = content.get("labels")
+        named = labels.get("ignore") if isinstance(labels, dict) else None
+        value = content.get("ignore_value", named)
+        if isinstance(value, int):
+            return value
+    from SemiSegLib.config import DataSettings
+
+    return DataSettings().ignore_value
+
+
+def _descriptions(folder: Path) -> Iterator[dict[str, Any]]:
+    """The JSON files that may describe the masks in a folder: in it, then in the one above."""
     for file in (place / name for place in (folder, folder.parent) for name in NAME_FILES):
         try:
             content = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -238,10 +266,8 @@ def _labels_beside(folder: Path) -> dict[str, int]:
             continue
         except ValueError as error:
             raise EvaluationError(f"{file}: not readable as JSON: {error}") from error
-        labels = _parse_labels(content.get("labels") if isinstance(content, dict) else None)
-        if labels:
-            return labels
-    return {}
+        if isinstance(content, dict):
+            yield content
 
 
 def _parse_labels(entries: Any) -> dict[str, int]:
@@ -315,9 +341,11 @@ def parser() -> argparse.ArgumentParser:
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add(
         "--ignore-value",
-        type=int,
-        metavar="V",
-        help="reference voxels of this value were annotated by nobody",
+        type=_ignore_value,
+        default="task",
+        metavar="V|none",
+        help="reference voxels of this value were annotated by nobody and are left out; none: every value is a class "
+        "(default: as a labels.json or dataset.json beside the masks says, else 255 unless a class has it)",
     )
     add(
         "--literature",
@@ -325,6 +353,15 @@ def parser() -> argparse.ArgumentParser:
         help="score empty masks as the literature's tables do (0, not undefined)",
     )
     return result
+
+
+def _ignore_value(text: str) -> int | str | None:
+    if text.lower() in ("none", "task"):
+        return None if text.lower() == "none" else "task"
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a number or none, not {text!r}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -128,7 +128,7 @@ def test_ignored_voxels_and_foreign_values(tmp_path):
     ignored = evaluate(tmp_path / "p", tmp_path / "r", LABELS, ignore_value=255)
     assert ignored.cases["a"] == case_metrics(prediction, reference, (1.0, 1.5, 2.0), LABELS, 255)
     assert ignored.messages == []
-    counted = evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+    counted = evaluate(tmp_path / "p", tmp_path / "r", LABELS, ignore_value=None)
     assert "255 belong to no class" in counted.messages[0]
     assert counted.cases["a"]["myocardium"]["dsc"] < ignored.cases["a"]["myocardium"]["dsc"]
 
@@ -217,3 +217,66 @@ def test_evaluation_never_imports_torch(folders):
     )
     command = [sys.executable, "-c", code, *map(str, folders)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+
+
+def test_voxels_nobody_annotated_are_left_out_unless_told(tmp_path):
+    """The task's value for them, 255, is no class: a perfect mask of what was annotated scores 100 %."""
+    _, reference = masks(0)
+    prediction = reference.copy()
+    reference[:, :, 5:] = 255
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    save(prediction, tmp_path / "p" / "a.nii.gz")
+    report = evaluate(tmp_path / "p", tmp_path / "r")
+    assert report.labels == {"label 1": 1, "label 2": 2}
+    assert report.ignore_value == 255
+    assert [part["dsc"]["mean"] for part in report.summary.values()] == [1, 1, 1]
+    assert evaluate(tmp_path / "p", tmp_path / "r", ignore_value=None).labels == report.labels | {"label 255": 255}
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("labels.json", {"labels": [{"name": "right ventricle", "value": 1}], "ignore_value": 9}),
+        ("dataset.json", {"labels": {"background": 0, "right ventricle": 1, "ignore": 9}}),
+    ],
+)
+def test_the_task_says_which_value_marks_voxels_nobody_annotated(tmp_path, file, content):
+    _, reference = masks(0)
+    reference[reference == 2] = 0
+    prediction = reference.copy()
+    reference[:, :, 5:] = 9
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    save(prediction, tmp_path / "p" / "a.nii.gz")
+    (tmp_path / "p" / file).write_text(json.dumps(content))
+    report = evaluate(tmp_path / "p", tmp_path / "r")
+    assert report.ignore_value == 9
+    assert report.cases["a"]["right ventricle"]["dsc"] == 1
+
+
+def test_a_named_class_may_have_the_value_255(tmp_path):
+    _, reference = masks(0)
+    reference[reference > 0] = 255
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    save(reference, tmp_path / "p" / "a.nii.gz")
+    report = evaluate(tmp_path / "p", tmp_path / "r", {"left atrium": 255})
+    assert report.ignore_value is None
+    assert report.cases["a"]["left atrium"]["dsc"] == 1
+    with pytest.raises(EvaluationError, match=r"255.*--ignore-value none"):
+        evaluate(tmp_path / "p", tmp_path / "r")
+
+
+@pytest.mark.parametrize(("text", "classes"), [("none", 3), ("255", 2), ("2", 2)])
+def test_the_command_takes_another_value_or_none(tmp_path, text, classes):
+    _, reference = masks(0)
+    reference[:, :, 7:] = 255
+    save(reference, tmp_path / "r" / "a.nii.gz")
+    save(reference, tmp_path / "p" / "a.nii.gz")
+    arguments = ["--predictions", str(tmp_path / "p"), "--references", str(tmp_path / "r")]
+    assert main([*arguments, "--output", str(tmp_path / "x.json"), "--ignore-value", text]) == 0
+    assert len(json.loads((tmp_path / "x.json").read_text())["labels"]) == classes
+
+
+def test_a_value_that_is_no_number_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--predictions", str(tmp_path), "--references", str(tmp_path), "--ignore-value", "nothing"])
+    assert "a number or none" in capsys.readouterr().err
