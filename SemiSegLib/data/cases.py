@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.config import Label
-from SemiSegLib.data.formats import extension, is_hidden, stem
+from SemiSegLib.data.stored import stored_in
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -138,21 +138,12 @@ def _case_print(case: Case) -> dict[str, Any]:
 
 
 def _file_print(path: Path) -> dict[str, Any]:
-    files = _stored_in(path)
+    files = [file for file in stored_in(path) if file.exists()]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + _ends(file) + b"\0")
     size = sum(file.stat().st_size for file in files)
     return {"file": path.name, "bytes": size, "hash": digest.hexdigest()[:16]}
-
-
-def _stored_in(path: Path) -> list[Path]:
-    """The files a scan consists of: slices of a DICOM folder, a header and its voxel file, or the file itself."""
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file() and not is_hidden(file))
-    if extension(path) in (".nhdr", ".mhd"):
-        return [path, *sorted(file for file in path.parent.glob("*raw*") if file.name.startswith(f"{stem(path)}."))]
-    return [path]
 
 
 def _ends(file: Path) -> bytes:

@@ -18,6 +18,7 @@ from SemiSegLib.data.cases import Case, read_case
 from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.geometry import canonical, from_array, to_array
 from SemiSegLib.data.grid import resample_mask, to_network_grid
+from SemiSegLib.data.stored import stored_in
 from SemiSegLib.errors import SemiSegError
 
 _VERSION = 1  # of the files below; part of their key
@@ -143,6 +144,13 @@ def _key(case: Case, settings: DataSettings, sdm: bool) -> str:
 
 
 def _stamp(path: Path) -> Sequence[object]:
-    """What changes when a file or a folder of DICOM slices does."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    """What changes when a file, a voxel file that it names or a slice of a DICOM folder does."""
+    return [_file_stamp(file) for file in stored_in(path)]
+
+
+def _file_stamp(file: Path) -> Sequence[object]:
+    try:
+        found = file.stat()
+    except OSError:
+        return [str(file), "missing"]
+    return [str(file.resolve()), found.st_size, found.st_mtime_ns]

@@ -90,3 +90,39 @@ def test_an_unlabelled_case_has_no_mask(case, tmp_path):
     prepared = prepare(Case("one", case.image), DataSettings(labels=LABELS), tmp_path / "cache", sdm=True)
     assert not prepared.annotated
     assert sorted(path.name for path in prepared.folder.iterdir()) == ["image.npy", "meta.json"]
+
+
+def detached(folder, layout, volume):
+    """Files of a volume (z, y, x) whose header names its voxel files in one of the ways the formats know."""
+    slices = [f"slice{i:03d}.dat" for i in range(1, len(volume) + 1)]
+    meta = "NDims = 3\nDimSize = {} {} {}\nElementSpacing = 1 1 1\nElementType = MET_FLOAT\n".format(*volume.T.shape)
+    nrrd = "NRRD0004\ntype: float\ndimension: 3\nsizes: {} {} {}\nspacings: 1 1 1\nencoding: raw\nendian: little\n"
+    nrrd = nrrd.format(*volume.T.shape)
+    name, header = {
+        "mhd": ("scan.mhd", meta + "ElementDataFile = voxels.bin\n"),
+        "mhd list": ("scan.mhd", meta + "ElementDataFile = LIST\n" + "\n".join(slices) + "\n"),
+        "mhd pattern": ("scan.mhd", meta + f"ElementDataFile = slice%03d.dat 1 {len(volume)} 1\n"),
+        "nhdr": ("scan.nhdr", nrrd + "data file: voxels.bin\n"),
+        "nhdr list": ("scan.nhdr", nrrd + "data file: LIST\n" + "\n".join(slices) + "\n"),
+        "nhdr pattern": ("scan.nhdr", nrrd + f"datafile: ./slice%03d.dat 1 {len(volume)} 1\n"),
+    }[layout]
+    (folder / name).write_text(header)
+    if "voxels.bin" in header:
+        (folder / "voxels.bin").write_bytes(volume.astype("<f4").tobytes())
+        return folder / name, folder / "voxels.bin"
+    for file, part in zip(slices, volume, strict=True):
+        (folder / file).write_bytes(part.astype("<f4").tobytes())
+    return folder / name, folder / slices[-1]
+
+
+@pytest.mark.parametrize("layout", ["mhd", "mhd list", "mhd pattern", "nhdr", "nhdr list", "nhdr pattern"])
+def test_the_cache_follows_voxel_files_that_a_header_names(layout, tmp_path):
+    volume = np.random.default_rng(0).normal(size=(18, 20, 22)).astype(np.float32)
+    header, voxels = detached(tmp_path, layout, volume)
+    settings, case = DataSettings(labels=LABELS), Case("one", header)
+    first = prepare(case, settings, tmp_path / "cache", sdm=False)
+    assert prepare(case, settings, tmp_path / "cache", sdm=False) == first
+    changed = np.frombuffer(voxels.read_bytes(), "<f4") ** 3
+    voxels.write_bytes(changed.tobytes())
+    again = prepare(case, settings, tmp_path / "cache", sdm=False)
+    assert not np.array_equal(again.image(), first.image())
