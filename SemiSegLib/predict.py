@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from SemiSegLib.runs import write_json
 if TYPE_CHECKING:
     from SemiSegLib.data.cases import Case
     from SemiSegLib.inference.predictor import Prediction, Predictor
+    from SemiSegLib.models import Model
 
 FORMATS = ("nii.gz", "nrrd", "seg.nrrd", "mha")
 
@@ -39,6 +40,23 @@ class Predicted:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Failed:
+    """One scan that could not be predicted, and why."""
+
+    name: str
+    message: str
+
+
+class PredictionError(SemiSegError):
+    """Some scans could not be predicted, the others are done. `failures`: what was wrong, by the scan's name."""
+
+    def __init__(self, failures: dict[str, str], count: int) -> None:
+        self.failures = failures
+        lines = "\n".join(f"  {message}" for message in failures.values())
+        super().__init__(f"{len(failures)} of {count} scans could not be predicted; the others are done:\n{lines}")
+
+
 def predict(
     model: Path,
     source: Path,
@@ -50,31 +68,79 @@ def predict(
     inference: dict[str, Any] | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] = (0, 1),
+    skip_existing: bool = False,
 ) -> Iterator[Predicted]:
     """Predict a scan, or all scans of a folder, one after the other; yields each when its files are written.
 
     Masks are OUTPUT/NAME.FORMAT, distance maps (mm, negative inside) OUTPUT/sdm/NAME_LABEL.FORMAT, probabilities
     OUTPUT/probabilities/NAME_LABEL.FORMAT, label names OUTPUT/labels.json. Every file is on its scan's own grid.
     `inference` overrides settings of the model's card by name; of a `shard` (i, n) every n-th scan is predicted, from
-    the i-th on. Raises SemiSegError, also for files that exist already unless `overwrite`.
+    the i-th on. Scans whose mask exists are refused, predicted anew (`overwrite`) or left out (`skip_existing`).
+    Raises SemiSegError before the first scan, and PredictionError after the last one if some were bad.
     """
-    from SemiSegLib.compute.devices import choose_compute
-    from SemiSegLib.data.cases import find_cases
-    from SemiSegLib.inference.predictor import Predictor
     from SemiSegLib.models import load_model
 
+    existing = "skip" if skip_existing else "overwrite" if overwrite else "refuse"
     loaded = load_model(model)
-    cases = sorted(find_cases(source), key=lambda case: case.name)[shard[0] :: shard[1]]
-    taken = [path for case in cases if (path := output / f"{case.name}.{format}").exists()]
-    if taken and not overwrite:
-        raise SemiSegError(f"{taken[0]} exists already: name another --output, or add --overwrite.")
-    settings = replace(loaded.card.settings.inference, **(inference or {}))
-    predictor = Predictor(loaded, choose_compute(device, loaded.card.settings.training.precision), settings)
-    labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in predictor.data.labels]
-    if shard[0] == 0:
-        write_json(output / "labels.json", {"labels": labels})
-    for case in cases:
-        yield _predict_case(case, predictor, output, format, sdm, probabilities)
+    job = _Job(source, output, format, sdm, probabilities, device, existing, shard)
+    failures = {}
+    for outcome in job.outcomes(loaded, inference or {}):
+        if isinstance(outcome, Failed):
+            failures[outcome.name] = outcome.message
+        else:
+            yield outcome
+    if failures:
+        raise PredictionError(failures, len(job.cases))
+
+
+@dataclass
+class _Job:
+    """Scans to predict and how; see `predict`."""
+
+    source: Path
+    output: Path
+    format: str
+    sdm: bool
+    probabilities: bool
+    device: str
+    existing: str  # refuse, overwrite or skip
+    shard: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        from SemiSegLib.data.cases import find_cases
+
+        first, step = self.shard
+        found = sorted(find_cases(self.source), key=lambda case: case.name)[first::step]
+        taken = [case for case in found if self.path(case).exists()]
+        if taken and self.existing == "refuse":
+            raise SemiSegError(
+                f"{self.path(taken[0])} exists already: name another --output, or add --overwrite or --skip-existing."
+            )
+        self.cases = [case for case in found if case not in taken] if self.existing == "skip" else found
+
+    def path(self, case: Case) -> Path:
+        """The mask of a case."""
+        return self.output / f"{case.name}.{self.format}"
+
+    def outcomes(self, model: Model, inference: dict[str, Any]) -> Iterator[Predicted | Failed]:
+        """Predict the scans one by one; a bad one does not keep the others from it."""
+        from SemiSegLib.compute.devices import choose_compute
+        from SemiSegLib.inference.predictor import Predictor
+
+        settings = model.card.settings
+        if self.shard[0] == 0:
+            labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
+            content = {"labels": labels, "ignore_value": settings.data.ignore_value}
+            write_json(self.output / "labels.json", content)
+        if not self.cases:
+            return
+        compute = choose_compute(self.device, settings.training.precision)
+        predictor = Predictor(model, compute, replace(settings.inference, **inference))
+        for case in self.cases:
+            try:
+                yield _predict_case(case, predictor, self.output, self.format, self.sdm, self.probabilities)
+            except SemiSegError as error:
+                yield Failed(case.name, str(error))
 
 
 def _predict_case(
@@ -135,13 +201,15 @@ def parser() -> argparse.ArgumentParser:
     add("--stride", metavar="X,Y,Z", help="windows of the training patch's size so many voxels apart, as in papers")
     add("--mirror", action="store_true", help="average over mirrored scans: slower, a little better")
     add("--largest-component", choices=("yes", "no"), help="keep only the largest part of each label")
-    add("--overwrite", action="store_true", help="replace masks that exist already")
+    existing = result.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace masks that exist already")
+    existing.add_argument("--skip-existing", action="store_true", help="leave out scans whose mask exists already")
     add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
     return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 wrong input."""
+    """Run the command line; returns the exit code: 0 done, 2 wrong input, 3 some scans could not be predicted."""
     options = parser().parse_args(arguments)
     try:
         _run(options)
@@ -149,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json_progress:
             print(json.dumps({"event": "error", "message": str(error)}), flush=True)
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, PredictionError) else 2
     return 0
 
 
@@ -162,29 +230,36 @@ def _run(options: argparse.Namespace) -> None:
     if options.largest_component:
         inference["largest_component"] = options.largest_component == "yes"
     from SemiSegLib.compute.distributed import rank_device
-    from SemiSegLib.data.cases import find_cases
+    from SemiSegLib.models import load_model
 
-    rank, ranks = rank_and_world_size()
-    count = len(range(rank, len(find_cases(options.input)), ranks))
-    done = predict(
-        options.model,
-        options.input,
-        options.output,
-        options.format,
-        options.sdm,
-        options.probabilities,
-        rank_device(options.device) if ranks > 1 else options.device,
-        inference,
-        options.overwrite,
-        (rank, ranks),
+    shard = rank_and_world_size()
+    device = rank_device(options.device) if shard[1] > 1 else options.device
+    existing = "skip" if options.skip_existing else "overwrite" if options.overwrite else "refuse"
+    model = load_model(options.model)
+    job = _Job(
+        options.input, options.output, options.format, options.sdm, options.probabilities, device, existing, shard
     )
-    for index, case in enumerate(done, start=1):
-        if options.json_progress:
-            line = {"event": "case", "index": index, "count": count, "name": case.name, "mask": str(case.mask)}
-            print(json.dumps(line | {"volumes_ml": case.volumes_ml, "seconds": case.seconds}), flush=True)
-        else:
-            amounts = ", ".join(f"{name} {ml:.1f} ml" for name, ml in case.volumes_ml.items())
-            print(f"{index}/{count} {case.mask}  {amounts}  {case.seconds:.1f} s", flush=True)
+    failures = {}
+    for index, outcome in enumerate(job.outcomes(model, inference), start=1):
+        if isinstance(outcome, Failed):
+            failures[outcome.name] = outcome.message
+        _tell(outcome, index, len(job.cases), options.json_progress)
+    if failures:
+        raise PredictionError(failures, len(job.cases))
+    if not job.cases and not options.json_progress:
+        print(f"{options.output} has the masks of all scans: nothing is left to do.")
+
+
+def _tell(outcome: Predicted | Failed, index: int, count: int, as_json: bool) -> None:
+    if as_json:
+        event = {"event": "failed" if isinstance(outcome, Failed) else "case", "index": index, "count": count}
+        values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(outcome).items()}
+        print(json.dumps(event | values), flush=True)
+    elif isinstance(outcome, Failed):
+        print(f"{index}/{count} {outcome.name}  failed: {outcome.message}", flush=True)
+    else:
+        amounts = ", ".join(f"{name} {ml:.1f} ml" for name, ml in outcome.volumes_ml.items())
+        print(f"{index}/{count} {outcome.mask}  {amounts}  {outcome.seconds:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

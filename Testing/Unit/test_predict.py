@@ -12,7 +12,7 @@ from scipy import ndimage
 from SemiSegLib.data.images import read_mask
 from SemiSegLib.models import Card, save_model
 from SemiSegLib.networks import build_network
-from SemiSegLib.predict import main, predict
+from SemiSegLib.predict import PredictionError, main, predict
 
 GRIDS = {
     "oblique": ((40, 44, 36), (1.0, 0.9, 1.2), (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)),
@@ -123,18 +123,84 @@ def test_a_folder_is_predicted_and_nothing_is_overwritten(ball, brightness_model
     assert main([*command, "--overwrite"]) == 0
 
 
+@pytest.fixture
+def one_broken(ball, tmp_path):
+    """A folder of four scans, of which one is no image and one holds nothing but a single intensity."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abcd":
+        sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], folder / f"{name}.nii.gz")
+    (folder / "b.nii.gz").write_bytes(b"nothing")
+    sitk.WriteImage(sitk.Image([32, 32, 32], sitk.sitkFloat32), folder / "c.nii.gz")
+    return folder
+
+
+def test_bad_scans_do_not_keep_the_others_from_being_predicted(one_broken, brightness_model, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["--model", str(brightness_model), "--input", str(one_broken), "--output", str(out), "--device", "cpu"]
+    assert main([*command, "--json-progress"]) == 3
+    found = capsys.readouterr()
+    lines = [json.loads(line) for line in found.out.splitlines()]
+    assert [(line["event"], line["index"], line["count"], line["name"]) for line in lines[:4]] == [
+        ("case", 1, 4, "a"),
+        ("failed", 2, 4, "b"),
+        ("failed", 3, 4, "c"),
+        ("case", 4, 4, "d"),
+    ]
+    assert "b.nii.gz" in lines[1]["message"]
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == ["a.nii.gz", "d.nii.gz"]
+    last = found.err.strip().splitlines()[-3:]
+    assert last[0] == "error: 2 of 4 scans could not be predicted; the others are done:"
+    assert "b.nii.gz" in last[1]
+    assert "c.nii.gz" in last[2]
+
+
+def test_a_program_that_predicts_learns_of_bad_scans_at_the_end(one_broken, brightness_model, tmp_path):
+    done = []
+    with pytest.raises(PredictionError, match=r"(?s)2 of 4 scans.*b\.nii\.gz") as caught:
+        done += (case.name for case in predict(brightness_model, one_broken, tmp_path / "out", device="cpu"))
+    assert done == ["a", "d"]
+    assert list(caught.value.failures) == ["b", "c"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "d.nii.gz"]
+
+
+def test_an_interrupted_folder_is_finished_with_skip_existing(one_broken, brightness_model, ball, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["--model", str(brightness_model), "--input", str(one_broken), "--output", str(out), "--device", "cpu"]
+    assert main(command) == 3
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    for name in "bc":
+        sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], one_broken / f"{name}.nii.gz")
+    assert main(command) == 2
+    assert "--skip-existing" in capsys.readouterr().err
+    assert main([*command, "--skip-existing"]) == 0
+    assert "1/2" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(out.glob("*.nii.gz"))) == 4
+    assert main([*command, "--skip-existing"]) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command, "--skip-existing", "--overwrite"])
+
+
+def test_the_task_s_value_for_voxels_nobody_annotated_goes_along(ball, brightness_model, tmp_path):
+    sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], tmp_path / "scan.nii.gz")
+    list(predict(brightness_model, tmp_path / "scan.nii.gz", tmp_path / "out", device="cpu"))
+    assert json.loads((tmp_path / "out" / "labels.json").read_text())["ignore_value"] == 255
+
+
 @pytest.mark.parametrize(
-    ("model", "source", "part"),
+    ("model", "source", "part", "code"),
     [
-        ("absent.safetensors", "broken.nii.gz", "absent.safetensors"),
-        (None, "absent", "absent"),
-        (None, "broken.nii.gz", "broken"),
+        ("absent.safetensors", "broken.nii.gz", "absent.safetensors", 2),
+        (None, "absent", "absent", 2),
+        (None, "broken.nii.gz", "broken", 3),
     ],
 )
-def test_wrong_input_is_named(model, source, part, brightness_model, tmp_path, capsys):
+def test_wrong_input_is_named(model, source, part, code, brightness_model, tmp_path, capsys):
     (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
     command = ["--model", str(tmp_path / model if model else brightness_model), "--input", str(tmp_path / source)]
-    assert main([*command, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    assert main([*command, "--output", str(tmp_path / "out"), "--device", "cpu"]) == code
     assert part in capsys.readouterr().err
 
 
