@@ -69,7 +69,8 @@ class Console:
 
     def _on_validation(self, event: dict[str, Any]) -> None:
         self.dsc = event["dsc"]
-        self.line(f"iteration {event['iteration']}: validation DSC {100 * event['dsc']:.2f} %")
+        score = "no class in any mask" if self.dsc is None else f"validation DSC {100 * self.dsc:.2f} %"
+        self.line(f"iteration {event['iteration']}: {score}")
 
     def _on_state(self, event: dict[str, Any]) -> None:
         if event["state"] in ("finished", "stopped", "failed"):

@@ -106,6 +106,10 @@ class Status:
         return self.state in ("stopped", "interrupted", "failed")
 
 
+Listener = Callable[[dict[str, Any]], None]
+"""Called with every event of a run as it is written; what it raises becomes a warning, see `RunFolder.event`."""
+
+
 class RunFolder:
     """One run on disk. `create` makes it, `open` finds it again.
 
@@ -131,7 +135,8 @@ class RunFolder:
         self.cache = self.path / "cache"
         self.report = self.path / "report"
         self.predictions = self.path / "predictions"
-        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        self.listeners: list[Listener] = []
+        self._failed: list[Listener] = []  # those a warning was written about
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -161,13 +166,36 @@ class RunFolder:
         return run
 
     def event(self, kind: str, **content: Any) -> None:
-        """Append one line to events.jsonl; a reader never sees half of an earlier line."""
+        """Append one line to events.jsonl, and tell the listeners; a reader never sees half of an earlier line.
+
+        What a listener raises becomes one warning, an event as well, and never ends what is being told.
+        """
         event = _finite({"event": kind, "time": round(time.time(), 3), **content})
         line = json.dumps(event, allow_nan=False)
         with self.events_file.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(line + "\n")
-        for listener in self.listeners:
-            listener(event)
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except Exception as error:
+                if not any(listener is known for known in self._failed):
+                    self._failed.append(listener)  # before the warning, which this listener hears, too
+                    name = getattr(listener, "name", getattr(listener, "__name__", type(listener).__name__))
+                    self._warn_of_listener(name, error)
+
+    def listen(self, name: str, make: Callable[[], Listener | None]) -> None:
+        """Add the listener that `make` gives, if any; when making it fails, a warning says so and the run goes on."""
+        try:
+            listener = make()
+        except Exception as error:
+            self._warn_of_listener(name, error)
+            return
+        if listener is not None:
+            self.listeners.append(listener)
+
+    def _warn_of_listener(self, name: str, error: Exception) -> None:
+        text = f"{name} does not show everything of this run ({type(error).__name__}: {error}); training goes on."
+        self.event("message", level="warning", text=text)
 
     def events(self, after_byte: int = 0) -> Iterator[dict[str, Any]]:
         """Events in order; a last line that is not yet complete is left for the next call."""

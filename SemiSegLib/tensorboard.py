@@ -30,5 +30,6 @@ class Board:
                 if value is not None:
                     self.writer.add_scalar(name, value, step)
         elif event["event"] == "validation":
-            self.writer.add_scalar("validation/dsc", event["dsc"], event["iteration"])
+            if event["dsc"] is not None:
+                self.writer.add_scalar("validation/dsc", event["dsc"], event["iteration"])
             self.writer.flush()

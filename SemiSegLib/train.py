@@ -70,10 +70,8 @@ def _listen(run: RunFolder, settings: Settings, quiet: bool) -> None:
     if rank_and_world_size()[0] > 0:
         return
     if not quiet:
-        run.listeners.append(Console(settings.training.iterations))
-    board = Board.if_installed(run.path / "tensorboard")
-    if board:
-        run.listeners.append(board)
+        run.listen("The terminal", lambda: Console(settings.training.iterations))
+    run.listen("TensorBoard", lambda: Board.if_installed(run.path / "tensorboard"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -29,7 +28,7 @@ from SemiSegLib.runs import RunFolder
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
 from SemiSegLib.training.log import Log
 from SemiSegLib.training.schedules import Step, learning_rate, step_at
-from SemiSegLib.training.validation import validation_dice
+from SemiSegLib.training.validation import mean_of_existing, validation_dice
 
 
 @dataclass
@@ -166,13 +165,13 @@ class Trainer:
         known = dict(score for part in distributed.from_all(found) for score in part)
         scores = {case.name: known[case.name] for case in cases}
         per_class = {
-            label.name: float(np.nanmean([score[index] for score in scores.values()]))
+            label.name: mean_of_existing([score[index] for score in scores.values()])
             for index, label in enumerate(self.settings.data.labels)
         }
-        mean = float(np.mean(list(per_class.values())))
+        mean = mean_of_existing(list(per_class.values()))
         self.scores = {"dsc": mean, "dsc_per_class": per_class, "iteration": self.iteration}
         self.run.event("validation", iteration=self.iteration, dsc=mean, per_class=per_class, cases=scores)
-        if mean > self.best:
+        if mean > self.best:  # never where there is no score
             self.best = mean
             self._save_model(self.run.best_model)
         self.status("training")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,12 @@ from SemiSegLib.data.components import largest_components
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.inference.windows import predict_probabilities
 from SemiSegLib.metrics import dice
+
+
+def mean_of_existing(scores: Sequence[float]) -> float:
+    """Mean of the scores that are numbers; NaN when none is (a class that no mask holds has no score)."""
+    existing = [score for score in scores if not math.isnan(score)]
+    return float(np.mean(existing)) if existing else math.nan
 
 
 def validation_dice(network: torch.nn.Module, case: Prepared, settings: Settings, compute: Compute) -> list[float]:
