@@ -12,7 +12,7 @@ import vtk
 from SemiSegModuleLib import paths
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Decimals, SingleStep, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -105,6 +105,10 @@ def _methodName(name):
     return head if colon and len(head) < 25 else name.replace("-", " ").capitalize()
 
 
+# A slider without a step of its own knows whole numbers only: 0 and 1.
+Opacity = Annotated[float, WithinRange(0.0, 1.0), Decimals(2), SingleStep(0.01)]
+
+
 @parameterNodeWrapper
 class SemiSegModuleParameterNode:
     """
@@ -136,11 +140,11 @@ class SemiSegModuleParameterNode:
     modelFile: str = ""
     shownCurve: Curve = Curve.LOSS
     showMask: bool = True
-    maskOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    maskOpacity: Opacity = 0.5
     showSdm: bool = False
-    sdmOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    sdmOpacity: Opacity = 0.5
     showProbability: bool = False
-    probabilityOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    probabilityOpacity: Opacity = 0.5
     exportFormat: ExportFormat = ExportFormat.SEG_NRRD
     exportFolder: Path = Path()
     exportSelectedOnly: bool = False

@@ -112,6 +112,19 @@ class Opened:
         for name in ("data", "annotate", "train", "results", "export"):
             getattr(self.ui, f"{name}CollapsibleButton").collapsed = name not in names
 
+    def choose(self, box: Any, text: str) -> None:
+        """Choose an entry of a combo box as a person does: its signals, in their order."""
+        index = box.findText(text)
+        assert index >= 0, [box.itemText(number) for number in range(box.count)]
+        box.setCurrentIndex(index)
+        box.activated.emit(index)
+
+    def choose_task(self, name: str) -> None:
+        """Choose the task with this name in the library."""
+        from SemiSegLib.config import PRESET_TITLES
+
+        self.choose(self.ui.taskComboBox, PRESET_TITLES[name])
+
     def picture(self, path: Path, width: int = 560) -> None:
         """Save what the panel looks like."""
         self.parent.resize(width, 10)

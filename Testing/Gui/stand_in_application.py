@@ -190,6 +190,8 @@ def install(logic: Any) -> None:
         parameterNodeWrapper=stand_in_parameter_node.parameterNodeWrapper,
         WithinRange=stand_in_parameter_node.WithinRange,
         Minimum=stand_in_parameter_node.Minimum,
+        Decimals=stand_in_parameter_node.Decimals,
+        SingleStep=stand_in_parameter_node.SingleStep,
     )
 
 

@@ -1,7 +1,9 @@
 """A small `slicer.parameterNodeWrapper`: typed attributes kept in a vtkMRMLScriptedModuleNode, bound to widgets.
 
 It knows the types and widgets that the panel uses and refuses others, so that a field the real one could not bind is
-noticed. With SEMISEG_SLICER_SOURCE set the real one is used instead.
+noticed. As the real one it fills combo boxes anew whenever it is connected, writes every widget at every change of
+the node, whether the value is another one or not, and hears of a choice after the panel's own earlier connections.
+With SEMISEG_SLICER_SOURCE set the real one is used instead.
 """
 
 from __future__ import annotations
@@ -32,6 +34,20 @@ class Minimum:
     """Lower bound of a number."""
 
     minimum: float
+
+
+@dataclass(frozen=True)
+class Decimals:
+    """Digits after the point of a spin box or slider."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class SingleStep:
+    """Step of a spin box or slider."""
+
+    value: float
 
 
 _TO_TEXT: dict[type, Callable[[Any], str]] = {bool: lambda v: "True" if v else "False"}
@@ -68,7 +84,7 @@ class _Field:
             return
         if not isinstance(value, self.type) and not (self.type is float and isinstance(value, int)):
             raise TypeError(f"{self.name} must be {self.type.__name__}, not {value!r}")
-        for limit in self.limits:
+        for limit in (limit for limit in self.limits if isinstance(limit, (WithinRange, Minimum))):
             low, high = limit.minimum, getattr(limit, "maximum", float("inf"))
             if not low <= value <= high:
                 raise ValueError(f"{self.name} must be within {low} and {high}, not {value}")
@@ -90,11 +106,20 @@ class _Binding:
             raise RuntimeError(f"{kind.__name__} cannot show the parameter {field.name} ({key})") from None
 
 
-def _value_of(widget: Any, field: _Field) -> tuple[Any, Callable[[], Any], Callable[[Any], None]]:
+Bound = tuple[Any, Callable[[], Any], Callable[[Any], None]]
+
+
+def _value_of(widget: Any, field: _Field) -> Bound:
+    if isinstance(widget, ctk.ctkSliderWidget) and not any(hasattr(limit, "maximum") for limit in field.limits):
+        raise RuntimeError(f"a slider cannot show {field.name}, which has no bounds")
+    for kind, name in ((Decimals, "decimals"), (SingleStep, "singleStep")):
+        for mark in field.limits:
+            if isinstance(mark, kind):
+                setattr(widget, name, mark.value)
     for limit in field.limits:
-        widget.minimum = limit.minimum
-        if hasattr(limit, "maximum"):
-            widget.maximum = limit.maximum
+        for bound in ("minimum", "maximum"):
+            if hasattr(limit, bound):
+                setattr(widget, bound, getattr(limit, bound))
     return (
         widget.valueChanged,
         lambda: field.type(widget.value),
@@ -103,22 +128,34 @@ def _value_of(widget: Any, field: _Field) -> tuple[Any, Callable[[], Any], Calla
 
 
 def _attribute(name: str, signal: str, convert: Callable[[Any], Any] = lambda v: v, back: Any = lambda v: v) -> Any:
-    def bind(widget: Any, field: _Field) -> Any:
-        def write(value: Any) -> None:
-            if getattr(widget, name) != back(value):
-                setattr(widget, name, back(value))
-
-        return getattr(widget, signal), lambda: convert(getattr(widget, name)), write
+    def bind(widget: Any, field: _Field) -> Bound:
+        return (
+            getattr(widget, signal),
+            lambda: convert(getattr(widget, name)),
+            lambda value: setattr(widget, name, back(value)),
+        )
 
     return bind
 
 
-def _choice(widget: Any, field: _Field) -> Any:
+def _line(widget: Any, field: _Field) -> Bound:
+    """The one connector that looks first: writing would move the cursor."""
+
+    def write(value: str) -> None:
+        if widget.text != value:
+            widget.text = value
+
+    return widget.textChanged, lambda: widget.text, write
+
+
+def _choice(widget: Any, field: _Field) -> Bound:
     members = list(field.type)
     label = getattr(field.type, "label", lambda member: member.name)
+    before = members[widget.currentIndex]  # of an empty box: the last member, as in Slicer
     widget.clear()
     for member in members:
         widget.addItem(label(member))
+    widget.currentIndex = members.index(before)
     return (
         widget.currentIndexChanged,
         lambda: members[widget.currentIndex],
@@ -126,12 +163,8 @@ def _choice(widget: Any, field: _Field) -> Any:
     )
 
 
-def _long_text(widget: Any, field: _Field) -> Any:
-    def write(value: str) -> None:
-        if widget.toPlainText() != value:
-            widget.setPlainText(value)
-
-    return widget.textChanged, widget.toPlainText, write
+def _long_text(widget: Any, field: _Field) -> Bound:
+    return widget.textChanged, widget.toPlainText, widget.setPlainText
 
 
 def _node(widget: Any, field: _Field) -> Any:
@@ -144,7 +177,7 @@ _WIDGETS: dict[tuple[type, str], Any] = {
     (qt.QSpinBox, "int"): _value_of,
     (qt.QDoubleSpinBox, "float"): _value_of,
     (ctk.ctkSliderWidget, "float"): _value_of,
-    (qt.QLineEdit, "str"): _attribute("text", "textChanged"),
+    (qt.QLineEdit, "str"): _line,
     (qt.QTextEdit, "str"): _long_text,
     (qt.QComboBox, "Enum"): _choice,
     (ctk.ctkPathLineEdit, "Path"): _attribute("currentPath", "currentPathChanged", pathlib.Path, str),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 import weakref
@@ -269,42 +270,127 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
     collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)
 
 
-class ctkSliderWidget(QtWidgets.QWidget):
-    """A slider with a spin box."""
+class _StepSlider(QtWidgets.QWidget):
+    """CTK's slider of decimal numbers: a QSlider that counts steps, beginning at the value that was set last.
+
+    A drag therefore reaches whole steps only: with step 1, as it is without further settings, 0 and 1 and nothing
+    between them.
+    """
 
     valueChanged = Signal(float)
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
-        self._slider = QtWidgets.QSlider(QtCore.Qt.Horizontal)
-        self._slider.setRange(0, 1000)
+        self._minimum, self._maximum, self._step, self._value, self._offset = 0.0, 99.0, 1.0, 0.0, 0.0
+        self.slider = QtWidgets.QSlider(QtCore.Qt.Horizontal)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.slider)
+        self.slider.valueChanged.connect(self._moved)
+
+    def _steps(self, value: float) -> int:
+        return math.floor(value / self._step + 0.5)
+
+    def _at(self, steps: int) -> float:
+        return self._step * (self._offset + steps)
+
+    def _update_steps(self) -> None:
+        lowest, highest = self._steps(self._minimum), self._steps(self._maximum)
+        lowest -= self._at(lowest) > self._minimum
+        highest += self._at(highest) < self._maximum
+        self.slider.setRange(lowest, highest)
+
+    def _set_offset(self, value: float) -> None:
+        self._offset = value / self._step - self._steps(value)
+
+    def _moved(self, steps: int) -> None:
+        value = min(max(self._minimum, self._at(steps)), self._maximum)
+        if value != self._value:
+            self._value = value
+            self.valueChanged.emit(value)
+
+    def set_range(self, minimum: float, maximum: float) -> None:
+        self._minimum, self._maximum = minimum, maximum
+        if minimum >= self._value:
+            self._set_offset(minimum)
+        if maximum <= self._value:
+            self._set_offset(maximum)
+        self._update_steps()
+        self.set_value(self._value)
+
+    def set_value(self, value: float) -> None:
+        value = min(max(self._minimum, value), self._maximum)
+        self._set_offset(value)
+        steps = self._steps(value)
+        if steps != self.slider.value:
+            self.slider.setValue(steps)
+        elif abs(value - self._value) > self._step * 1e-9:
+            self._value = value
+            self.valueChanged.emit(value)
+        self._value = value
+
+    def set_step(self, step: float) -> bool:
+        if not 1e-15 <= step <= self._maximum - self._minimum:
+            return False  # CTK prints a warning and keeps its step
+        self._step = step
+        self._set_offset(self._value)
+        before = self.slider.blockSignals(True)
+        self._update_steps()
+        self.slider.setValue(self._steps(self._value))
+        self.slider.blockSignals(before)
+        return True
+
+
+class ctkSliderWidget(QtWidgets.QWidget):
+    """A slider with a spin box; what is typed is taken exactly, what is dragged in steps."""
+
+    valueChanged = Signal(float)
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._slider = _StepSlider()
         self._box = QtWidgets.QDoubleSpinBox()
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._slider, 1)
         layout.addWidget(self._box)
-        self._box.valueChanged.connect(self._box_changed)
-        self._slider.sliderMoved.connect(self._slider_moved)
+        self._box.valueChanged.connect(self._typed)
+        self._slider.valueChanged.connect(self._dragged)
+        self._from_slider = False
 
-    def _box_changed(self, value: float) -> None:
-        span = self.maximum - self.minimum or 1.0
-        self._slider.setValue(round((value - self.minimum) / span * 1000))
+    def _typed(self, value: float) -> None:
+        if not self._from_slider:
+            self._slider.set_value(value)
+
+    def _dragged(self, value: float) -> None:
+        self._from_slider = True
+        self._box.setValue(value)
+        self._from_slider = False
         self.valueChanged.emit(value)
 
-    def _slider_moved(self, position: int) -> None:
-        self.value = self.minimum + position / 1000 * (self.maximum - self.minimum)
+    def _set_bounds(self, minimum: float, maximum: float) -> None:
+        self._from_slider = True
+        self._box.setRange(minimum, maximum)
+        self._from_slider = False
+        self._slider.set_range(self._box.property("minimum"), self._box.property("maximum"))
 
-    value = Property(float, lambda self: self._box.property("value"), lambda self, v: self._box.setValue(v))
-    minimum = Property(float, lambda self: self._box.property("minimum"), lambda self, v: self._box.setMinimum(v))
-    maximum = Property(float, lambda self: self._box.property("maximum"), lambda self, v: self._box.setMaximum(v))
-    singleStep = Property(
-        float, lambda self: self._box.property("singleStep"), lambda self, v: self._box.setSingleStep(v)
-    )
-    decimals = Property(int, lambda self: self._box.property("decimals"), lambda self, v: self._box.setDecimals(v))
+    def _set_step(self, step: float) -> None:
+        if self._slider.set_step(step):
+            self._box.setSingleStep(step)
+
+    def _set_decimals(self, decimals: int) -> None:
+        self._box.setDecimals(decimals)
+        self._slider.set_range(self._box.property("minimum"), self._box.property("maximum"))
+
+    value = Property(float, lambda self: self._slider._value, lambda self, v: self._box.setValue(v))
+    minimum = Property(float, lambda self: self._slider._minimum, lambda self, v: self._set_bounds(v, self.maximum))
+    maximum = Property(float, lambda self: self._slider._maximum, lambda self, v: self._set_bounds(self.minimum, v))
+    singleStep = Property(float, lambda self: self._slider._step, _set_step)
+    decimals = Property(int, lambda self: self._box.property("decimals"), _set_decimals)
 
 
 class ctkPathLineEdit(QtWidgets.QWidget):
-    """A path with a browse button."""
+    """A path with a browse button. Setting the path sets the text, even the same one: the cursor goes to the end."""
 
     currentPathChanged = Signal(str)
     Files, Dirs = 0x2, 0x1

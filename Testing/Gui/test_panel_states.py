@@ -63,7 +63,7 @@ def test_method_explains_itself(opened):
 
 
 def test_task_brings_its_labels(opened):
-    opened.parameters.task = opened.module.Task.CARDIAC_CINE
+    opened.choose_task("cardiac-cine")
     labels = [opened.ui.labelsTable.item(row, 0).text() for row in range(opened.ui.labelsTable.rowCount)]
     assert labels == ["right ventricle", "myocardium", "left ventricle"]
     assert not opened.ui.addLabelButton.enabled
@@ -72,7 +72,7 @@ def test_task_brings_its_labels(opened):
 def test_custom_labels_are_added_named_and_removed(opened, monkeypatch):
     from SemiSegModuleLib.panels import dialogs
 
-    opened.parameters.task = opened.module.Task.CUSTOM
+    opened.choose_task("custom")
     opened.ui.addLabelButton.click()
     opened.ui.labelsTable.item(1, 0).setText("scar")
     monkeypatch.setattr(dialogs, "choose_color", lambda current: (1, 2, 3))
@@ -86,7 +86,7 @@ def test_custom_labels_are_added_named_and_removed(opened, monkeypatch):
 
 
 def test_two_labels_of_one_name_are_refused(opened):
-    opened.parameters.task = opened.module.Task.CUSTOM
+    opened.choose_task("custom")
     opened.ui.addLabelButton.click()
     opened.ui.labelsTable.blockSignals(True)
     opened.ui.labelsTable.item(1, 0).setText("left atrium")

@@ -71,7 +71,8 @@ class Work:
         try:
             yield
         finally:
-            self.use_labels_of_task()
+            if not self.cases.labels:  # those of a model that was loaded stay
+                self.use_labels_of_task()
 
     @property
     def case(self) -> Case | None:

@@ -18,6 +18,7 @@ from ..logic.work import Work
 from ..scene.case import Case, State
 from ..scene.loading import add_files
 from . import dialogs, thumbnails
+from .fields import FolderField
 
 _COLORS = ((152, 55, 13), (128, 174, 128), (111, 184, 210), (241, 214, 145), (177, 122, 101), (216, 101, 79))
 _STATE_COLORS = {
@@ -50,7 +51,9 @@ class DataPanel:
         ui.studyFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         self._set_up_tables()
         self._set_up_sample_menu()
-        ui.taskComboBox.connect("currentIndexChanged(int)", self._task_chosen)
+        self._folder = FolderField(ui.studyFolderPathLineEdit, work, "studyFolder")
+        # Only a person's choice: the box is filled anew at every entry, and its index changes before the setting does.
+        ui.taskComboBox.connect("activated(int)", self._task_chosen)
         ui.addLabelButton.connect("clicked()", self.add_label)
         ui.removeLabelButton.connect("clicked()", self.remove_label)
         ui.labelsTable.connect("cellChanged(int,int)", self._label_renamed)

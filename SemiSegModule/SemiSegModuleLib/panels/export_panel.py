@@ -17,6 +17,7 @@ from ..logic.model_card import read_card
 from ..logic.work import Work
 from ..scene.case import Case
 from . import dialogs
+from .fields import FolderField
 
 DICOM_SEG = ".seg.dcm"
 
@@ -27,6 +28,7 @@ class ExportPanel:
     def __init__(self, ui: Any, work: Work) -> None:
         self._ui, self._work = ui, work
         ui.exportFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
+        self._folder_field = FolderField(ui.exportFolderPathLineEdit, work, "exportFolder")
         ui.exportButton.connect("clicked()", self.export_masks)
         ui.exportVolumesButton.connect("clicked()", self.export_volumes)
         ui.exportModelButton.connect("clicked()", self.export_model)

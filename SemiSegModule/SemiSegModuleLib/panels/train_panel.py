@@ -22,6 +22,7 @@ from ..scene.case import State
 from ..scene.curves import TrainingCurves
 from ..scene.training_files import export_cases
 from . import dialogs
+from .fields import TextField
 
 POLL_MILLISECONDS = 500
 _LOG_LINES = 2000
@@ -43,6 +44,7 @@ class TrainPanel:
         ui.logTextEdit.setMaximumBlockCount(_LOG_LINES)
         ui.wheelsPathLineEdit.currentPath = setting("WheelsFolder")
         ui.wheelsPathLineEdit.connect("currentPathChanged(QString)", lambda path: set_setting("WheelsFolder", path))
+        self._more_settings = TextField(ui.extraSettingsTextEdit, work, "extraSettings")
         ui.trainButton.connect("clicked()", self.train)
         ui.stopButton.connect("clicked()", self.stop)
         ui.resumeButton.connect("clicked()", self.resume)
@@ -67,6 +69,7 @@ class TrainPanel:
         """Check, export the cases, start."""
         error = slicer.util.tryWithErrorDisplay(_("Training cannot be started."))
         with error, self._work.busy(_("Preparing the training")) as progress:
+            self._ui.learningRateSpinBox.interpretText()  # a click takes what is being typed with it
             parameters, cases = self._work.parameters, self._work.cases
             values = run_settings(parameters, cases.labels)
             self._install_missing()
