@@ -73,14 +73,17 @@ class Predictor:
 
     :param model: run folder, model file, or the name of a model (`models()`)
     :param device: auto, cuda, cuda:1, mps or cpu
+    :param which: of a run folder: last, which the run's report is of, or best on the validation cases
     :param inference: settings of inference that replace the model's: mirror=True, stride=(18, 18, 4)
     :raises SemiSegError: no such model, device or setting
     """
 
-    def __init__(self, model: str | Path | RunFolder, device: str = "auto", **inference: Any) -> None:
+    def __init__(
+        self, model: str | Path | RunFolder, device: str = "auto", which: str = "last", **inference: Any
+    ) -> None:
         from SemiSegLib.inference.predictor import load_predictor
 
-        self._predictor = load_predictor(_path(model), device, inference)
+        self._predictor = load_predictor(_path(model), device, inference, which)
 
     @property
     def labels(self) -> dict[str, int]:

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS_VARIABLE = "SEMISEG_MODELS"
+WHICH = ("last", "best")  # models of a run
+WHICH_HELP = (
+    "of a run folder: last, which the run's report is of (default), or best, chosen by the validation cases, so that "
+    "scores on these say too much"
+)
 _FORMAT = "semiseg-model-1"
 
 
@@ -89,14 +94,14 @@ def save_model(path: Path, network: nn.Module, card: Card, half: bool = False) -
         temporary.unlink(missing_ok=True)
 
 
-def export_model(source: Path, target: Path, notes: str = "", last: bool = False) -> Card:
+def export_model(source: Path, target: Path, notes: str = "", which: str = "last") -> Card:
     """Write the model of a run (or file) in half precision to `target`, to be shared; returns its card.
 
-    Of a run it is the best model, or the last one if `last`: then the card also has the scores of the run's report,
-    which are the last model's. The card names no folder of this machine. Raises ModelError.
+    The card of a run's last model also has the scores of the run's report, which are that model's. It names no folder
+    of this machine. Raises ModelError.
     """
     run = RunFolder(Path(source))
-    model = load_model(run.last_model if last else source)
+    model = load_model(source, which)
     card = model.card
     card.settings.data.cache = None
     card.notes = notes or card.notes
@@ -104,17 +109,17 @@ def export_model(source: Path, target: Path, notes: str = "", last: bool = False
         cases = read_json(run.cases_file)
         card.data = {part: len(cases[part]) for part in ("labelled", "unlabelled", "validation")}
     report = run.report / "validation.json"
-    if last and report.exists():
+    if which == "last" and report.exists():
         card.scores = {**card.scores, "report": read_json(report)["summary"]}
     save_model(Path(target), model.network(), card, half=True)
     return card
 
 
-def load_model(source: Path) -> Model:
-    """The model in a file, a run folder's best (else last) one, or one that has a name; raises ModelError."""
+def load_model(source: Path, which: str = "last") -> Model:
+    """The model that `model_file` finds; raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
-    path = model_file(source)
+    path = model_file(source, which)
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
@@ -140,24 +145,37 @@ def named_models() -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.safetensors"))}
 
 
-def model_file(source: Path) -> Path:
-    """The model file that `source` (a file, a run folder or a model's name) stands for; raises ModelError."""
+def model_file(source: Path, which: str = "last") -> Path:
+    """The model file that `source` (a file, a run folder or a model's name) stands for; raises ModelError.
+
+    Of a run folder it is the last model, which the run's report is of, everywhere; or the best on the validation
+    cases, if `which` is "best": scores on these cases are then too good, for they chose it.
+    """
     source = Path(source)
-    if source.is_file():
-        return source
-    if not source.is_dir():
-        named = named_models()
-        if str(source) in named:
-            return named[str(source)]
+    if source.is_dir():
+        return _model_of_run(RunFolder(source), which)
+    named = {} if source.is_file() else named_models()
+    if not source.is_file() and str(source) not in named:
         raise ModelError(
             f"There is no model {source}: name a model file (.safetensors), a run folder or a model that SemiSeg "
             f"knows by name ({', '.join(named) or 'there is none'})."
         )
-    run = RunFolder(source)
-    for path in (run.best_model, run.last_model):
-        if path.exists():
-            return path
-    raise ModelError(f"The run {source} has no model yet: train first, or wait for its first checkpoint.")
+    if which != "last":
+        raise ModelError(f"--which {which} chooses between the models of a run folder; {source} is one model.")
+    return named.get(str(source), source)
+
+
+def _model_of_run(run: RunFolder, which: str) -> Path:
+    if which not in WHICH:
+        raise ModelError(f"A run has no '{which}' model: choose {' or '.join(WHICH)}.")
+    path = run.best_model if which == "best" else run.last_model
+    if path.exists():
+        return path
+    if which == "best":
+        raise ModelError(f"The run {run.path} has no best model: it has not been scored on validation cases.")
+    if run.best_model.exists():
+        raise ModelError(f"The run {run.path} has no last model yet: wait for its first checkpoint, or --which best.")
+    raise ModelError(f"The run {run.path} has no model yet: train first, or wait for its first checkpoint.")
 
 
 def _halved(weight: torch.Tensor) -> torch.Tensor:
@@ -175,7 +193,7 @@ def parser() -> argparse.ArgumentParser:
     export = result.add_subparsers(dest="command").add_parser("export", help="a run's model in half precision")
     export.add_argument("source", type=Path, metavar="RUN", help="run folder or model file")
     export.add_argument("target", type=Path, metavar="FILE", help="the .safetensors file to write")
-    export.add_argument("--last", action="store_true", help="the last model instead of the best, with its report")
+    export.add_argument("--which", choices=WHICH, default="last", help=WHICH_HELP)
     export.add_argument("--notes", default="", metavar="TEXT", help="for the card: data, protocol, limits")
     return result
 
@@ -185,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.command == "export":
-            export_model(options.source, options.target, options.notes, options.last)
+            export_model(options.source, options.target, options.notes, options.which)
             print(f"{options.target}  {options.target.stat().st_size / 1e6:.1f} MB")
         else:
             for name, file in named_models().items():

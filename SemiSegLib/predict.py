@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from SemiSegLib.commands import program
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.models import WHICH, WHICH_HELP
 from SemiSegLib.runs import write_json
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def predict(
     overwrite: bool = False,
     shard: tuple[int, int] = (0, 1),
     skip_existing: bool = False,
+    which: str = "last",
 ) -> Iterator[Predicted]:
     """Predict a scan, or all scans of a folder, one after the other; yields each when its files are written.
 
@@ -76,12 +78,13 @@ def predict(
     OUTPUT/probabilities/NAME_LABEL.FORMAT, label names OUTPUT/labels.json. Every file is on its scan's own grid.
     `inference` overrides settings of the model's card by name; of a `shard` (i, n) every n-th scan is predicted, from
     the i-th on. Scans whose mask exists are refused, predicted anew (`overwrite`) or left out (`skip_existing`).
+    Of a run folder the last model predicts, which the run's report is of, or the best with `which` = "best".
     Raises SemiSegError before the first scan, and PredictionError after the last one if some were bad.
     """
     from SemiSegLib.models import load_model
 
     existing = "skip" if skip_existing else "overwrite" if overwrite else "refuse"
-    loaded = load_model(model)
+    loaded = load_model(model, which)
     job = _Job(source, output, format, sdm, probabilities, device, existing, shard)
     failures = {}
     for outcome in job.outcomes(loaded, inference or {}):
@@ -192,6 +195,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("--model", type=Path, required=True, metavar="RUN|FILE|NAME", help="run folder, file or name")
+    add("--which", choices=WHICH, default="last", help=WHICH_HELP)
     add("--input", type=Path, required=True, metavar="FILE|DIR", help="a scan, or a folder of scans")
     add("--output", type=Path, required=True, metavar="DIR", help="where the masks go")
     add("--format", choices=FORMATS, default="nii.gz", help="of the masks (default: nii.gz)")
@@ -230,12 +234,15 @@ def _run(options: argparse.Namespace) -> None:
     if options.largest_component:
         inference["largest_component"] = options.largest_component == "yes"
     from SemiSegLib.compute.distributed import rank_device
-    from SemiSegLib.models import load_model
+    from SemiSegLib.models import load_model, model_file
 
     shard = rank_and_world_size()
     device = rank_device(options.device) if shard[1] > 1 else options.device
     existing = "skip" if options.skip_existing else "overwrite" if options.overwrite else "refuse"
-    model = load_model(options.model)
+    file = model_file(options.model, options.which)
+    model = load_model(file)
+    if not options.json_progress and shard[0] == 0:
+        print(f"Model: {file} (iteration {model.card.iteration}, {model.card.network})", flush=True)
     job = _Job(
         options.input, options.output, options.format, options.sdm, options.probabilities, device, existing, shard
     )

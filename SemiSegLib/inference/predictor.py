@@ -84,12 +84,15 @@ class Predictor:
         return predict_probabilities(self.network, tensor, patch, self.settings, self.compute).numpy()
 
 
-def load_predictor(source: Path, device: str = "auto", changes: Mapping[str, Any] | None = None) -> Predictor:
+def load_predictor(
+    source: Path, device: str = "auto", changes: Mapping[str, Any] | None = None, which: str = "last"
+) -> Predictor:
     """A predictor for a model file, run folder or model's name; `changes` are settings of inference by name.
 
-    Raises SemiSegError for what does not exist: model, device or setting.
+    `which` of a run's models, see `models.model_file`. Raises SemiSegError for a model, device or setting that does not
+    exist.
     """
-    model = load_model(source)
+    model = load_model(source, which)
     settings = model.card.settings
     for name, value in (changes or {}).items():
         settings.set(f"inference.{name}", value)

@@ -46,9 +46,12 @@ def _score(run: RunFolder, cases: Sequence[Case], predictor: Predictor) -> None:
         if index < _PICTURES:
             _draw(run, case.name, prediction, reference, labels, scores[case.name])
     summary = summarise(list(scores.values()))
-    table = text_table(score_header(), [*case_rows(scores), *summary_rows(summary)])
+    card = predictor.card
+    model = {"which": "last", "iteration": card.iteration, "network": card.network}
+    heading = f"The last model (iteration {card.iteration}, {card.network}), which predicts, on the validation cases:"
+    table = heading + "\n\n" + text_table(score_header(), [*case_rows(scores), *summary_rows(summary)])
     write_whole(run.report / "validation.txt", table + "\n")
-    write_json(run.report / "validation.json", {"cases": scores, "summary": summary})
+    write_json(run.report / "validation.json", {"model": model, "cases": scores, "summary": summary})
     run.event("message", level="info", text=table)
 
 

@@ -77,14 +77,64 @@ def test_a_training_starts_from_a_name(run, folder, tiny_data, tiny_settings, tm
 def test_a_shared_card_tells_what_it_was_trained_on_but_not_where(run, folder):
     trained = load_model(run).card
     assert trained.settings.data.cache
-    best = export_model(run, folder / "best.safetensors", "notes")
-    assert load_model("best").card == best
-    assert best.settings.data.cache is None
-    assert best.data == {"labelled": 2, "unlabelled": 3, "validation": 1}
-    assert (best.notes, best.scores) == ("notes", trained.scores)
-    last = export_model(run, folder / "last.safetensors", last=True)
-    assert last.iteration == 4
-    assert last.scores["report"] == read_json(run / "report" / "validation.json")["summary"]
+    last = export_model(run, folder / "shared.safetensors", "notes")
+    assert load_model("shared").card == last
+    assert last.settings.data.cache is None
+    assert last.data == {"labelled": 2, "unlabelled": 3, "validation": 1}
+    report = read_json(run / "report" / "validation.json")["summary"]
+    assert (last.notes, last.scores) == ("notes", trained.scores | {"report": report})
+    best = export_model(run, folder / "best.safetensors", which="best")
+    assert "report" not in best.scores  # its scores are the last model's
+
+
+@pytest.fixture
+def two_models(run, tmp_path):
+    """The run with a best model that differs from the last: of iteration 2, and without an opinion."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    model = load_model(run / "models" / "best.safetensors")
+    network, model.card.iteration = model.network(), 2
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    save_model(copy / "models" / "best.safetensors", network, model.card)
+    return copy
+
+
+def test_everything_uses_the_model_that_the_report_is_of(two_models, tiny_data, tmp_path, capsys):
+    """Nothing is chosen by the cases that it is scored on, unless asked for."""
+    report = two_models / "report"
+    assert read_json(report / "validation.json")["model"] == {"which": "last", "iteration": 4, "network": "student"}
+    assert (report / "validation.txt").read_text().startswith("The last model (iteration 4, student)")
+    assert load_model(two_models).card.iteration == 4
+    assert load_model(two_models, "best").card.iteration == 2
+    assert export_model(two_models, tmp_path / "shared.safetensors").iteration == 4
+    where = ["--model", str(two_models), "--input", str(tiny_data / "images" / "atrium_004.nii.gz"), "--device", "cpu"]
+    for which, model in (
+        ((), "last.safetensors (iteration 4, "),
+        (("--which", "best"), "best.safetensors (iteration 2"),
+    ):
+        output = tmp_path / f"out{len(which)}"
+        assert predict([*where, "--output", str(output), "--probabilities", *which]) == 0
+        assert model in capsys.readouterr().out
+        probability = sitk.GetArrayFromImage(sitk.ReadImage(next((output / "probabilities").iterdir())))
+        assert (probability.std() < 1e-6) == bool(which)
+    assert models.main(["export", str(two_models), str(tmp_path / "b.safetensors"), "--which", "best"]) == 0
+    assert load_model(tmp_path / "b.safetensors").card.iteration == 2
+
+
+def test_a_model_that_a_run_does_not_have_is_said(two_models, tmp_path):
+    (two_models / "models" / "last.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no last model yet.*--which best"):
+        load_model(two_models)
+    (two_models / "models" / "best.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no best model.*validation"):
+        load_model(two_models, "best")
+    with pytest.raises(ModelError, match="no model yet: train"):
+        load_model(two_models)
+
+
+def test_one_file_has_no_choice_of_models(run):
+    with pytest.raises(ModelError, match=r"--which best.*run folder"):
+        load_model(run / "models" / "last.safetensors", "best")
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(run, folder, tiny_data, tmp_path, capsys):
