@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.config import Label, SettingsError, build_settings
+from SemiSegLib.config import Label, SettingsError
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder
 
 if TYPE_CHECKING:

@@ -1,9 +1,4 @@
-"""The settings of a run: typed, complete and readable, put together from presets, methods, files and flags.
-
->>> settings = build_settings(method="simcvd", preset="left-atrium", overrides={"training.iterations": 3000})
->>> settings.training.iterations, settings.data.labels[0].name
-(3000, 'left atrium')
-"""
+"""The settings of a run: typed, each with its explanation; nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -14,13 +9,9 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from SemiSegLib.errors import SemiSegError
-
-if TYPE_CHECKING:
-    from SemiSegLib.methods import Description
 
 
 class SettingsError(SemiSegError):
@@ -158,55 +149,13 @@ class Settings:
         hints = typing.get_type_hints(type(target)) if dataclasses.is_dataclass(target) else {}
         if name not in hints:
             raise SettingsError(f"There is no setting '{key}'. {_close_names(key)}")
-        setattr(target, name, _convert(value, hints[name], key))
+        setattr(target, name, convert(value, hints[name], key))
 
     def check(self) -> None:
         """Raise SettingsError where values contradict each other or are out of range."""
         _check(self)
 
 
-# Colours are those of 3D Slicer's GenericAnatomyColors table.
-PRESETS: dict[str, dict[str, Any]] = {
-    "left-atrium": {
-        "data.labels": [Label(1, "left atrium", (152, 55, 13))],
-        "data.spacing": (0.625, 0.625, 0.625),
-        "training.patch_size": (112, 112, 80),
-        "inference.largest_component": True,
-    },
-    "pancreas": {
-        "data.labels": [Label(1, "pancreas", (249, 180, 111))],
-        "data.spacing": (1.0, 1.0, 1.0),
-        "data.window": (-125.0, 275.0),
-        "training.patch_size": (96, 96, 96),
-        "inference.largest_component": True,
-    },
-    "cardiac-cine": {
-        "data.labels": [
-            Label(1, "right ventricle", (181, 85, 57)),
-            Label(2, "myocardium", (192, 104, 88)),
-            Label(3, "left ventricle", (152, 55, 13)),
-        ],
-        "data.dimensions": 2,
-        "data.spacing": (1.5, 1.5, 0.0),
-        "training.patch_size": (192, 192),
-        "training.labelled_batch": 12,
-        "training.unlabelled_batch": 12,
-        "training.rotation_angle": 20.0,
-        "training.schedule": "poly",
-        "training.iterations": 30000,
-    },
-    "custom": {},
-}
-PRESET_TITLES = {
-    "left-atrium": "Left atrium, LGE-MRI",
-    "pancreas": "Pancreas, CT",
-    "cardiac-cine": "Right ventricle, myocardium and left ventricle, cine MRI (2D slices)",
-    "custom": "Anything else: labels, spacing and patch size are taken from the data",
-}
-_METHOD_TYPES: dict[str, Any] = {  # as methods write them, see SemiSegLib.methods
-    **{kind.__name__: kind for kind in (bool, int, float, str)},
-    "tuple[float, ...]": tuple[float, ...],
-}
 _CHOICES = {
     "data.dimensions": (2, 3),
     "data.normalisation": ("z-score", "unit"),
@@ -220,75 +169,12 @@ _CHOICES = {
 }
 
 
-def build_settings(
-    method: str = "simcvd",
-    preset: str = "custom",
-    file: Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Settings:
-    """Complete settings. What comes later wins: defaults, preset, the method's own, `file`, `overrides`.
-
-    `overrides` has dotted names, for example {"training.iterations": 3000}; `file` is JSON, nested or dotted.
-    Raises SettingsError.
-    """
-    from SemiSegLib import methods
-
-    from_file = _read_file(file) if file else {}
-    overrides = dict(overrides or {})
-    preset = overrides.pop("preset", None) or from_file.pop("preset", None) or preset
-    method = overrides.pop("method", None) or from_file.pop("method", None) or method
-    if preset not in PRESETS:
-        raise SettingsError(f"There is no preset '{preset}'; there are: {', '.join(PRESETS)}.")
-    description = methods.describe(method)
-    settings = Settings(preset=preset, method=method)
-    for layer in (PRESETS[preset], description.training_defaults, from_file, overrides):
-        for key, value in layer.items():
-            settings.set(key, value)
-    settings.method_settings = _method_settings(description, settings.method_settings)
-    settings.check()
-    return settings
-
-
-def _method_settings(description: Description, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a method in the types it declares; raises SettingsError for a wrong name or value."""
-    options = {option.name: option for option in description.options}
-    values = {name: option.default for name, option in options.items()}
-    for name, value in given.items():
-        if name not in options:
-            raise SettingsError(
-                f"The method '{description.name}' has no setting '{name}'; "
-                f"it has: {', '.join(sorted(options)) or 'none'}."
-            )
-        values[name] = _convert(value, _METHOD_TYPES[options[name].type], f"method_settings.{name}")
-    return values
-
-
 def explain(settings: Settings) -> Iterator[tuple[str, Any, str]]:
     """(dotted name, value, explanation) of every setting, for `--list-settings` and tooltips."""
     for section in ("data", "training", "inference"):
         part = getattr(settings, section)
         for entry in dataclasses.fields(part):
             yield f"{section}.{entry.name}", getattr(part, entry.name), entry.metadata["help"]
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise SettingsError(f"The settings file {path} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"The settings file {path} must hold a JSON object.")
-    return dict(_flatten(content))
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _close_names(key: str) -> str:
@@ -308,13 +194,13 @@ def _parse_text(value: Any) -> Any:
         return value
 
 
-def _convert(value: Any, hint: Any, key: str) -> Any:
-    """`value` (typed or text) as the annotated type."""
+def convert(value: Any, hint: Any, key: str) -> Any:
+    """`value` (typed or text) as the annotated type; raises SettingsError naming `key`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() in ("none", "null", "")):
             return None
-        return _convert(value, next(a for a in arguments if a is not type(None)), key)
+        return convert(value, next(a for a in arguments if a is not type(None)), key)
     try:
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             return value if isinstance(value, hint) else _to_dataclass(value, hint, key)
@@ -324,7 +210,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
                 items = [items]
             if origin is tuple and Ellipsis not in arguments and len(items) != len(arguments):
                 raise ValueError(f"{len(arguments)} values are needed")
-            return origin(_convert(item, arguments[0], key) for item in items)
+            return origin(convert(item, arguments[0], key) for item in items)
         if hint is bool:
             return _to_bool(value)
         if hint is int and isinstance(value, float) and value != int(value):
@@ -352,7 +238,7 @@ def _to_dataclass(values: Any, cls: Any, key: str) -> Any:
     unknown = set(values) - set(hints)
     if unknown:
         raise SettingsError(f"There is no setting '{key + '.' if key else ''}{sorted(unknown)[0]}'.")
-    converted = {name: _convert(v, hints[name], f"{key}.{name}" if key else name) for name, v in values.items()}
+    converted = {name: convert(v, hints[name], f"{key}.{name}" if key else name) for name, v in values.items()}
     try:
         return cls(**converted)
     except TypeError as error:

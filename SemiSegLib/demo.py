@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from SemiSegLib.config import build_settings
+from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder
 
 # A length and a resolution that two CPU cores manage in about two minutes.
@@ -18,17 +18,18 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def run_demo(folder: Path, overrides: Mapping[str, Any] | None = None, quiet: bool = False) -> RunFolder:
+def run_demo(
+    folder: Path, train: Callable[..., RunFolder], overrides: Mapping[str, Any] | None = None, quiet: bool = False
+) -> RunFolder:
     """Make FOLDER/data, train in FOLDER/run, predict into FOLDER/predictions, score FOLDER/scores.json.
 
-    The scores are of the unlabelled scans, whose masks the training never saw. Raises SemiSegError if the folder
-    holds an earlier demonstration.
+    `train` is SemiSegLib.train's function, which offers this demonstration. The scores are of the unlabelled scans,
+    whose masks the training never saw. Raises SemiSegError if the folder holds an earlier demonstration.
     """
     from SemiSegLib.evaluate import evaluate
     from SemiSegLib.predict import predict
     from SemiSegLib.runs import write_json
     from SemiSegLib.synthetic import make_dataset
-    from SemiSegLib.train import train
 
     def say(text: str) -> None:
         if not quiet:

@@ -166,8 +166,8 @@ def _mask_files(source: Path | Mapping[str, Path]) -> dict[str, Path]:
 
 def _reference_readers(source: Path | Mapping[str, Path]) -> dict[str, Callable[[], Mask]]:
     """By case name, what reads the reference: a mask file, or the mask of a case of a data set on its scan's grid."""
-    from SemiSegLib.data.cases import find_cases
     from SemiSegLib.data.images import read_mask
+    from SemiSegLib.data.layouts import find_cases
 
     files = _mask_files(source)
     if files or isinstance(source, Mapping):
@@ -220,8 +220,8 @@ def _find_labels(
         named = _labels_beside(folder) if isinstance(folder, Path) else {}
         if named:
             return named
-    from SemiSegLib.data.cases import find_cases
     from SemiSegLib.data.images import read_mask
+    from SemiSegLib.data.layouts import find_cases
 
     in_data_set = isinstance(references, Path) and not _mask_files(references) and find_cases(references).labels
     first = in_data_set or wanted[names[0]]().labels or read_mask(predicted[names[0]]).labels

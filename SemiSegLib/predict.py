@@ -110,7 +110,7 @@ class _Job:
     shard: tuple[int, int]
 
     def __post_init__(self) -> None:
-        from SemiSegLib.data.cases import find_cases
+        from SemiSegLib.data.layouts import find_cases
 
         first, step = self.shard
         found = sorted(find_cases(self.source), key=lambda case: case.name)[first::step]

@@ -17,8 +17,9 @@ from typing import Any
 from SemiSegLib import methods
 from SemiSegLib.commands import program
 from SemiSegLib.compute.torchrun import rank_and_world_size
-from SemiSegLib.config import PRESET_TITLES, Settings, SettingsError, build_settings, explain
+from SemiSegLib.config import Settings, SettingsError, explain
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.presets import PRESET_TITLES, build_settings
 from SemiSegLib.runs import ReadOnlyRun, RunFolder
 
 
@@ -37,8 +38,8 @@ def train(
     `splits` is FILE:NAME, `labelled` a number of cases or a file that names them, `validation` a number of annotated
     cases held out when the splits name none. Raises SemiSegError; the run folder then says the same.
     """
-    from SemiSegLib.data.cases import apply_splits, find_cases
-    from SemiSegLib.data.splits import hold_out
+    from SemiSegLib.data.layouts import find_cases
+    from SemiSegLib.data.splits import apply_splits, hold_out
     from SemiSegLib.models import model_file
 
     init = model_file(init) if init else None
@@ -126,7 +127,7 @@ def _run(options: argparse.Namespace) -> int:
             raise SettingsError("--demo runs on one process: start it without torchrun.")
         from SemiSegLib.demo import run_demo
 
-        run_demo(options.out or Path("semiseg-demo"), settings_overrides(options), options.quiet)
+        run_demo(options.out or Path("semiseg-demo"), train, settings_overrides(options), options.quiet)
         return 0
     if options.resume:
         if options.out is None:

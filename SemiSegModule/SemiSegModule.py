@@ -24,7 +24,7 @@ from slicer.util import VTKObservationMixin
 paths.make_library_importable()
 
 from SemiSegLib import methods  # noqa: E402  found only after the line above in an unbuilt checkout
-from SemiSegLib.config import PRESET_TITLES  # noqa: E402
+from SemiSegLib.presets import PRESET_TITLES  # noqa: E402
 
 
 class SemiSegModule(ScriptedLoadableModule):
@@ -279,7 +279,7 @@ class SemiSegModuleTest(ScriptedLoadableModuleTest):
         from SemiSegModuleLib.scene.loading import add_files
         from SemiSegModuleLib.scene.training_files import export_cases
 
-        from SemiSegLib.config import PRESETS
+        from SemiSegLib.presets import PRESETS
         from SemiSegLib.synthetic import make_dataset
 
         with tempfile.TemporaryDirectory() as folder:
@@ -302,7 +302,7 @@ class SemiSegModuleTest(ScriptedLoadableModuleTest):
         from SemiSegModuleLib.scene.loading import add_files
         from SemiSegModuleLib.scene.training_files import export_cases
 
-        from SemiSegLib.config import PRESETS
+        from SemiSegLib.presets import PRESETS
         from SemiSegLib.synthetic import make_dataset
 
         with tempfile.TemporaryDirectory() as folder:

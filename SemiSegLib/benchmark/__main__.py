@@ -16,8 +16,9 @@ from pathlib import Path
 from SemiSegLib import methods
 from SemiSegLib.benchmark.budgets import BUDGETS
 from SemiSegLib.commands import program
-from SemiSegLib.config import PRESET_TITLES, SettingsError
+from SemiSegLib.config import SettingsError
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.presets import PRESET_TITLES
 
 TABLE = "table.md"
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from SemiSegLib import methods
 from SemiSegLib.benchmark.budgets import budget_settings
-from SemiSegLib.config import Settings, SettingsError, build_settings
+from SemiSegLib.config import Settings, SettingsError
+from SemiSegLib.presets import build_settings
 
 # What may differ between two measurements of the same thing: where, how fast and how often looked at.
 INCIDENTAL = (

@@ -199,7 +199,8 @@ def _cases_in(run: RunFolder) -> dict[str, list[str]]:
 
 def _cases_of(cell: Cell) -> dict[str, list[str]]:
     """Names of the cases that the cell is to be measured with; raises SemiSegError."""
-    from SemiSegLib.data.cases import apply_splits, find_cases
+    from SemiSegLib.data.layouts import find_cases
+    from SemiSegLib.data.splits import apply_splits
 
     cases = apply_splits(find_cases(cell.study.data), cell.study.splits, cell.labelled)
     return {part: sorted(c.name for c in getattr(cases, part)) for part in ("labelled", "unlabelled", "validation")}

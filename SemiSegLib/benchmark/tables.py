@@ -15,7 +15,7 @@ from typing import Any
 from SemiSegLib.benchmark.cells import Variant
 from SemiSegLib.benchmark.published import Published, published_for
 from SemiSegLib.benchmark.results import CellResult, recipe
-from SemiSegLib.config import PRESET_TITLES
+from SemiSegLib.presets import PRESET_TITLES
 from SemiSegLib.report import markdown_table
 
 METRICS = {  # title, factor

@@ -1,8 +1,8 @@
 """The case list: which scans there are, which are annotated, and what each is used for; imports nothing heavy.
 
->>> cases = find_cases(Path("data"))                                     # doctest: +SKIP
->>> cases = apply_splits(cases, "data/splits.json:development", 8)       # doctest: +SKIP
->>> image, mask = read_case(cases.labelled[0])                           # doctest: +SKIP
+>>> cases = layouts.find_cases(Path("data"))                                    # doctest: +SKIP
+>>> cases = splits.apply_splits(cases, "data/splits.json:development", 8)       # doctest: +SKIP
+>>> image, mask = read_case(cases.labelled[0])                                  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -76,23 +76,6 @@ class CaseList:
         counts = f"{len(self.labelled)} labelled, {len(self.unlabelled)} unlabelled"
         held_out = f", {len(self.validation)} for validation" if self.validation else ""
         return f"{self.root}: {len(self)} cases ({counts}{held_out}); layout: {self.layout}"
-
-
-def find_cases(root: Path) -> CaseList:
-    """The cases in a data folder whose layout is one of `layouts.UNDERSTOOD`, or of a single image file.
-
-    Raises CasesError when there is nothing, a name occurs twice, or a dataset.json lists what is not there.
-    """
-    from SemiSegLib.data import layouts
-
-    return layouts.find(Path(root))
-
-
-def apply_splits(cases: CaseList, splits: str | None = None, labelled: int | Path | None = None) -> CaseList:
-    """The cases divided by a split file and a choice of labelled ones; see `splits.apply`."""
-    from SemiSegLib.data import splits as splitting
-
-    return splitting.apply(cases, splits, labelled)
 
 
 def read_case(case: Case, fill: int = 0) -> tuple[sitk.Image, Mask | None]:

@@ -34,8 +34,12 @@ COLORS = (
 """For data sets that name classes without colours; our own choice."""
 
 
-def find(root: Path) -> CaseList:
-    """The cases below `root` (see UNDERSTOOD). Raises CasesError."""
+def find_cases(root: Path) -> CaseList:
+    """The cases in a data folder whose layout is one of UNDERSTOOD, or of a single image file.
+
+    Raises CasesError when there is nothing, a name occurs twice, or a dataset.json lists what is not there.
+    """
+    root = Path(root)
     if not root.exists():
         raise CasesError(f"{root}: no such file or folder")
     if root.is_file():

@@ -11,13 +11,14 @@ from typing import Any
 
 from SemiSegLib.config import Label
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
+from SemiSegLib.data.layouts import COLORS
 
 TRAIN_KEYS = ("train", "train_patients", "training")
 VALIDATION_KEYS = ("validation", "validation_patients", "val", "val_patients")
 LABELLED_KEY = re.compile(r"labell?ed(_(\d+))?(_patients)?")
 
 
-def apply(cases: CaseList, splits: str | None, labelled: int | Path | None) -> CaseList:
+def apply_splits(cases: CaseList, splits: str | None = None, labelled: int | Path | None = None) -> CaseList:
     """The cases in their parts.
 
     splits: 'FILE:SECTION' of a JSON file whose sections name cases under `train`, `validation` and
@@ -91,8 +92,6 @@ def _is_list_key(key: str) -> bool:
 
 def _labels(contents: Any) -> list[Label] | None:
     """Class names that a split file may give as {"labels": {"1": "right ventricle"}}."""
-    from SemiSegLib.data.layouts import COLORS
-
     entries = contents.get("labels") if isinstance(contents, dict) else None
     if not isinstance(entries, dict) or not all(str(key).isdigit() for key in entries):
         return None

@@ -65,10 +65,10 @@ from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
+from SemiSegLib.networks.ema import copy_statistics, make_teacher, update_teacher
 from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.networks.points import neighbourhoods
-from SemiSegLib.training.ema import copy_statistics, make_teacher, update_teacher
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 TRAINING_DEFAULTS = {"training.schedule": "poly"}  # the released code's, in every stage
 

@@ -12,7 +12,7 @@ from torch import nn
 from SemiSegLib.compute.distributed import drawn
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
-from SemiSegLib.training.ema import make_teacher, update_teacher
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.networks.ema import make_teacher, update_teacher
+from SemiSegLib.schedules import Step
 
 _SAMPLINGS = ("anatomical", "region", "none")
 _CHANNELS = (16, 32, 64, 128, 256)  # of the encoder's resolutions

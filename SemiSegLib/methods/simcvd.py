@@ -41,8 +41,8 @@ from SemiSegLib.losses.segmentation import mask_loss, sdm_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.ema import make_teacher, update_teacher
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.networks.ema import make_teacher, update_teacher
+from SemiSegLib.schedules import Step
 
 TRAINING_DEFAULTS = {"training.weight_decay": 5e-4, "training.milestones": (0.5,)}  # page 7: divided by 10 at 3000/6000
 

@@ -11,7 +11,7 @@ from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 
 @dataclass

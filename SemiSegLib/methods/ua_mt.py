@@ -28,8 +28,8 @@ from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, noisy
 from SemiSegLib.networks import build_network
-from SemiSegLib.training.ema import make_teacher, update_teacher
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.networks.ema import make_teacher, update_teacher
+from SemiSegLib.schedules import Step
 
 
 @dataclass

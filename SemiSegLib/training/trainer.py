@@ -25,9 +25,9 @@ from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Method, Plan
 from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.runs import RunFolder
+from SemiSegLib.schedules import Step, learning_rate, step_at
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
 from SemiSegLib.training.log import Log
-from SemiSegLib.training.schedules import Step, learning_rate, step_at
 from SemiSegLib.training.validation import mean_of_existing, validation_dice
 
 

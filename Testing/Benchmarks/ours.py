@@ -14,19 +14,21 @@ import numpy as np
 import torch
 
 from SemiSegLib.compute.devices import choose_compute
-from SemiSegLib.config import InferenceSettings, build_settings
+from SemiSegLib.config import InferenceSettings
 from SemiSegLib.data.batch import Batch
-from SemiSegLib.data.cases import apply_splits, find_cases
 from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.geometry import to_array
 from SemiSegLib.data.grid import to_network_grid
 from SemiSegLib.data.images import read_image, read_mask
+from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared, prepare
+from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.inference.predictor import Predictor
 from SemiSegLib.metrics import case_metrics, dice
 from SemiSegLib.models import Card, Model, load_model
 from SemiSegLib.networks import build_network
+from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.training.trainer import PreparedCases, Trainer
 

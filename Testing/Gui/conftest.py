@@ -121,7 +121,7 @@ class Opened:
 
     def choose_task(self, name: str) -> None:
         """Choose the task with this name in the library."""
-        from SemiSegLib.config import PRESET_TITLES
+        from SemiSegLib.presets import PRESET_TITLES
 
         self.choose(self.ui.taskComboBox, PRESET_TITLES[name])
 

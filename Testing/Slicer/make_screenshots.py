@@ -27,7 +27,7 @@ from SemiSegModuleLib.scene.loading import add_files  # noqa: E402
 from SemiSegModuleLib.scene.overlays import Overlays  # noqa: E402
 from SemiSegModuleLib.scene.predictions import load_predictions  # noqa: E402
 
-from SemiSegLib.config import PRESETS  # noqa: E402
+from SemiSegLib.presets import PRESETS  # noqa: E402
 
 GAP = 4  # pixels between views
 SIZE = (420, 350)

@@ -202,7 +202,8 @@ def test_partial_slices_follow_the_patient_not_the_voxel_order(table, add_volume
 def test_the_exported_folder_is_what_training_reads(table, add_volume, tmp_path):
     from SemiSegModuleLib.scene.training_files import export_cases
 
-    from SemiSegLib.data.cases import find_cases, read_case
+    from SemiSegLib.data.cases import read_case
+    from SemiSegLib.data.layouts import find_cases
 
     annotated, plain, excluded = (table.add_volume(add_volume(name)) for name in ("one", "two", "three"))
     mask = draw(table, annotated, 3)

@@ -7,11 +7,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from SemiSegLib.config import Label, build_settings
+from SemiSegLib.config import Label
 from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Plan
+from SemiSegLib.presets import build_settings
+from SemiSegLib.schedules import step_at
 from SemiSegLib.synthetic import make_dataset
-from SemiSegLib.training.schedules import step_at
 
 OBLIQUE = (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)
 

@@ -28,7 +28,8 @@ def predictor(tmp_path_factory):
     """A network with random weights: what counts here is that it sees the same scan."""
     import torch
 
-    from SemiSegLib.config import Label, build_settings
+    from SemiSegLib.config import Label
+    from SemiSegLib.presets import build_settings
 
     torch.manual_seed(0)
     values = {"data.labels": [Label(3, "x", (1, 2, 3))], "data.spacing": "2,2,2", "training.patch_size": "16,16,16"}

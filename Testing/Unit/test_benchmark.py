@@ -18,8 +18,9 @@ from SemiSegLib.benchmark.cells import Cell, Study, Variant
 from SemiSegLib.benchmark.published import PUBLISHED, published_for
 from SemiSegLib.benchmark.results import FORMAT, peak_memory, training_time
 from SemiSegLib.benchmark.tables import class_table, groups, mean_and_sd, method_table, tables
-from SemiSegLib.config import SettingsError, build_settings
+from SemiSegLib.config import SettingsError
 from SemiSegLib.metrics import inconsistency, summarise
+from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.training.checkpoints import load_checkpoint
 

@@ -15,8 +15,9 @@ import SimpleITK as sitk
 from SemiSegLib.config import Label
 from SemiSegLib.data import cases as case_list
 from SemiSegLib.data import images
-from SemiSegLib.data.cases import Case, CaseList, CasesError, apply_splits, find_cases, fingerprint, read_case
-from SemiSegLib.data.splits import parse
+from SemiSegLib.data.cases import Case, CaseList, CasesError, fingerprint, read_case
+from SemiSegLib.data.layouts import find_cases
+from SemiSegLib.data.splits import apply_splits, parse
 
 SHAPE = (5, 4, 3)
 
@@ -456,7 +457,7 @@ def test_the_fingerprint_covers_the_voxel_file_of_a_detached_header(tmp_path: Pa
 
 def test_listing_cases_imports_neither_torch_nor_itk(folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from SemiSegLib.data.cases import find_cases;"
+        "import sys; from pathlib import Path; from SemiSegLib.data.layouts import find_cases;"
         "import SemiSegLib.data.images;"
         f"assert len(find_cases(Path({str(folder)!r}))) == 12;"
         "print({'torch', 'SimpleITK', 'nibabel', 'scipy', 'h5py'} & set(sys.modules))"

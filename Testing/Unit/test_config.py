@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from SemiSegLib import methods
-from SemiSegLib.config import PRESETS, Label, Settings, SettingsError, build_settings, explain
+from SemiSegLib.config import Label, Settings, SettingsError, explain
+from SemiSegLib.presets import PRESETS, build_settings
 
 
 def test_later_sources_win(tmp_path):
@@ -126,7 +127,7 @@ def test_help_needs_no_torch(module):
 def test_what_slicer_imports_needs_no_torch():
     code = (
         "import sys, SemiSegLib, SemiSegLib.config, SemiSegLib.runs, SemiSegLib.methods, SemiSegLib.data.cases\n"
-        "from SemiSegLib.config import build_settings; build_settings('simcvd', 'left-atrium')\n"
+        "from SemiSegLib.presets import build_settings; build_settings('simcvd', 'left-atrium')\n"
         "sys.exit(bool({'torch', 'SimpleITK', 'scipy', 'nibabel'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ import pytest
 
 from SemiSegLib.config import Label
 from SemiSegLib.console import Console
-from SemiSegLib.data.cases import find_cases
+from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import hold_out
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.training import session

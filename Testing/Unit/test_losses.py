@@ -12,7 +12,7 @@ from SemiSegLib.losses.consistency import masked_probability_mse, probability_ms
 from SemiSegLib.losses.contrastive import dimensional_info_nce, grouped_info_nce, info_nce, symmetric_info_nce
 from SemiSegLib.losses.distillation import bank_distillation, pairwise_distillation
 from SemiSegLib.losses.segmentation import cross_entropy, dice_loss, mask_loss, pseudo_label_loss, sdm_loss
-from SemiSegLib.training.schedules import gaussian_ramp
+from SemiSegLib.schedules import gaussian_ramp
 
 torch.set_num_threads(1)
 SHAPES = [(3, 4, 6, 5), (2, 3, 4, 5, 3)]  # (B, C, *S) in 2D and 3D

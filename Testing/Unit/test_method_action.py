@@ -9,8 +9,8 @@ from SemiSegLib.constants import IGNORE
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods.action import PixelHead, cut_windows, draw_voxels
+from SemiSegLib.schedules import Step, step_at
 from SemiSegLib.train import train
-from SemiSegLib.training.schedules import Step, step_at
 
 torch.set_num_threads(1)
 SMALL = {"queries": 16, "negatives": 32, "keys": 16, "bank": 6}

@@ -5,7 +5,7 @@ import torch
 
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods.bcp import halves, paste, random_box
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
 PRE, SELF = Step(1, 4, "pre-training"), Step(1, 4, "self-training")

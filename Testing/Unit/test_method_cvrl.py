@@ -7,7 +7,7 @@ import torch
 
 from SemiSegLib.losses.contrastive import dimensional_info_nce, info_nce
 from SemiSegLib.methods.cvrl import rows
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import torch
 
 from SemiSegLib.losses.consistency import probability_mse
 from SemiSegLib.methods.base import noisy
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import torch
 
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.methods.secl import class_weights, region_weights
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
 LATE = Step(4, 8)

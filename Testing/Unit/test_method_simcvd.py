@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from SemiSegLib.methods.simcvd import MethodSettings, SliceHead, boundary_slices
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
 SMALL = {"pool": 16, "hidden": 32, "embedding": 16}

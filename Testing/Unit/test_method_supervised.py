@@ -3,7 +3,7 @@
 import torch
 
 from SemiSegLib.losses.segmentation import mask_loss
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
 

@@ -9,7 +9,7 @@ import torch
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import available, describe, method_class
-from SemiSegLib.training.schedules import Step
+from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
 METHODS = available()

@@ -5,9 +5,9 @@ import torch
 
 from SemiSegLib.networks import build_network
 from SemiSegLib.networks.bank import FeatureBank
+from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.networks.points import neighbourhoods
 from SemiSegLib.networks.vnet import VNet
-from SemiSegLib.training.ema import make_teacher, update_teacher
 
 torch.set_num_threads(1)
 

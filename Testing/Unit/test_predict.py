@@ -28,7 +28,8 @@ def brightness_model(tmp_path_factory):
 
     Only the finest level passes the image on; every deeper path is cut by zero weights.
     """
-    from SemiSegLib.config import Label, build_settings
+    from SemiSegLib.config import Label
+    from SemiSegLib.presets import build_settings
 
     network = build_network(3, 2).eval()
     with torch.no_grad():

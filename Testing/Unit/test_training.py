@@ -10,7 +10,8 @@ import time
 import pytest
 import torch
 
-from SemiSegLib.data.cases import apply_splits, find_cases
+from SemiSegLib.data.layouts import find_cases
+from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.models import load_model
 from SemiSegLib.runs import RunError, RunFolder, read_json

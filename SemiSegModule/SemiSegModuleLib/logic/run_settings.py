@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from SemiSegLib.config import Label, Settings, SettingsError, build_settings
+from SemiSegLib.config import Label, Settings, SettingsError
+from SemiSegLib.presets import build_settings
 
 from ..i18n import _
 

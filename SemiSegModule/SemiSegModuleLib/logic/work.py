@@ -11,8 +11,9 @@ from typing import Any
 import qt
 import slicer
 
-from SemiSegLib.config import PRESETS, Label
+from SemiSegLib.config import Label
 from SemiSegLib.models import ModelError, named_models
+from SemiSegLib.presets import PRESETS
 
 from ..panels.busy import Busy
 from ..scene.case import Case

@@ -10,7 +10,8 @@ import ctk
 import qt
 import slicer
 
-from SemiSegLib.config import PRESETS, Label
+from SemiSegLib.config import Label
+from SemiSegLib.presets import PRESETS
 
 from .. import sample_data
 from ..i18n import _

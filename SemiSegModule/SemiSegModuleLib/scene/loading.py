@@ -36,7 +36,7 @@ def add_files(table: CaseTable, paths: Iterable[Path], progress: Progress | None
 
     :raises SemiSegError: nothing found, or a file cannot be read; cases loaded until then stay
     """
-    from SemiSegLib.data.cases import find_cases
+    from SemiSegLib.data.layouts import find_cases
 
     lists = [find_cases(Path(path)) for path in paths]
     if not table.labels:
