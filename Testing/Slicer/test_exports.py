@@ -249,8 +249,7 @@ def test_csv_has_the_volumes_in_ml(table, annotated, add_volume, tmp_path):
     case, mask = annotated()
     table.add_volume(add_volume('with, comma and "quotes"'))
     path = export_volumes_csv(table, table.cases, tmp_path / "volumes.csv")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(path)
     assert [row["case"] for row in rows] == [case.name, 'with, comma and "quotes"']
     assert (rows[0]["state"], rows[0]["mask"]) == ("annotated", "annotation")
     voxel_ml = 0.9 * 1.3 * 2.5 / 1000
@@ -259,20 +258,37 @@ def test_csv_has_the_volumes_in_ml(table, annotated, add_volume, tmp_path):
     assert rows[1]["left atrium [ml]"] == ""
 
 
-def test_what_is_exported_is_the_finished_annotation_else_the_prediction(table, annotated, tmp_path):
-    from SemiSegModuleLib.exports.choice import ExportError, segmentation_of
+def test_an_unfinished_correction_is_what_table_picture_and_exports_hold(table, annotated, tmp_path):
+    """One rule everywhere: what somebody drew counts, ticked or not, and is never left out silently."""
+    from SemiSegModuleLib.exports.choice import ExportError, segmentation_of, unfinished
     from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.exports.volumes_table import export_volumes_csv
+    from SemiSegModuleLib.scene.annotations import accept_prediction
     from SemiSegModuleLib.scene.predictions import load_prediction
 
-    case, _ = annotated()
-    (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
+    case, predicted = annotated()
+    (path,) = export_masks(table, [case], tmp_path / "predicted", ".seg.nrrd")
     load_prediction(table, case, path)
-    assert segmentation_of(case) is case.annotation
-    case.mark_done(False)
-    assert segmentation_of(case) is case.prediction
-    assert segmentation_of(case, "annotation") is case.annotation
+    assert unfinished([case]) == []
+    accept_prediction(table, case, overwrite=True, done=False)
+    drawn = draw(table, case, 1, np.s_[1:8, 1:11, 1:14])
+    assert np.count_nonzero(drawn == 1) > np.count_nonzero(predicted == 1)
+    assert segmentation_of(case) is case.shown_segmentation()
+    (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    assert np.count_nonzero(voxels == 1) == np.count_nonzero(drawn == 1)
+    (row,) = read_csv(export_volumes_csv(table, [case], tmp_path / "volumes.csv"))
+    assert float(row["left atrium [ml]"]) == pytest.approx(case.volumes_ml(table.labels)[1], abs=6e-4)
+    assert row["mask"] == "annotation, not marked as done"
+    assert unfinished([case]) == [case]
+    assert segmentation_of(case, "prediction") is case.prediction
     with pytest.raises(ExportError, match="not 'both'"):
         segmentation_of(case, "both")
+
+
+def read_csv(path):
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def test_nothing_to_export_is_said(table, a_volume, tmp_path):

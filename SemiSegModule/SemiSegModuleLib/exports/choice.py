@@ -28,7 +28,8 @@ class FilesExist(ExportError):
 def segmentation_of(case: Case, source: str = "best"):
     """The segmentation to export, or None.
 
-    :param source: 'annotation', 'prediction', or 'best': the annotation when finished, else the prediction
+    :param source: 'annotation', 'prediction', or 'best': what the table and the pictures show, which is what somebody
+        drew, finished or not, else the prediction (`Case.shown_segmentation`)
     """
     if source not in SOURCES:
         raise ExportError(f"Masks come from {', '.join(SOURCES)}, not '{source}'.")
@@ -36,7 +37,16 @@ def segmentation_of(case: Case, source: str = "best"):
         return case.annotation if case.has_drawing else None
     if source == "prediction":
         return case.prediction
-    return case.annotation if case.done else (case.prediction or segmentation_of(case, "annotation"))
+    return case.shown_segmentation()
+
+
+def unfinished(cases: Iterable[Case]) -> list[Case]:
+    """Cases in which something is drawn that nobody has marked as done.
+
+    Their drawing is what is shown and exported, while training takes them for scans without a mask: whoever exports or
+    trains should ask first.
+    """
+    return [case for case in cases if not case.done and case.has_drawing]
 
 
 def with_mask(cases: Iterable[Case], source: str) -> list[Case]:

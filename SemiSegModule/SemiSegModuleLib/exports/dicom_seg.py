@@ -18,7 +18,7 @@ from SemiSegLib import __version__
 from SemiSegLib.config import Label
 
 from ..scene import segments, volumes
-from ..scene.case import Case, State
+from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from .choice import ExportError, FilesExist, segmentation_of
 
@@ -158,7 +158,7 @@ def _description(number: int, label: Label, maker: str) -> Any:
 def _maker(case: Case, source: str) -> str:
     if segmentation_of(case, source) is case.prediction:
         return "AUTOMATIC"
-    return "SEMIAUTOMATIC" if case.state is State.CORRECTED else "MANUAL"
+    return "SEMIAUTOMATIC" if case.began_as_prediction else "MANUAL"
 
 
 def _has_quantitative_reporting() -> bool:

@@ -41,8 +41,14 @@ def export_volumes_csv(
 def _volumes_row(case: Case, labels: Sequence[Label], source: str) -> list[str]:
     node = segmentation_of(case, source)
     measured = segments.volumes_ml(node, labels) if node is not None else {}
-    origin = "" if node is None else ("prediction" if node is case.prediction else "annotation")
+    origin = "" if node is None else _origin(case, node)
     amounts = [f"{measured[label.value]:.3f}" if label.value in measured else "" for label in labels]
     quality = case.quality if origin == "prediction" else None
     rating = [f"{quality.value:.3f}", quality.measure] if quality else ["", ""]
     return [case.name, case.state.value, origin, *amounts, *rating]
+
+
+def _origin(case: Case, node) -> str:
+    if node is case.prediction:
+        return "prediction"
+    return "annotation" if case.done else "annotation, not marked as done"

@@ -185,7 +185,12 @@ class Case:
     @property
     def corrected(self) -> bool:
         """The finished annotation began as a prediction."""
-        return self._flag("corrected") and self.done
+        return self.began_as_prediction and self.done
+
+    @property
+    def began_as_prediction(self) -> bool:
+        """The annotation, finished or not, is an accepted or corrected prediction."""
+        return self._flag("corrected") and self.annotation is not None
 
     def mark_done(self, done: bool = True, corrected: bool | None = None) -> None:
         """Say that the annotation is finished, or is not after all.
