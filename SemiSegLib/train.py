@@ -42,7 +42,11 @@ def train(
     from SemiSegLib.data.splits import apply_splits, hold_out
     from SemiSegLib.models import model_file
 
-    init = model_file(init) if init else None
+    if init:
+        from SemiSegLib.training.initial import load_initial
+
+        init = model_file(init)
+        load_initial(init, settings)  # refused before anything is written
     cases = hold_out(apply_splits(find_cases(data), splits, labelled), validation)
     run = RunFolder.create(out) if rank_and_world_size()[0] == 0 else ReadOnlyRun(out)
     _listen(run, settings, quiet)

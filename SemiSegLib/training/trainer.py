@@ -23,10 +23,11 @@ from SemiSegLib.errors import TrainingError
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Method, Plan
-from SemiSegLib.models import Card, load_model, save_model
+from SemiSegLib.models import Card, save_model
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.schedules import Step, learning_rate, step_at
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
+from SemiSegLib.training.initial import differences, load_initial, take_weights
 from SemiSegLib.training.log import Log
 from SemiSegLib.training.validation import mean_of_existing, validation_dice
 
@@ -212,15 +213,13 @@ class Trainer:
         self.run.event("resumed", iteration=self.iteration)
 
     def start_from(self, source: Path) -> None:
-        """Take the weights of a trained model; what does not fit (other classes) stays as it was initialised."""
-        weights = load_model(source).weights
-        for network in self.method.predictors().values():
-            own = network.state_dict()
-            fitting = {n: w.to(own[n].dtype) for n, w in weights.items() if n in own and own[n].shape == w.shape}
-            network.load_state_dict(own | fitting)
-        left = sorted(set(own) - set(fitting))
-        note = f"; new, since they do not fit: {', '.join(left)}" if left else ""
-        self.run.event("message", level="info", text=f"Starting from {source}{note}.")
+        """Take the weights of a trained model, and say what does not fit; raises ModelError if that is too much."""
+        model = load_initial(source, self.settings)
+        notes = take_weights(self.method.predictors(), model)
+        self.run.event("message", level="info", text="; ".join([f"Starting from {source}", *notes]))
+        if found := differences(model.card, self.settings):
+            text = f"The model that training starts from was made for other data: {'; '.join(found)}"
+            self.run.event("message", level="warning", text=text)
 
     def status(self, state: str, message: str = "") -> None:
         """Refresh status.json."""

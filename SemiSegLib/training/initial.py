@@ -1,0 +1,63 @@
+"""Starting from a trained model: which of its weights fit, what stays as it was, how its task differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from SemiSegLib.config import Settings
+from SemiSegLib.data.cases import listed
+from SemiSegLib.models import Card, Model, ModelError, load_model
+
+_COMPARED = ("spacing", "normalisation", "window")  # settings of the data that a network is used to
+
+
+def load_initial(source: Path, settings: Settings) -> Model:
+    """The model to start from; raises ModelError where one of slices meets a training on volumes, or the reverse."""
+    model = load_model(source)
+    theirs, ours = model.card.settings.data.dimensions, settings.data.dimensions
+    if theirs != ours:
+        raise ModelError(
+            f"{source} is {theirs}D and this training is {ours}D: start from a model of the same dimensions, or set "
+            f"data.dimensions={theirs}."
+        )
+    return model
+
+
+def differences(card: Card, settings: Settings) -> list[str]:
+    """How the model's task differs from this one, a line for each setting that matters to its weights."""
+    theirs, ours = card.settings.data, settings.data
+    pairs = {"labels": ([x.name for x in theirs.labels], [x.name for x in ours.labels])}
+    pairs |= {name: (getattr(theirs, name), getattr(ours, name)) for name in _COMPARED}
+    return [f"{name}: {_shown(a)} (here {_shown(b)})" for name, (a, b) in pairs.items() if a != b]
+
+
+def take_weights(networks: Mapping[str, nn.Module], model: Model) -> list[str]:
+    """Give the networks the model's weights by name and shape; returns what was not taken over, for people.
+
+    Raises ModelError if nothing fits.
+    """
+    new: set[str] = set()
+    used: set[str] = set()
+    for network in networks.values():
+        state = network.state_dict()
+        fitting = {
+            n: w.to(state[n].dtype) for n, w in model.weights.items() if n in state and state[n].shape == w.shape
+        }
+        network.load_state_dict(state | fitting)
+        new |= state.keys() - fitting.keys()
+        used |= fitting.keys()
+    if not used:
+        raise ModelError("None of the model's weights fit: it is another kind of network.")
+    unused = model.weights.keys() - used
+    notes = {"new here, as initialised": new, "of the model, not used": unused}
+    return [f"{what}: {listed(sorted(names))}" for what, names in notes.items() if names]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)

@@ -1,0 +1,80 @@
+"""Starting from a trained model: what is taken over, what is not, and what differs is said."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from SemiSegLib.config import Label
+from SemiSegLib.models import Card, Model, ModelError, save_model
+from SemiSegLib.networks import build_network
+from SemiSegLib.train import main
+from SemiSegLib.training.initial import differences, take_weights
+
+ATRIUM = Label(1, "left atrium", (152, 55, 13))
+
+
+@pytest.fixture
+def model(tiny_settings):
+    """A function that makes a model of a task, with random weights."""
+
+    def make(sdm=False, **overrides):
+        settings = tiny_settings("supervised", **overrides)
+        torch.manual_seed(3)
+        network = build_network(settings.data.dimensions, len(settings.data.labels) + 1, sdm)
+        return Model(Card(settings, sdm, 7), network.state_dict())
+
+    return make
+
+
+def test_all_networks_take_the_weights(model, make_method):
+    method = make_method("mean-teacher", (16, 16, 16), seed=1)
+    source = model()
+    assert take_weights(method.predictors(), source) == []
+    for network in method.predictors().values():
+        assert all(torch.equal(weight, source.weights[name]) for name, weight in network.state_dict().items())
+
+
+def test_what_is_not_taken_over_is_named(model, make_method):
+    """Three classes here, two in the model; its distance-map head has no place here."""
+    method = make_method("mean-teacher", (16, 16, 16), classes=3)
+    before = {name: weight.clone() for name, weight in method.student.state_dict().items()}
+    new, unused = take_weights(method.predictors(), model(sdm=True))
+    assert new.startswith("new here")
+    assert "mask_head.weight" in new
+    assert "sdm_head.weight" in unused
+    assert torch.equal(method.student.mask_head.weight, before["mask_head.weight"])
+    assert not torch.equal(method.student.encoder[0][0].weight, before["encoder.0.0.weight"])
+
+
+def test_a_model_of_which_nothing_fits_is_refused(model, make_method):
+    source = replace(model(), weights={"layer.weight": torch.zeros(3)})
+    with pytest.raises(ModelError, match="None of the model's weights"):
+        take_weights(make_method("supervised", (16, 16, 16)).predictors(), source)
+
+
+def test_differences_of_the_task_are_said(model, tiny_settings):
+    labels = [replace(ATRIUM, name="pancreas")]
+    changed = {
+        "data.labels": labels,
+        "data.spacing": (1, 1, 1),
+        "data.window": (-125, 275),
+        "data.normalisation": "unit",
+    }
+    card, settings = model(**changed).card, tiny_settings("supervised")
+    found = "; ".join(differences(card, settings))
+    for part in ("labels: pancreas (here left atrium)", "spacing: 1.0, 1.0, 1.0 (here 3.75, 3.75, 5.0)"):
+        assert part in found
+    assert "window: -125.0, 275.0 (here none)" in found
+    assert "normalisation: unit (here z-score)" in found
+    assert differences(model().card, settings) == []
+
+
+def test_a_model_of_other_dimensions_is_refused_before_anything_is_prepared(model, tiny_data, tmp_path, capsys):
+    source = model(**{"data.dimensions": 2, "training.patch_size": (32, 32), "data.spacing": (3.75, 3.75, 0)})
+    file = tmp_path / "flat.safetensors"
+    save_model(file, build_network(2, 2), source.card)
+    arguments = ["--data", str(tiny_data), "--out", str(tmp_path / "run"), "--init", str(file), "--device", "cpu"]
+    assert main([*arguments, "--splits", f"{tiny_data / 'splits.json'}:demo", "--quiet"]) == 2
+    assert "flat.safetensors is 2D and this training is 3D" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
