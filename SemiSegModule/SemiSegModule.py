@@ -170,7 +170,7 @@ class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = SemiSegModuleLogic()
-        self.panel = Panel(self.ui)
+        self.panel = Panel(self.ui, self.logic.workbench)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
@@ -180,7 +180,7 @@ class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called when the application closes and the module widget is destroyed."""
         self.setParameterNode(None)
         self.removeObservers()
-        self.panel.close()
+        self.logic.close()
 
     def enter(self):
         """Called each time the user opens this module."""
@@ -217,19 +217,33 @@ class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Observe another parameter node, or none."""
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
         self.panel.adopt(self._parameterNode)
-
-    def _onParametersModified(self, caller=None, event=None):
-        self.panel.work.changed()
 
 
 class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
     """The settings in the scene, and access to the work without a panel."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleLogic.__init__(self, parent)
+        self._workbench = None
+
+    @property
+    def workbench(self):
+        """Study, training, prediction and review; made when first needed."""
+        from SemiSegModuleLib.logic.workbench import Workbench
+
+        if self._workbench is None:
+            self._workbench = Workbench()
+        return self._workbench
+
+    def close(self):
+        """Stop looking at scene and processes; trainings go on."""
+        if self._workbench is not None:
+            self._workbench.close()
+            self._workbench = None
 
     def getParameterNode(self):
         """The settings; choices that this version does not know (a scene of a newer one) become the default."""
@@ -243,7 +257,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
 
     @staticmethod
     def _setDefaultFolders(parameters):
-        from SemiSegModuleLib.logic.work import default_study_folder
+        from SemiSegModuleLib.logic.study import default_study_folder
 
         if parameters.studyFolder == Path():
             parameters.studyFolder = default_study_folder()

@@ -92,8 +92,12 @@ class Opened:
         return self.widget.panel
 
     @property
+    def logic(self) -> Any:
+        return self.widget.logic.workbench
+
+    @property
     def work(self) -> Any:
-        return self.widget.panel.work
+        return self.logic.study
 
     @property
     def parameters(self) -> Any:
@@ -162,7 +166,7 @@ def opened(
     opened.parameters.studyFolder = tmp_path / "study"
     opened.parameters.exportFolder = tmp_path / "exports"
     yield opened
-    training = opened.panel.train.training
+    training = opened.logic.training.process
     if training is not None:
         training.end_now()
     opened.close()

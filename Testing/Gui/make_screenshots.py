@@ -77,9 +77,9 @@ def test_pictures(study):
     shoot(study, "annotate")
 
     study.unfold("train")
-    study.wait_until(lambda: study.panel.train.report.done, 300)
+    study.wait_until(lambda: study.logic.installation.report.done, 300)
     study.ui.trainButton.click()
-    training = study.panel.train.training
+    training = study.logic.training.process
     study.wait_until(lambda: training.status.iteration >= 120, 3000)
     study.ui.advancedCollapsibleButton.collapsed = False
     study.ui.logCollapsibleButton.collapsed = False
@@ -87,12 +87,12 @@ def test_pictures(study):
     study.ui.advancedCollapsibleButton.collapsed = True
     study.ui.logCollapsibleButton.collapsed = True
     study.wait_until(lambda: not training.active, 3000)
-    for kind, chart in study.panel.train.curves.charts.items():
+    for kind, chart in study.logic.training.curves.charts.items():
         draw_chart(chart, PICTURES / f"curves-{kind}.png")
 
     study.unfold("results")
     study.ui.predictAllButton.click()
-    prediction = study.panel.results.prediction
+    prediction = study.logic.predicting.process
     study.wait_until(lambda: not prediction.active, 1000)
     study.work.case = study.work.cases.by_file_name("atrium_006")
     study.ui.showSdmCheckBox.click()

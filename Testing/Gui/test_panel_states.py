@@ -130,7 +130,7 @@ def test_a_folder_without_scans_is_told(opened, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no scans found"):
         opened.panel.data.add_folder(tmp_path / "empty")
-    assert not opened.work.busy.active
+    assert not opened.panel.busy.active
 
 
 def test_volumes_of_the_scene_are_added(opened, scans):
@@ -162,18 +162,18 @@ def test_synthetic_study_needs_no_internet(opened):
 
 
 def test_loading_can_be_cancelled(opened, scans):
-    opened.work.busy.cancel()
+    opened.panel.busy.cancel()
 
     def cancel_soon(done, count, name):
         if done == 1:
             opened.ui.busyCancelButton.click()
 
-    original = opened.work.busy._progress
-    opened.work.busy._progress = lambda *report: (cancel_soon(*report), original(*report))
+    original = opened.panel.busy._progress
+    opened.panel.busy._progress = lambda *report: (cancel_soon(*report), original(*report))
     opened.panel.data.add_folder(scans)
     assert 0 < len(opened.work.cases) < 4
     assert opened.ui.dataCollapsibleButton.enabled
-    assert not opened.work.busy.active
+    assert not opened.panel.busy.active
 
 
 def test_excluding_and_including_again(with_cases):
@@ -205,6 +205,25 @@ def test_selecting_a_row_shows_the_scan(with_cases, mrml):
     case = select(with_cases, 0)
     assert composite.GetBackgroundVolumeID() == case.volume.GetID()
     assert case.annotation.GetDisplayNode().GetVisibility()
+
+
+def test_a_change_reaches_only_what_it_concerns(with_prediction):
+    """Cells that are set anew are other items: a slider leaves all of them, a case only replaces its own row."""
+    table = with_prediction.ui.casesTable
+
+    def cells():
+        return [[table.item(row, column) for column in range(5)] for row in range(table.rowCount)]
+
+    before = cells()
+    with_prediction.ui.maskOpacitySlider.value = 0.3
+    with_prediction.ui.iterationsSpinBox.value = 77
+    select(with_prediction, 1)
+    assert cells() == before
+    select(with_prediction, 3)
+    with_prediction.ui.excludeCaseButton.click()
+    after = cells()
+    assert after[:3] == before[:3]
+    assert after[3] != before[3]
 
 
 # ---- annotate ------------------------------------------------------------------------------------------------
@@ -327,7 +346,7 @@ def test_a_region_that_misses_its_scan_starts_no_training(with_cases):
     case.region.SetCenterWorld(1e4, 0, 0)
     with pytest.raises(ValueError, match="'atrium_004' lies outside the scan"):
         with_cases.panel.train.train()
-    assert with_cases.panel.train.training is None
+    assert with_cases.logic.training.process is None
 
 
 # ---- train ---------------------------------------------------------------------------------------------------
@@ -346,7 +365,7 @@ def test_wrong_settings_start_nothing(with_cases):
     with_cases.parameters.extraSettings = "training.iteration=3"
     with pytest.raises(ValueError, match="Did you mean"):
         with_cases.panel.train.train()
-    assert not (with_cases.work.study).exists()
+    assert not (with_cases.work.folder).exists()
     assert with_cases.ui.stateLabel.text == "No training yet"
 
 
@@ -359,11 +378,11 @@ def test_missing_packages_are_asked_for_before_training(with_cases, answers, mon
     with pytest.raises(dependencies.DependencyError, match="no_such_package"):
         with_cases.panel.train.train()
     assert "no_such_package>=1" in answers.asked[0]
-    assert with_cases.panel.train.training is None
+    assert with_cases.logic.training.process is None
 
 
 def test_wheels_folder_is_remembered_on_this_computer(opened, tmp_path):
-    from SemiSegModuleLib.logic.work import setting
+    from SemiSegModuleLib.logic.study import setting
 
     opened.ui.wheelsPathLineEdit.currentPath = str(tmp_path)
     assert setting("WheelsFolder") == str(tmp_path)
@@ -387,7 +406,7 @@ def a_run(tmp_path):
 
 def curve(opened, kind, name):
     """(iteration, value) pairs of a curve that its chart shows."""
-    chart = opened.panel.train.curves.charts[kind]
+    chart = opened.logic.training.curves.charts[kind]
     series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     table = next(s for s in series if s.GetYColumnName() == name).GetTableNode().GetTable()
     columns = [table.GetColumnByName("iteration"), table.GetColumnByName(name)]
@@ -423,7 +442,7 @@ def give_model(run, label):
 @pytest.mark.parametrize(("label", "used"), [("left atrium", True), ("pancreas", False)])
 def test_the_model_of_a_training_is_used_where_it_fits(with_cases, a_run, label, used):
     give_model(a_run, label)
-    with_cases.panel.train.attach(a_run.path)
+    with_cases.logic.training.attach(a_run.path)
     assert with_cases.work.model == (a_run.last_model if used else None)
     with_cases.parameters.modelFile = str(a_run.last_model)
     assert ("Starts from the model in use" in with_cases.ui.readyLabel.text) == used
@@ -464,18 +483,18 @@ def test_memory_of_the_graphics_card_is_told_while_it_is_used(opened, a_run):
     with a_run.lock():
         memory = {"device_memory": int(5.1 * 2**30), "device_memory_total": 8 * 2**30}
         a_run.set_status("training", iteration=2, iterations=4, eta_seconds=3.0, **memory)
-        opened.panel.train.attach(a_run.path)
+        opened.logic.training.attach(a_run.path)
         assert ", GPU memory 5.1 of 8.0 GB" in opened.ui.stateLabel.text
         a_run.set_status("training", iteration=3, iterations=4)  # on the CPU
-        opened.panel.train.poll()
+        opened.logic.training.poll()
         assert "GPU" not in opened.ui.stateLabel.text
         a_run.set_status("stopped", iteration=4, iterations=4, **memory)
-    opened.panel.train.poll()
+    opened.logic.training.poll()
     assert "GPU" not in opened.ui.stateLabel.text
 
 
 def test_the_last_training_of_this_computer_is_found(opened, a_run, mrml):
-    opened.panel.train.attach(a_run.path)
+    opened.logic.training.attach(a_run.path)
     opened.close()
     mrml.scene.Clear(0)
     opened.__init__(opened.qt, opened.module)
@@ -491,7 +510,7 @@ def test_a_folder_that_is_no_training_is_told(opened, tmp_path, monkeypatch):
 
 
 def test_curves_show_what_counts(opened, a_run):
-    opened.panel.train.attach(a_run.path)
+    opened.logic.training.attach(a_run.path)
     assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0)]
     consistency = curve(opened, "loss", "consistency")
     assert consistency[1] == (2.0, 0.5)
@@ -501,42 +520,42 @@ def test_curves_show_what_counts(opened, a_run):
 
 def test_the_legend_has_room_beside_the_curves(opened, a_run):
     """Slicer puts it into the upper right corner of the view."""
-    opened.panel.train.attach(a_run.path)
-    for chart in opened.panel.train.curves.charts.values():
+    opened.logic.training.attach(a_run.path)
+    for chart in opened.logic.training.curves.charts.values():
         assert not chart.GetXAxisRangeAuto()
         assert chart.GetXAxisRange() == (0.0, pytest.approx(2 * 1.3))
 
 
 def test_curves_are_not_doubled_by_entering_again(opened, a_run):
-    opened.panel.train.attach(a_run.path)
+    opened.logic.training.attach(a_run.path)
     opened.widget.exit()
     opened.widget.enter()
     assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0)]
 
 
 def test_curves_go_on_while_events_come(opened, a_run):
-    opened.panel.train.attach(a_run.path)
+    opened.logic.training.attach(a_run.path)
     a_run.event("iteration", iteration=3, total=1.5, losses={"dice": 0.5, "consistency": 0.2})
-    opened.panel.train.poll()
+    opened.logic.training.poll()
     assert curve(opened, "loss", "total")[-1] == (3.0, 1.5)
     a_run.event("resumed", iteration=2)
     a_run.event("iteration", iteration=3, total=1.4, losses={"dice": 0.4, "consistency": 0.2})
-    opened.panel.train.poll()
+    opened.logic.training.poll()
     assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.4)]
 
 
 def test_plot_view_shows_the_chosen_curve(opened, a_run, mrml):
     view = mrml.scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
-    opened.panel.train.attach(a_run.path)
+    opened.logic.training.attach(a_run.path)
     opened.ui.showCurvesButton.click()
-    assert view.GetPlotChartNodeID() == opened.panel.train.curves.charts["loss"].GetID()
+    assert view.GetPlotChartNodeID() == opened.logic.training.curves.charts["loss"].GetID()
     opened.ui.curveComboBox.setCurrentIndex(1)
     opened.ui.curveComboBox.activated.emit(1)
-    assert view.GetPlotChartNodeID() == opened.panel.train.curves.charts["dsc"].GetID()
+    assert view.GetPlotChartNodeID() == opened.logic.training.curves.charts["dsc"].GetID()
 
 
 def test_curves_are_not_saved_but_drawn_again(opened, a_run, mrml, tmp_path):
-    opened.panel.train.attach(a_run.path)
+    opened.logic.training.attach(a_run.path)
     mrml.save(tmp_path / "work.mrb")
     mrml.load(tmp_path / "work.mrb")
     assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0)]
@@ -544,16 +563,16 @@ def test_curves_are_not_saved_but_drawn_again(opened, a_run, mrml, tmp_path):
 
 
 def test_closing_the_scene_from_another_module_disturbs_nothing(opened, a_run, mrml):
-    opened.panel.train.attach(a_run.path)
+    opened.logic.training.attach(a_run.path)
     opened.widget.exit()
     opened.parent.__dict__["isEntered"] = False
     mrml.scene.Clear(0)
     a_run.event("iteration", iteration=3, total=1.5, losses={})
-    opened.panel.train.poll()
+    opened.logic.training.poll()
     assert mrml.scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 0
     opened.parent.__dict__["isEntered"] = True
     opened.widget.enter()
-    opened.panel.train.poll()
+    opened.logic.training.poll()
     assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.5)]
 
 
@@ -568,7 +587,7 @@ def with_prediction(with_cases):
     from SemiSegModuleLib.scene.predictions import load_prediction
 
     case = select(with_cases, 2)
-    folder = with_cases.work.study
+    folder = with_cases.work.folder
     folder.mkdir(parents=True)
     shape = volumes.world_image(case.volume)
     array = sitk.GetArrayFromImage(shape) * 0
@@ -577,7 +596,6 @@ def with_prediction(with_cases):
     volumes.write_image(volumes.world_image(case.volume, (5 - 10 * array).astype("float32")), folder / "sdm.nrrd")
     load_prediction(with_cases.work.cases, case, folder / "mask.nrrd", {1: folder / "sdm.nrrd"})
     assert segments.voxel_counts(case.prediction, with_cases.work.cases.labels) == {1: 1000}
-    with_cases.work.changed()
     return with_cases
 
 
@@ -626,7 +644,7 @@ def test_quality_says_what_was_measured(with_prediction):
 def load_again(opened, case):
     from SemiSegModuleLib.scene.predictions import load_prediction
 
-    load_prediction(opened.work.cases, case, opened.work.study / "mask.nrrd")
+    load_prediction(opened.work.cases, case, opened.work.folder / "mask.nrrd")
 
 
 def test_accepting_counts_as_annotated(with_prediction):

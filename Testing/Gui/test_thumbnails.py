@@ -71,6 +71,7 @@ def test_the_slice_with_most_of_the_mask_is_outlined(table):
 
 
 def test_the_table_shows_it(with_cases):
+    with_cases.panel.data.rows.draw_pictures()
     image = with_cases.ui.casesTable.item(0, 0).icon().pixmap(40, 40).toImage()
     assert (image.width(), image.height()) == (40, 40)
     colours = {image.pixelColor(x, y).getRgb()[:3] for x in range(40) for y in range(40)}

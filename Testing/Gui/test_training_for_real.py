@@ -47,11 +47,11 @@ def ready(barred, with_cases, training_python_with_torch):
 
 
 def wait_for_the_end(opened):
-    opened.wait_until(lambda: not opened.panel.train.training.active, 600)
+    opened.wait_until(lambda: not opened.logic.training.process.active, 600)
 
 
 def wait_for_iteration(opened, number):
-    training = opened.panel.train.training
+    training = opened.logic.training.process
     opened.wait_until(lambda: training.status.iteration >= number or not training.active, 600)
     assert training.active, training.log.tail()
 
@@ -122,19 +122,19 @@ def test_the_whole_workflow(ready, mrml, barred, tmp_path, monkeypatch):
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Finished, iteration 8 of 8")
     assert ready.ui.trainingProgressBar.value == ready.ui.trainingProgressBar.maximum == 8
-    assert ready.panel.train.curves.last("loss") > 0
+    assert ready.logic.training.curves.last("loss") > 0
     assert "left atrium; simcvd, 8 iterations" in ready.ui.modelLabel.text
     assert "iteration 8/8" in ready.ui.logTextEdit.toPlainText()
 
     ready.ui.predictAllButton.click()
     assert ready.ui.cancelPredictionButton.enabled
-    prediction = ready.panel.results.prediction
+    prediction = ready.logic.predicting.process
     ready.wait_until(lambda: not prediction.active, 600)
     assert ready.ui.predictionLabel.text == "Predicted 2 of 2 scans"
     predicted = [case for case in ready.work.cases if case.prediction is not None]
     assert [case.name for case in predicted] == ["atrium_003", "atrium_004"]
     assert all(case.sdms and case.probabilities for case in predicted)
-    scans = ready.panel.train.training.run.path / "data" / "images"
+    scans = ready.logic.training.process.run.path / "data" / "images"
     sizes = {name: sitk.ReadImage(str(scans / f"{name}.nrrd")).GetSize()[0] for name in ("atrium_003", "atrium_004")}
     assert sizes == {"atrium_003": 24, "atrium_004": 32}
     assert limited.predicted_box.size == (24, 24, 24)
@@ -145,13 +145,13 @@ def test_the_whole_workflow(ready, mrml, barred, tmp_path, monkeypatch):
     ready.work.case = predicted[0]
     ready.ui.acceptButton.click()
     assert "3 annotated and 1 unlabeled scans. Starts from the model in use." in ready.ui.readyLabel.text
-    first_run = ready.panel.train.training.run.path
+    first_run = ready.logic.training.process.run.path
     first_model = ready.work.model
     ready.parameters.iterations = 4
     ready.ui.trainButton.click()
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Finished")
-    assert ready.panel.train.training.run.path != first_run
+    assert ready.logic.training.process.run.path != first_run
     assert ready.work.model != first_model
 
     ready.ui.exportButton.click()
@@ -179,7 +179,7 @@ def test_validation_scans_give_a_dsc_curve(ready):
     ready.ui.trainButton.click()
     wait_for_the_end(ready)
     assert "best validation DSC" in ready.ui.stateLabel.text
-    assert 0 <= ready.panel.train.curves.last("dsc") <= 1
+    assert 0 <= ready.logic.training.curves.last("dsc") <= 1
     assert ready.work.model.name == "best.safetensors"
 
 
@@ -192,7 +192,7 @@ def test_stopped_and_resumed(ready):
     assert ready.ui.stateLabel.text.startswith("Stopping")
     assert ready.ui.stopButton.text == "End now"
     wait_for_the_end(ready)
-    training = ready.panel.train.training
+    training = ready.logic.training.process
     assert training.state == "stopped"
     assert training.run.checkpoint.exists()
     stopped_at = training.status.iteration
@@ -213,14 +213,14 @@ def test_ended_at_once_by_a_second_press(ready):
     ready.ui.stopButton.click()
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith(("Interrupted", "Stopped"))
-    assert not ready.panel.train.training.run.is_locked()
+    assert not ready.logic.training.process.run.is_locked()
 
 
 def test_killed_from_outside_and_resumed(ready):
     ready.parameters.iterations = 8
     ready.ui.trainButton.click()
     wait_for_iteration(ready, 2)
-    os.kill(ready.panel.train.training.status.pid, signal.SIGKILL)
+    os.kill(ready.logic.training.process.status.pid, signal.SIGKILL)
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Failed")
     assert "ended from outside" in ready.ui.failureLabel.text
@@ -249,7 +249,7 @@ def test_lack_of_memory_is_told(ready, monkeypatch, tmp_path):
     ready.ui.trainButton.click()
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Failed")
-    assert ready.panel.train.training.failure.kind == "memory", ready.panel.train.training.log.tail()
+    assert ready.logic.training.process.failure.kind == "memory", ready.logic.training.process.log.tail()
     assert "smaller patch size" in ready.ui.failureLabel.text
 
 
@@ -258,14 +258,14 @@ def test_a_running_training_is_found_after_a_restart(ready, mrml):
     ready.parameters.iterations = 1000
     ready.ui.trainButton.click()
     wait_for_iteration(ready, 1)
-    folder = ready.panel.train.training.run.path
+    folder = ready.logic.training.process.run.path
     ready.close()
     mrml.scene.Clear(0)
     ready.__init__(ready.qt, ready.module)
-    assert ready.panel.train.training.run.path == folder
+    assert ready.logic.training.process.run.path == folder
     assert ready.ui.stateLabel.text.startswith("Training, iteration")
     assert ready.ui.stopButton.enabled
-    assert ready.panel.train.curves.last("loss") > 0
+    assert ready.logic.training.curves.last("loss") > 0
     ready.ui.stopButton.click()
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Stopped")
@@ -287,7 +287,7 @@ def test_window_stays_alive_while_training(ready):
     seen = set()
     timer = ready.qt.QTimer()
     timer.setInterval(5)
-    timer.connect("timeout()", lambda: seen.add(ready.panel.train.training.state))
+    timer.connect("timeout()", lambda: seen.add(ready.logic.training.process.state))
     timer.start()
     ready.ui.trainButton.click()
     wait_for_the_end(ready)
@@ -298,5 +298,5 @@ def test_window_stays_alive_while_training(ready):
 def test_device_is_found_when_the_section_is_opened(ready):
     ready.unfold("train")
     assert ready.ui.deviceLabel.text == "looking …"
-    ready.wait_until(lambda: ready.panel.train.report.done)
+    ready.wait_until(lambda: ready.logic.installation.report.done)
     assert "CPU: as asked for (PyTorch" in ready.ui.deviceLabel.text

@@ -138,9 +138,10 @@ def test_a_deleted_annotation_makes_the_case_unlabelled(scene, table, a_volume):
 
 def test_listeners_hear_of_changes_by_whomever(scene, table, a_volume):
     heard = []
-    table.on_change(lambda: heard.append(len(table)))
+    table.changed.connect(lambda: heard.append(len(table)))
+    table.case_changed.connect(lambda case: heard.append(len(table)))
     case = table.add_volume(a_volume)
-    assert heard[-1] == 1
+    assert heard == [1]
     before = len(heard)
     case.excluded = True
     assert len(heard) == before + 1
@@ -344,9 +345,27 @@ def test_labels_that_cannot_be_told_apart_are_refused(table):
 def test_several_changes_are_told_once(table, add_volume):
     heard = []
     volumes = [add_volume(name) for name in ("a", "b", "c")]
-    table.on_change(lambda: heard.append(len(table)))
+    table.changed.connect(lambda: heard.append(len(table)))
     table.add_volumes(volumes)
     assert heard == [3]
+
+
+def test_a_change_names_the_one_case_that_it_concerns(scene, table, add_volume):
+    first, second = (table.add_volume(add_volume(name)) for name in ("a", "b"))
+    heard = []
+    table.changed.connect(lambda: heard.append("all"))
+    table.case_changed.connect(lambda case: heard.append(case.name))
+    draw(table, second)
+    assert set(heard) == {"b"}
+    heard.clear()
+    second.mark_done()
+    first.excluded = True
+    scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "somebody else's")
+    assert heard == ["b", "a"]
+    heard.clear()
+    scene.RemoveNode(second.annotation)
+    assert heard[-1] == "b"
+    assert second.state.value == "unlabelled"
 
 
 def test_a_deleted_scan_does_not_stay_in_memory(scene, table, add_volume):

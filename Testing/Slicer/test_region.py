@@ -403,7 +403,7 @@ def test_moving_the_box_is_told_to_listeners(scene, table, a_volume):
     case = table.add_volume(a_volume)
     node = limit(table, case)
     calls = []
-    table.on_change(lambda: calls.append(case.box().start))
+    table.case_changed.connect(lambda _: calls.append(case.box().start))
     node.SetCenterWorld(*np.add(node.GetCenterWorld(), [0.9, 0, 0]))
     assert calls[-1] == (4, 2, 1)
     shift = np.eye(4)

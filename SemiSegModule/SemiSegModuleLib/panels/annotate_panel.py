@@ -10,7 +10,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from ..i18n import _
-from ..logic.work import Work
+from ..logic.study import Study
 from ..scene.annotations import add_region, make_annotation
 from ..scene.case import ORIENTATIONS, Case, State
 from ..scene.region import voxels_outside
@@ -22,8 +22,8 @@ _EDITOR_TAG = "SemiSegEditor"
 class AnnotatePanel:
     """Connects the widgets of the Annotate section and owns the segment editor."""
 
-    def __init__(self, ui: Any, work: Work) -> None:
-        self._ui, self._work = ui, work
+    def __init__(self, ui: Any, study: Study) -> None:
+        self._ui, self._study = ui, study
         self._filling = False
         self.editor = slicer.qMRMLSegmentEditorWidget()
         self.editor.setMRMLScene(slicer.mrmlScene)
@@ -38,7 +38,11 @@ class AnnotatePanel:
         ui.removeRegionButton.connect("clicked()", self.remove_region)
         ui.doneCheckBox.connect("toggled(bool)", self._done_toggled)
         ui.partialComboBox.connect("currentIndexChanged(int)", self._partial_chosen)
-        work.on_change(self.update)
+        study.opened.connect(self.update)
+        study.cases_changed.connect(self.update)
+        study.case_changed.connect(lambda case: case == self._study.case and self.update())
+        study.current_changed.connect(self.update)
+        study.labels_changed.connect(self.update)
 
     def use_scene(self) -> None:
         """Give the editor its node in the present scene."""
@@ -63,7 +67,7 @@ class AnnotatePanel:
 
     def update(self) -> None:
         """Show the case at hand."""
-        case = self._work.case
+        case = self._study.case
         self._filling = True
         try:
             self._ui.annotateLabel.text = _hint(case)
@@ -83,35 +87,33 @@ class AnnotatePanel:
     def annotate(self) -> None:
         """Make the segments for the case at hand and edit them."""
         with slicer.util.tryWithErrorDisplay(_("The scan cannot be annotated."), waitCursor=True):
-            case = self._work.case
+            case = self._study.case
             if case is not None:
-                make_annotation(self._work.cases, case)
+                make_annotation(self._study.cases, case)
                 self._edit(case)
-                self._work.changed()
 
     def add_region(self) -> None:
         """Put a box around what is drawn, or around the scan; pressed again, fit it anew."""
         with slicer.util.tryWithErrorDisplay(_("The region of interest cannot be made."), waitCursor=True):
-            if self._work.case is not None:
-                add_region(self._work.cases, self._work.case)
-                self._work.changed()
+            if self._study.case is not None:
+                add_region(self._study.cases, self._study.case)
 
     def remove_region(self) -> None:
         """The whole scan counts again."""
-        case = self._work.case
+        case = self._study.case
         question = _(
             "{name} is done. Without its region of interest all of the scan counts as annotated: as background "
             "wherever nothing is drawn. Remove the region?"
         )
         if case is not None and (not case.done or dialogs.confirm(question.format(name=case.name))):
-            self._work.cases.remove_region(case)
+            self._study.cases.remove_region(case)
 
     def _show_region(self, case: Case | None) -> None:
         region = case.region if case else None
         self._ui.addRegionButton.enabled = case is not None
         self._ui.addRegionButton.text = _("Limit to a box") if region is None else _("Fit the box again")
         self._ui.removeRegionButton.enabled = region is not None
-        self._ui.regionLabel.text = _region_text(case, self._work.cases.labels) if region is not None else ""
+        self._ui.regionLabel.text = _region_text(case, self._study.cases.labels) if region is not None else ""
         self._ui.regionLabel.visible = region is not None
 
     def _edit(self, case: Case | None) -> None:
@@ -122,17 +124,17 @@ class AnnotatePanel:
         self.editor.setSourceVolumeNode(case.volume if annotation is not None else None)
 
     def _done_toggled(self, done: bool) -> None:
-        if self._filling or self._work.case is None:
+        if self._filling or self._study.case is None:
             return
         try:
             with slicer.util.tryWithErrorDisplay(_("The scan cannot be marked as done.")):
-                self._work.case.mark_done(done)
+                self._study.case.mark_done(done)
         finally:
             self.update()
 
     def _partial_chosen(self, index: int) -> None:
-        if not self._filling and self._work.case is not None:
-            self._work.case.partial = list(_partial_choices())[index]
+        if not self._filling and self._study.case is not None:
+            self._study.case.partial = list(_partial_choices())[index]
 
 
 def _partial_choices() -> dict[str, str]:

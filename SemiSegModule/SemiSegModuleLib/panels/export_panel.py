@@ -14,9 +14,10 @@ from .. import exports
 from ..exports import dicom_seg
 from ..i18n import _
 from ..logic.model_card import read_card
-from ..logic.work import Work
+from ..logic.study import Study
 from ..scene.case import Case
 from . import dialogs
+from .busy import Busy
 from .fields import FolderField
 
 DICOM_SEG = ".seg.dcm"
@@ -25,22 +26,26 @@ DICOM_SEG = ".seg.dcm"
 class ExportPanel:
     """Connects the widgets of the Export section."""
 
-    def __init__(self, ui: Any, work: Work) -> None:
-        self._ui, self._work = ui, work
+    def __init__(self, ui: Any, study: Study, busy: Busy) -> None:
+        self._ui, self._study, self._busy = ui, study, busy
         ui.exportFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
-        self._folder_field = FolderField(ui.exportFolderPathLineEdit, work, "exportFolder")
+        self._folder_field = FolderField(ui.exportFolderPathLineEdit, study, "exportFolder")
         ui.exportButton.connect("clicked()", self.export_masks)
         ui.exportVolumesButton.connect("clicked()", self.export_volumes)
         ui.exportModelButton.connect("clicked()", self.export_model)
-        work.on_change(self.update)
+        study.opened.connect(self.update)
+        study.cases_changed.connect(self.update)
+        study.case_changed.connect(lambda case: self.update())
+        study.current_changed.connect(self.update)
+        study.settings_changed.connect(lambda names: "exportSelectedOnly" in names and self.update())
 
     def export_masks(self) -> None:
         """Masks or surfaces of the chosen cases, in the chosen format."""
-        write, cases = _writer(self._work.parameters.exportFormat.value), self._cases()
+        write, cases = _writer(self._study.parameters.exportFormat.value), self._cases()
         error = slicer.util.tryWithErrorDisplay(_("The masks cannot be exported."))
-        with error, self._work.busy(_("Exporting")) as progress:
+        with error, self._busy(_("Exporting")) as progress:
             files = _asking_before_overwriting(
-                lambda overwrite: write(self._work.cases, cases, self._folder(), overwrite, progress)
+                lambda overwrite: write(self._study.cases, cases, self._folder(), overwrite, progress)
             )
             if files:
                 self._say(_("{count} files written to {folder}").format(count=len(files), folder=self._folder()))
@@ -52,12 +57,12 @@ class ExportPanel:
         if path.exists() and not dialogs.confirm(question):
             return
         with slicer.util.tryWithErrorDisplay(_("The volumes cannot be exported."), waitCursor=True):
-            exports.export_volumes_csv(self._work.cases, self._cases(), path)
+            exports.export_volumes_csv(self._study.cases, self._cases(), path)
             self._say(_("Volumes written to {path}").format(path=path))
 
     def export_model(self) -> None:
         """The model in use as one file; its card is inside."""
-        model = self._work.model
+        model = self._study.model
         target = dialogs.choose_model_to_write(self._folder() / "model.safetensors") if model else None
         if target:
             with slicer.util.tryWithErrorDisplay(_("The model cannot be exported."), waitCursor=True):
@@ -74,12 +79,12 @@ class ExportPanel:
         self._ui.exportVolumesButton.enabled = some
 
     def _cases(self) -> list[Case]:
-        if self._work.parameters.exportSelectedOnly:
-            return [self._work.case] if self._work.case else []
-        return self._work.cases.cases
+        if self._study.parameters.exportSelectedOnly:
+            return [self._study.case] if self._study.case else []
+        return self._study.cases.cases
 
     def _folder(self) -> Path:
-        return Path(self._work.parameters.exportFolder)
+        return Path(self._study.parameters.exportFolder)
 
     def _say(self, text: str) -> None:
         self._ui.exportLabel.text = text

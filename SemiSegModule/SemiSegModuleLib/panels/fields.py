@@ -9,27 +9,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..logic.work import Work
+from ..logic.study import Study
 
 
 class TextField:
     """A QTextEdit that shows one text of the parameter node, and changes it."""
 
-    def __init__(self, widget: Any, work: Work, parameter: str) -> None:
-        self._widget, self._work, self._parameter = widget, work, parameter
+    def __init__(self, widget: Any, study: Study, parameter: str) -> None:
+        self._widget, self._study, self._parameter = widget, study, parameter
         widget.connect(self._signal, self._edited)
-        work.on_change(self.update)
+        study.opened.connect(self.update)
+        study.settings_changed.connect(lambda names: parameter in names and self.update())
 
     _signal = "textChanged()"
 
     def update(self) -> None:
         """Show the parameter, unless the field says the same already."""
-        value = getattr(self._work.parameters, self._parameter)
+        value = getattr(self._study.parameters, self._parameter)
         if self._read() != value:
             self._write(value)
 
     def _edited(self, *_text: str) -> None:
-        parameters = self._work.parameters
+        parameters = self._study.parameters
         if parameters is not None and getattr(parameters, self._parameter) != self._read():
             setattr(parameters, self._parameter, self._read())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..logic.work import Work
+from ..logic.workbench import Workbench
 from .annotate_panel import AnnotatePanel
 from .busy import Busy
 from .data_panel import DataPanel
@@ -16,7 +16,7 @@ from .train_panel import TrainPanel
 class Panel:
     """All sections; the module's widget tells it about scene and settings."""
 
-    def __init__(self, ui: Any) -> None:
+    def __init__(self, ui: Any, logic: Workbench) -> None:
         sections = [
             ui.dataCollapsibleButton,
             ui.annotateCollapsibleButton,
@@ -24,28 +24,24 @@ class Panel:
             ui.resultsCollapsibleButton,
             ui.exportCollapsibleButton,
         ]
-        busy = Busy(ui.busyWidget, ui.busyLabel, ui.busyProgressBar, ui.busyCancelButton, sections)
-        self.work = Work(busy)
-        self.data = DataPanel(ui, self.work)
-        self.annotate = AnnotatePanel(ui, self.work)
-        self.train = TrainPanel(ui, self.work)
-        self.results = ResultsPanel(ui, self.work)
-        self.export = ExportPanel(ui, self.work)
+        self.logic = logic
+        self.busy = Busy(ui.busyWidget, ui.busyLabel, ui.busyProgressBar, ui.busyCancelButton, sections)
+        self.data = DataPanel(ui, logic, self.busy)
+        self.annotate = AnnotatePanel(ui, logic.study)
+        self.train = TrainPanel(ui, logic, self.busy)
+        self.results = ResultsPanel(ui, logic, self.busy)
+        self.export = ExportPanel(ui, logic.study, self.busy)
 
     def adopt(self, parameters: Any) -> None:
         """Work with these settings; None while a scene closes."""
         if parameters is not None:
             self.annotate.use_scene()
-        self.work.adopt(parameters)
-        if parameters is not None:
-            self.train.scene_opened()
-            self.train.find_again()
+        self.logic.adopt(parameters)
 
     def sceneClosed(self) -> None:
         """What belonged to the scene is gone."""
         self.annotate.leave()
-        self.train.scene_closed()
-        self.results.cancel()
+        self.logic.scene_closed()
 
     def enter(self) -> None:
         """The module is shown."""
@@ -54,9 +50,3 @@ class Panel:
     def leave(self) -> None:
         """Another module is shown."""
         self.annotate.leave()
-
-    def close(self) -> None:
-        """The window is going; trainings go on."""
-        self.train.close()
-        self.results.close()
-        self.work.close()

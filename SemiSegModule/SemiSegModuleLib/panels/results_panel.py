@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -12,46 +11,53 @@ import slicer
 from SemiSegLib.models import named_models
 
 from ..i18n import _
-from ..logic.model_card import read_card
-from ..logic.work import Work
-from ..processes.prediction_process import PredictionProcess
-from ..scene.annotations import accept_prediction
-from ..scene.case import Case, State
+from ..logic.workbench import Workbench
+from ..scene.case import Case
 from ..scene.overlays import Overlays
-from ..scene.predictions import find_prediction, load_prediction
-from ..scene.training_files import export_cases
-from . import dialogs
-from .data_panel import state_text
-from .train_panel import POLL_MILLISECONDS, duration
+from . import dialogs, texts
+from .busy import Busy
+
+_OVERLAY_SETTINGS = {
+    "showMask",
+    "maskOpacity",
+    "showSdm",
+    "sdmOpacity",
+    "showProbability",
+    "probabilityOpacity",
+}
 
 
 class ResultsPanel:
-    """Connects the widgets of the Results section; `prediction` is the one that runs, or the last one."""
+    """Shows model, prediction and the case at hand, and forwards clicks."""
 
-    def __init__(self, ui: Any, work: Work) -> None:
-        self._ui, self._work = ui, work
-        self.prediction: PredictionProcess | None = None
-        self.overlays = Overlays(work.cases)
+    def __init__(self, ui: Any, logic: Workbench, busy: Busy) -> None:
+        self._ui, self._busy = ui, busy
+        self._study, self._predicting, self._review = logic.study, logic.predicting, logic.review
+        self._installation = logic.installation
+        self.overlays = Overlays(self._study.cases)
         self._filling = False
-        self._timer = qt.QTimer(ui.predictAllButton)
-        self._timer.setInterval(POLL_MILLISECONDS)
-        self._timer.connect("timeout()", self.poll)
         ui.loadModelButton.connect("clicked()", self.load_model)
         ui.predictAllButton.connect("clicked()", self.predict_all)
         ui.predictOneButton.connect("clicked()", self.predict_one)
-        ui.cancelPredictionButton.connect("clicked()", self.cancel)
+        ui.cancelPredictionButton.connect("clicked()", self._predicting.cancel)
         ui.previousCaseButton.connect("clicked()", lambda: self.step(-1))
         ui.nextCaseButton.connect("clicked()", lambda: self.step(1))
         ui.acceptButton.connect("clicked()", self.accept)
         ui.correctButton.connect("clicked()", self.correct)
         ui.overlayLabelComboBox.connect("currentIndexChanged(int)", self._label_chosen)
         self._set_up_named_models()
-        work.on_change(self.update)
+        self._listen()
 
-    def close(self) -> None:
-        """Stop looking; what is predicted already stays on disk."""
-        self._timer.stop()
-        self.cancel()
+    def _listen(self) -> None:
+        study, predicting = self._study, self._predicting
+        study.opened.connect(self.update)
+        study.cases_changed.connect(self.update)
+        study.case_changed.connect(self._case_changed)
+        study.current_changed.connect(self.update)
+        study.labels_changed.connect(self._show_case)
+        study.settings_changed.connect(self._settings_changed)
+        predicting.changed.connect(self._show_prediction)
+        predicting.failed.connect(self._show_failure)
 
     # ---- predicting ------------------------------------------------------------------------------------------
 
@@ -59,79 +65,42 @@ class ResultsPanel:
         """Use a model file from elsewhere, and its labels when no case is annotated yet."""
         path = dialogs.choose_model()
         if path:
-            self._use_model(path, str(path))
+            self._use_model(str(path))
 
-    def _use_model(self, path: Path, name: str) -> None:
+    def _use_model(self, name: str) -> None:
         with slicer.util.tryWithErrorDisplay(_("The model cannot be used.")):
-            card = read_card(path)
-            if not any(case.annotation for case in self._work.cases):
-                self._work.cases.labels = card.settings.data.labels
-            self._work.parameters.modelFile = name
-            self._work.changed()
+            self._study.use_model(name)
 
     def _set_up_named_models(self) -> None:
         """A menu of the models that come with SemiSeg, where there are any."""
         models = named_models()
         self._menu = qt.QMenu(self._ui.namedModelButton)
-        for name, path in models.items():
+        for name in models:
             action = self._menu.addAction(name)
-            action.connect("triggered()", lambda path=path, name=name: self._use_model(path, name))
+            action.connect("triggered()", lambda name=name: self._use_model(name))
         self._ui.namedModelButton.setMenu(self._menu)
         self._ui.namedModelButton.visible = bool(models)
 
     def predict_all(self) -> None:
         """Every case without a finished annotation."""
-        self._predict(self._work.cases.in_state(State.UNLABELLED, State.PREDICTED))
+        self._predict(self._predicting.waiting())
 
     def predict_one(self) -> None:
         """The case at hand, annotated or not: an annotation is never touched."""
-        self._predict([self._work.case] if self._work.case else [])
+        self._predict([self._study.case] if self._study.case else [])
 
     def _predict(self, cases: Sequence[Case]) -> None:
         error = slicer.util.tryWithErrorDisplay(_("The prediction cannot be started."))
-        with error, self._work.busy(_("Preparing the scans")) as progress:
-            if self._work.model is None or not cases:
-                raise ValueError(_("A model and at least one scan are needed."))
-            folder = self._work.study / "predictions"
-            export = export_cases(self._work.cases, folder / "scans", cases, progress=progress)
-            self.prediction = PredictionProcess(folder / "masks")
-            options = ["--sdm", "--probabilities", "--format", "seg.nrrd", "--overwrite"]
-            options += ["--device", self._work.parameters.device.value]
-            self.prediction.start(self._work.model, export.images, len(cases), options)
-            self._timer.start()
-            self.poll()
-
-    def cancel(self) -> None:
-        """End the prediction that runs."""
-        if self.prediction is not None and self.prediction.active:
-            self._timer.stop()
-            self.prediction.cancel()
-            self._work.changed()
-
-    def poll(self) -> None:
-        """Load what is done; called by a timer while a prediction runs."""
-        done = self.prediction.poll()
-        if not self.prediction.active:
-            self._timer.stop()
-        with slicer.util.tryWithErrorDisplay(_("A prediction cannot be shown.")):
-            for name in done:
-                self._load(name)
-        self.update()
-
-    def _load(self, file_name: str) -> None:
-        case = self._work.cases.by_file_name(file_name)
-        files = find_prediction(self.prediction.output, file_name)
-        if case is not None and files is not None:  # the case may have been removed meanwhile
-            load_prediction(self._work.cases, case, files.mask, files.sdms, files.probabilities)
-            if self._work.case is None:
-                self._work.case = case
+        with error, self._busy(_("Preparing the scans")) as progress:
+            self._installation.install(dialogs.confirm)
+            self._predicting.start(cases, progress)
 
     # ---- reviewing -------------------------------------------------------------------------------------------
 
     def step(self, step: int) -> None:
         """Show the next case, or the one before."""
         with slicer.util.tryWithErrorDisplay(_("The scan cannot be shown.")):
-            self._work.case = self._work.cases.next(self._work.case, step)
+            self._review.step(step)
 
     def accept(self) -> None:
         """The prediction is right as it is."""
@@ -143,15 +112,15 @@ class ResultsPanel:
             self._ui.annotateCollapsibleButton.collapsed = False
 
     def _take_over(self, done: bool) -> bool:
-        case = self._work.case
+        case = self._study.case
         if case is None:
             return False
         question = _("{name} has an annotation already. Replace it by the prediction?").format(name=case.name)
         if case.has_drawing and not dialogs.confirm(question):
             return False
         with slicer.util.tryWithErrorDisplay(_("The prediction cannot be taken over."), waitCursor=True):
-            accept_prediction(self._work.cases, case, overwrite=case.has_drawing, done=done)
-            self._work.changed()
+            take_over = self._review.accept if done else self._review.correct
+            take_over(overwrite=case.has_drawing)
         return True
 
     # ---- showing ---------------------------------------------------------------------------------------------
@@ -159,30 +128,47 @@ class ResultsPanel:
     def update(self) -> None:
         """Show model, progress and overlays as they are."""
         self._show_model()
-        self._show_progress()
+        self._show_prediction()
         self._show_case()
 
-    def _show_model(self) -> None:
-        model = self._work.model
-        running = self.prediction is not None and self.prediction.active
-        waiting = self._work.cases.in_state(State.UNLABELLED, State.PREDICTED)
-        self._ui.modelLabel.text = _model_text(model)
-        self._ui.modelLabel.toolTip = str(model or "")
-        self._ui.predictAllButton.enabled = model is not None and bool(waiting) and not running
-        self._ui.predictOneButton.enabled = model is not None and self._work.case is not None and not running
-        self._ui.cancelPredictionButton.enabled = running
-        self._ui.exportModelButton.enabled = model is not None
+    def _case_changed(self, case: Case) -> None:
+        self._show_buttons()
+        if case == self._study.case:
+            self._show_case()
 
-    def _show_progress(self) -> None:
-        prediction = self.prediction
-        self._ui.predictionProgressBar.maximum = max(1, prediction.count) if prediction else 1
-        self._ui.predictionProgressBar.value = prediction.index if prediction else 0
-        self._ui.predictionLabel.text = prediction_text(prediction)
+    def _settings_changed(self, names: set[str]) -> None:
+        if "modelFile" in names:
+            self._show_model()
+        if names & _OVERLAY_SETTINGS:
+            self._apply_overlays(self._study.case)
+
+    def _show_model(self) -> None:
+        model = self._study.model
+        self._ui.modelLabel.text = texts.model(model)
+        self._ui.modelLabel.toolTip = str(model or "")
+        self._ui.exportModelButton.enabled = model is not None
+        self._show_buttons()
+
+    def _show_buttons(self) -> None:
+        ready = self._study.model is not None and not self._predicting.active
+        self._ui.predictAllButton.enabled = ready and bool(self._predicting.waiting())
+        self._ui.predictOneButton.enabled = ready and self._study.case is not None
+        self._ui.cancelPredictionButton.enabled = self._predicting.active
+
+    def _show_prediction(self) -> None:
+        process = self._predicting.process
+        self._ui.predictionProgressBar.maximum = max(1, process.count) if process else 1
+        self._ui.predictionProgressBar.value = process.index if process else 0
+        self._ui.predictionLabel.text = texts.prediction(process)
+        self._show_buttons()
+
+    def _show_failure(self, error: Exception) -> None:
+        self._ui.predictionLabel.text = _("A prediction cannot be shown: {error}").format(error=error)
 
     def _show_case(self) -> None:
-        case, labels = self._work.case, self._work.cases.labels
-        self._ui.resultLabel.text = _result_text(case) if case else ""
-        several = len(self._work.cases) > 1
+        case = self._study.case
+        self._ui.resultLabel.text = texts.result(case) if case else ""
+        several = len(self._study.cases) > 1
         self._ui.previousCaseButton.enabled = several
         self._ui.nextCaseButton.enabled = several
         reviewable = case is not None and case.prediction is not None
@@ -190,7 +176,7 @@ class ResultsPanel:
         self._ui.correctButton.enabled = reviewable
         self._ui.showSdmCheckBox.enabled = bool(case and case.sdms)
         self._ui.showProbabilityCheckBox.enabled = bool(case and case.probabilities)
-        self._fill_label_choice([label.name for label in labels])
+        self._fill_label_choice([label.name for label in self._study.cases.labels])
         self._apply_overlays(case)
 
     def _fill_label_choice(self, names: list[str]) -> None:
@@ -203,11 +189,11 @@ class ResultsPanel:
             self._filling = False
 
     def _label_chosen(self, index: int) -> None:
-        if not self._filling and self._work.parameters is not None:
-            self._apply_overlays(self._work.case)
+        if not self._filling and self._study.parameters is not None:
+            self._apply_overlays(self._study.case)
 
     def _apply_overlays(self, case: Case | None) -> None:
-        parameters, settings, labels = self._work.parameters, self.overlays.settings, self._work.cases.labels
+        parameters, settings, labels = self._study.parameters, self.overlays.settings, self._study.cases.labels
         settings.mask_style = "fill and outline" if parameters.showMask else "hidden"
         settings.mask_opacity = parameters.maskOpacity
         settings.map, settings.map_opacity = "none", 0.0
@@ -225,37 +211,5 @@ class ResultsPanel:
     _applied: tuple = ()
 
 
-def _result_text(case: Case) -> str:
-    text = _("{name}: {state}") if not case.predicted_elsewhere else _("{name}: {state}, for another part of the scan")
-    return text.format(name=case.name, state=state_text(case.state))
-
-
 def _shown(case: Case | None) -> list[Any]:
     return case.nodes() if case else []
-
-
-def _model_text(model: Path | None) -> str:
-    if model is None:
-        return _("none; train or load one")
-    try:
-        return read_card(model).text
-    except ValueError as error:
-        return str(error)
-
-
-def prediction_text(prediction: PredictionProcess | None) -> str:
-    """What a prediction is doing, in one line."""
-    if prediction is None:
-        return ""
-    if prediction.failure is not None:
-        return prediction.failure.text
-    count = _("{done} of {count} scans").format(done=prediction.index, count=prediction.count)
-    text = {
-        "new": "",
-        "running": _("Predicting: {count}").format(count=count),
-        "finished": _("Predicted {count}").format(count=count),
-        "cancelled": _("Cancelled after {count}").format(count=count),
-        "failed": "",
-    }[prediction.state]
-    left = prediction.eta_seconds
-    return text if left is None else _("{text}, {time} left").format(text=text, time=duration(left))

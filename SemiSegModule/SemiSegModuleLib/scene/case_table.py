@@ -3,7 +3,8 @@
 >>> table = CaseTable(slicer.mrmlScene)                   # doctest: +SKIP
 >>> table.labels = settings.data.labels                   # doctest: +SKIP
 >>> case = table.add_volume(volume_node)                  # doctest: +SKIP
->>> table.on_change(panel.update)                         # doctest: +SKIP
+>>> table.changed.connect(panel.fill)                     # doctest: +SKIP
+>>> table.case_changed.connect(panel.update_row)          # doctest: +SKIP
 
 Each case is one hidden vtkMRMLScriptedModuleNode with references to its volume, annotation and prediction; what
 concerns all of them (labels, run folder) is in one more. Nothing is kept in Python, so a scene that is loaded, or
@@ -15,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,26 +26,32 @@ import vtk
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
+from ..signal import Signal
 from . import segments
 from .case import ROLE, Case, CaseError, State
 from .file_names import safe_file_name
 from .volumes import VoxelBox
 
-_SCENE_EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndImportEvent", "EndCloseEvent")
-
 
 class CaseTable:
-    """The cases of a scene, in the order they were added. Two tables of one scene show the same."""
+    """The cases of a scene, in the order they were added. Two tables of one scene show the same.
+
+    `changed` tells, without content, that cases came or went; `case_changed` names the one case that is different;
+    `labels_changed` that the task's labels are. Each looks only at what may have changed: a study of hundreds of scans
+    stays quick.
+    """
 
     def __init__(self, scene=None) -> None:
         self.scene = scene or slicer.mrmlScene
+        self.changed = Signal()
+        self.case_changed = Signal()
+        self.labels_changed = Signal()
         self._observed: dict[str, tuple] = {}  # node ID: node, tags of the observers
-        self._listeners: list[Callable[[], None]] = []
-        self._last_seen: list[tuple] = []
+        self._owners: dict[str, str] = {}  # node ID: ID of the case that it belongs to
+        self._last_seen: dict[str, tuple] = {}  # case ID: what was seen of it
         self._pauses = 0
-        self._scene_tags = [
-            self.scene.AddObserver(getattr(slicer.vtkMRMLScene, event), self._on_change) for event in _SCENE_EVENTS
-        ]
+        self._touched: set[str] | None = set()  # IDs of cases that changed during a pause; None: look at all
+        self._scene_tags = self._observe_scene()
         self.refresh()
 
     def close(self) -> None:
@@ -54,11 +61,8 @@ class CaseTable:
         for identifier in list(self._observed):
             self._forget(identifier)
         self._scene_tags = []
-        self._listeners.clear()
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after cases were added, removed or changed, by whomever."""
-        self._listeners.append(listener)
+        for signal in (self.changed, self.case_changed, self.labels_changed):
+            signal.clear()
 
     # ---- the cases -------------------------------------------------------------------------------------------
 
@@ -83,6 +87,11 @@ class CaseTable:
             return None
         return next((case for case in self if node.GetID() in [own.GetID() for own in case.nodes()]), None)
 
+    def by_id(self, identifier: str) -> Case | None:
+        """The case whose node has this ID."""
+        node = self.scene.GetNodeByID(identifier) if identifier else None
+        return Case(node) if node is not None and node.GetAttribute(ROLE) == "case" else None
+
     def by_file_name(self, file_name: str) -> Case | None:
         """The case whose files have this stem."""
         return next((case for case in self if case.file_name == file_name), None)
@@ -105,7 +114,7 @@ class CaseTable:
         if annotation is not None:
             segments.make_voxels(annotation, volume_node)
             case.annotation = annotation
-        self._on_change()
+        self._look_at(case.id)
         return case
 
     def add_volumes(self, volume_nodes: Iterable | None = None) -> list[Case]:
@@ -125,7 +134,6 @@ class CaseTable:
         self.forget_prediction(case)
         self.remove_region(case)
         self.scene.RemoveNode(case.node)
-        self._on_change()
 
     def forget_prediction(self, case: Case) -> None:
         """Delete what was predicted for a case: mask, distance maps, probabilities."""
@@ -157,7 +165,7 @@ class CaseTable:
         text = json.dumps([dataclasses.asdict(label) for label in labels])
         if text != self._read("labels"):
             self._work().SetParameter("labels", text)
-            self._notify()
+            self.labels_changed.emit()
 
     @property
     def run_folder(self) -> Path | None:
@@ -172,67 +180,113 @@ class CaseTable:
     # ---- keeping up with the scene ---------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Drop cases whose scan was deleted, and tell the listeners if anything is different."""
-        self._forget_deleted()
-        for node in self._nodes("case"):
-            case = Case(node)
-            if case.volume is None:
-                logging.info("SemiSeg: the scan of case '%s' was deleted; it leaves the table.", node.GetName())
-                self.scene.RemoveNode(node)
-                continue
-            case.forget_deleted()
-            self._observe(node)
-            self._observe(case.volume)
-            if case.region is not None:
-                self._observe(case.region)
-        seen = [self._look(case) for case in self]
-        if seen != self._last_seen:
-            self._last_seen = seen
-            self._notify()
+        """Look at everything anew and tell what is different."""
+        for key in [key for key, (node, _) in self._observed.items() if self.scene.GetNodeByID(key) is not node]:
+            self._forget(key)  # a deleted scan must not stay in memory
+        known, self._owners = set(self._last_seen), {}
+        seen = {node.GetID(): self._see(Case(node)) for node in self._nodes("case")}
+        seen = {identifier: look for identifier, look in seen.items() if look is not None}
+        before, self._last_seen = self._last_seen, seen
+        if set(seen) != known:
+            self.changed.emit()
+            return
+        for identifier in [key for key in seen if seen[key] != before[key]]:
+            self.case_changed.emit(Case(self.scene.GetNodeByID(identifier)))
 
-    def _observe(self, node) -> None:
+    def _look_at(self, identifier: str) -> None:
+        """Look at one case anew, now or at the end of a pause, and tell if it came, went or changed."""
+        if self._busy():
+            if self._touched is not None:
+                self._touched.add(identifier)
+            return
+        node, before = self.scene.GetNodeByID(identifier), self._last_seen.get(identifier)
+        if node is None and before is None:
+            return
+        look = self._see(Case(node)) if node is not None else None
+        if look == before:
+            return
+        if look is None:
+            self._last_seen.pop(identifier, None)
+        else:
+            self._last_seen[identifier] = look
+        if look is None or before is None:
+            self.changed.emit()
+        else:
+            self.case_changed.emit(Case(node))
+
+    def _see(self, case: Case) -> tuple | None:
+        """What there is to see of a case; None, and the case leaves the table, when its scan was deleted."""
+        if case.volume is None:
+            logging.info("SemiSeg: the scan of a case was deleted; the case leaves the table.")
+            self._last_seen.pop(case.id, None)
+            self.scene.RemoveNode(case.node)
+            return None
+        case.forget_deleted()
+        for node in (case.node, case.volume, case.region):
+            if node is not None:
+                self._observe(node, case.id)
+        nodes = tuple(node.GetID() for node in case.nodes())
+        self._owners.update(dict.fromkeys(nodes, case.id))
+        return case.name, case.state, case.partial, case.quality, nodes, _part_of(case)
+
+    def _observe(self, node, identifier: str) -> None:
         if node.GetID() not in self._observed:
             events = [vtk.vtkCommand.ModifiedEvent]
             if node.IsA("vtkMRMLTransformableNode"):  # a scan or region that is moved by its transform
                 events.append(slicer.vtkMRMLTransformableNode.TransformModifiedEvent)
-            self._observed[node.GetID()] = node, [node.AddObserver(event, self._on_change) for event in events]
+            tags = [node.AddObserver(event, lambda *_: self._look_at(identifier)) for event in events]
+            self._observed[node.GetID()] = node, tags
 
     def _forget(self, identifier: str) -> None:
         node, tags = self._observed.pop(identifier)
         for tag in tags:
             node.RemoveObserver(tag)
 
-    def _forget_deleted(self) -> None:
-        """Let go of nodes that left the scene: a deleted scan must not stay in memory."""
-        for key in [key for key, (node, _) in self._observed.items() if self.scene.GetNodeByID(key) is not node]:
-            self._forget(key)
-
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Make several changes and look at the scene once, at the end."""
+        """Make several changes and look at what they concern once, at the end."""
         self._pauses += 1
         try:
             yield
         finally:
             self._pauses -= 1
-            self._on_change()
+            if not self._busy():
+                touched, self._touched = self._touched, set()
+                if touched is None or len(touched) > 1:
+                    self.refresh()
+                for identifier in touched or ():
+                    self._look_at(identifier)
 
-    def _on_change(self, *_caller_and_event) -> None:
-        if not self._busy():
+    def _observe_scene(self) -> list[int]:
+        """Cases, and nodes of cases, that come and go one by one, and whole scenes."""
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def added(_scene, _event, node) -> None:
+            if node.GetAttribute(ROLE) == "case":
+                self._look_at(node.GetID())
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def removed(_scene, _event, node) -> None:
+            identifier = node.GetID()
+            if identifier in self._observed and self._observed[identifier][0] is node:
+                self._forget(identifier)
+            owner = identifier if identifier in self._last_seen else self._owners.pop(identifier, None)
+            if owner is not None:
+                self._look_at(owner)
+
+        scene, whole = self.scene, ("EndBatchProcessEvent", "EndImportEvent", "EndCloseEvent")
+        tags = [scene.AddObserver(scene.NodeAddedEvent, added), scene.AddObserver(scene.NodeRemovedEvent, removed)]
+        return tags + [scene.AddObserver(getattr(scene, name), self._scene_changed) for name in whole]
+
+    def _scene_changed(self, *_caller_and_event) -> None:
+        if self._busy():
+            self._touched = None
+        else:
             self.refresh()
 
     def _busy(self) -> bool:
         scene = self.scene
         return bool(self._pauses or scene.IsBatchProcessing() or scene.IsImporting() or scene.IsClosing())
-
-    @staticmethod
-    def _look(case: Case) -> tuple:
-        nodes = tuple(node.GetID() for node in case.nodes())
-        return case.id, case.name, case.state, case.partial, case.quality, nodes, _part_of(case)
-
-    def _notify(self) -> None:
-        for listener in list(self._listeners):
-            listener()
 
     def _nodes(self, role: str) -> list:
         nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode", self.scene)

@@ -1,0 +1,94 @@
+"""Predictions for cases of a study: started, loaded into the scene one by one as they are done, cancelled.
+
+>>> predicting = Predicting(study)                                      # doctest: +SKIP
+>>> predicting.loaded.connect(lambda case: print(case.name))            # doctest: +SKIP
+>>> predicting.start(predicting.waiting())                              # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..i18n import _
+from ..processes.prediction_process import PredictionProcess
+from ..scene.case import Case, CaseError, State
+from ..scene.predictions import find_prediction, load_prediction
+from ..scene.training_files import Progress, export_cases
+from ..signal import Signal
+from .poller import Poller
+from .study import Study
+
+
+class Predicting:
+    """`process` is the prediction that runs, or the last one."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.process: PredictionProcess | None = None
+        self.changed = Signal()  # something happened
+        self.loaded = Signal()  # the case whose prediction is in the scene now
+        self.ended = Signal()  # the process, once, when it has ended
+        self._poller = Poller(self._poll)
+        self.failed = self._poller.failed
+
+    def close(self) -> None:
+        """End the prediction that runs; what is predicted already stays on disk."""
+        self.cancel()
+
+    @property
+    def active(self) -> bool:
+        """A prediction runs."""
+        return self.process is not None and self.process.active
+
+    def waiting(self) -> list[Case]:
+        """Every case without a finished annotation."""
+        return self.study.cases.in_state(State.UNLABELLED, State.PREDICTED)
+
+    def start(self, cases: Sequence[Case], progress: Progress | None = None) -> PredictionProcess:
+        """Write the scans and start the child process; annotations are never touched.
+
+        :raises SemiSegError: no model, no case, or a scan cannot be exported
+        :raises OSError: the interpreter cannot be started, or the folder cannot be written
+        """
+        if self.study.model is None or not cases:
+            raise CaseError(_("A model and at least one scan are needed."))
+        folder = self.study.folder / "predictions"
+        export = export_cases(self.study.cases, folder / "scans", cases, progress=progress)
+        self.process = PredictionProcess(folder / "masks")
+        options = ["--sdm", "--probabilities", "--format", "seg.nrrd", "--overwrite"]
+        options += ["--device", self.study.parameters.device.value]
+        self.process.start(self.study.model, export.images, len(cases), options)
+        self._poller.start()
+        self._poller.look()
+        return self.process
+
+    def cancel(self) -> None:
+        """End the prediction that runs; what is done is kept."""
+        self._poller.stop()
+        if self.active:
+            self.process.cancel()
+            self.changed.emit()
+            self.ended.emit(self.process)
+
+    def poll(self) -> None:
+        """Look now what has happened."""
+        self._poller.look()
+
+    def _poll(self) -> bool:
+        done = self.process.poll()
+        try:
+            for name in done:
+                self._load(name)
+        finally:
+            self.changed.emit()
+            if not self.process.active:
+                self.ended.emit(self.process)
+        return self.process.active
+
+    def _load(self, file_name: str) -> None:
+        case = self.study.cases.by_file_name(file_name)
+        files = find_prediction(self.process.output, file_name)
+        if case is not None and files is not None:  # the case may have been removed meanwhile
+            load_prediction(self.study.cases, case, files.mask, files.sdms, files.probabilities)
+            self.study.select_first([case])
+            self.loaded.emit(case)

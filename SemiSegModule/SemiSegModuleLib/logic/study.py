@@ -1,0 +1,187 @@
+"""A study: settings, cases and labels of the scene, the case at hand, the folder of everything else, and word of
+every change that reaches only whom it concerns.
+
+>>> study = Study()                                                     # doctest: +SKIP
+>>> study.adopt(logic.getParameterNode())                               # doctest: +SKIP
+>>> study.case_changed.connect(lambda case: print(case.name, case.state))   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import qt
+import vtk
+
+from SemiSegLib.config import Label
+from SemiSegLib.models import ModelError, named_models
+from SemiSegLib.presets import PRESETS
+
+from ..scene.case import Case
+from ..scene.case_table import CaseTable
+from ..signal import Signal
+from .model_card import read_card
+
+
+class Study:
+    """The state of the work; what must survive is in the scene (parameter node, case table), nothing else is here.
+
+    Nobody is told anything while there are no settings (a scene is closing).
+    """
+
+    def __init__(self, scene: Any = None) -> None:
+        self.parameters: Any = None
+        self.cases = CaseTable(scene)
+        self.opened = Signal()  # another scene, or none: everything is to be looked at anew
+        self.cases_changed = Signal()  # cases came or went
+        self.case_changed = Signal()  # this case is different
+        self.current_changed = Signal()  # another case is at hand
+        self.labels_changed = Signal()
+        self.settings_changed = Signal()  # names of the parameters
+        self._values: dict[str, str] = {}
+        self._observed: tuple[Any, int] | None = None
+        self.cases.changed.connect(lambda: self._tell(self.cases_changed))
+        self.cases.case_changed.connect(lambda case: self._tell(self.case_changed, case))
+        self.cases.labels_changed.connect(lambda: self._tell(self.labels_changed))
+
+    def close(self) -> None:
+        """Stop observing the scene."""
+        self._stop_observing()
+        self.cases.close()
+        signals = (self.opened, self.cases_changed, self.case_changed, self.current_changed, self.labels_changed)
+        for signal in (*signals, self.settings_changed):
+            signal.clear()
+
+    def adopt(self, parameters: Any) -> None:
+        """Work with the parameter node of the scene as it is now; None while a scene closes."""
+        self._stop_observing()
+        self.parameters = parameters
+        if parameters is None:
+            return
+        node = parameters.parameterNode
+        self._values = _values(node)
+        self._observed = node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._settings_modified())
+        self.cases.refresh()
+        if not self.cases.labels:
+            self.use_labels_of_task()
+        self._tell(self.opened)
+
+    def _stop_observing(self) -> None:
+        if self._observed is not None:
+            node, tag = self._observed
+            node.RemoveObserver(tag)
+            self._observed = None
+
+    def _settings_modified(self) -> None:
+        before, self._values = self._values, _values(self.parameters.parameterNode)
+        names = {name for name in {*before, *self._values} if before.get(name) != self._values.get(name)}
+        if "currentCase" in names:
+            self._tell(self.current_changed)
+        if names - {"currentCase"}:
+            self._tell(self.settings_changed, names - {"currentCase"})
+
+    def _tell(self, signal: Signal, *content: Any) -> None:
+        if self.parameters is not None:
+            signal.emit(*content)
+
+    # ---- labels ----------------------------------------------------------------------------------------------
+
+    def use_labels_of_task(self) -> None:
+        """Labels of the chosen preset; one that names none leaves those that are there, or begins with one."""
+        preset = PRESETS[self.parameters.task.value].get("data.labels")
+        if preset:
+            self.cases.labels = preset
+        elif not self.cases.labels:
+            self.cases.labels = [Label(1, "structure", (128, 174, 128))]
+
+    @property
+    def labels_are_free(self) -> bool:
+        """The task names no labels of its own."""
+        return "data.labels" not in PRESETS[self.parameters.task.value]
+
+    @contextmanager
+    def labels_from_data(self) -> Iterator[None]:
+        """While the first scans are loaded, a task without labels of its own takes over those of the data."""
+        if self.labels_are_free and not len(self.cases):
+            self.cases.labels = []
+        try:
+            yield
+        finally:
+            if not self.cases.labels:  # those of a model that was loaded stay
+                self.use_labels_of_task()
+
+    # ---- the case at hand ------------------------------------------------------------------------------------
+
+    @property
+    def case(self) -> Case | None:
+        """The case at hand."""
+        return self.cases.by_id(self.parameters.currentCase) if self.parameters else None
+
+    @case.setter
+    def case(self, case: Case | None) -> None:
+        self.parameters.currentCase = case.id if case else ""
+
+    def select_first(self, cases: list[Case]) -> None:
+        """Take the first of these cases to hand, unless there is one already."""
+        if cases and self.case is None:
+            self.case = cases[0]
+
+    # ---- folder and model ------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """The folder of everything that is not in the scene."""
+        return Path(self.parameters.studyFolder)
+
+    @property
+    def model(self) -> Path | None:
+        """The model in use: loaded, chosen by name, or that of the last training; None when there is no such file.
+
+        A model that comes with SemiSeg is kept by name: it lies elsewhere in another Slicer.
+        """
+        text = self.parameters.modelFile
+        return Path(text) if Path(text).is_file() else named_models().get(text)
+
+    def use_model(self, model: Path | str) -> None:
+        """Predict with this model file, or one that comes with SemiSeg by its name; raises ModelError.
+
+        A study without annotations takes over the model's labels.
+        """
+        path = named_models().get(str(model)) or Path(model)
+        card = read_card(path)
+        if not any(case.annotation for case in self.cases):
+            self.cases.labels = card.settings.data.labels
+        self.parameters.modelFile = str(model)
+
+    def model_fits(self, path: Path) -> bool:
+        """The model segments the labels of this study: only then is it used, or learnt on from, unasked."""
+        try:
+            labels = read_card(path).settings.data.labels
+        except ModelError:
+            return False
+        return [label.name for label in labels] == [label.name for label in self.cases.labels]
+
+
+def _values(node: Any) -> dict[str, str]:
+    """What a parameter node holds, as text."""
+    names = node.GetParameterNamesAsCommaSeparatedList() or ""
+    return {name: node.GetParameter(name) for name in names.split(",") if name}
+
+
+def setting(name: str, default: str = "") -> str:
+    """A setting of this computer, not of a scene."""
+    return str(qt.QSettings().value(f"SemiSeg/{name}", default) or default)
+
+
+def set_setting(name: str, value: str) -> None:
+    """Remember a setting of this computer."""
+    qt.QSettings().setValue(f"SemiSeg/{name}", value)
+
+
+def default_study_folder() -> Path:
+    """Where a first study goes: Documents/SemiSeg."""
+    documents = qt.QStandardPaths.writableLocation(qt.QStandardPaths.DocumentsLocation)
+    return Path(documents or Path.home()) / "SemiSeg"

@@ -1,0 +1,193 @@
+"""The trainings of a study: started from its cases, watched, stopped, resumed, found again.
+
+>>> training = Training(study)                                          # doctest: +SKIP
+>>> training.ended.connect(lambda process: print(process.state))        # doctest: +SKIP
+>>> training.start()                                                    # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import slicer
+
+from SemiSegLib.runs import RunError, RunFolder
+
+from ..processes.training_process import TrainingProcess
+from ..scene.case import State
+from ..scene.curves import TrainingCurves
+from ..scene.training_files import Progress, export_cases
+from ..signal import Signal
+from .poller import Poller
+from .run_settings import run_settings
+from .study import Study, set_setting, setting
+
+
+class Training:
+    """`process` is the training at hand, if any: running, ended, or one of another session."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.process: TrainingProcess | None = None
+        self.remarks: list[str] = []  # what was left out of the scans and masks of the last start
+        self.adopted = Signal()  # another training is at hand
+        self.changed = Signal()  # something happened in it
+        self.log_lines = Signal()  # the new lines that it printed
+        self.ended = Signal()  # the process, once, when it has ended
+        self._curves: TrainingCurves | None = None
+        self._announced = ""
+        self._poller = Poller(self._poll)
+        self.failed = self._poller.failed
+        study.opened.connect(self._scene_opened)
+
+    def close(self) -> None:
+        """Stop looking; a training goes on."""
+        self._poller.stop()
+
+    @property
+    def active(self) -> bool:
+        """A training runs."""
+        return self.process is not None and self.process.active
+
+    # ---- before it starts ------------------------------------------------------------------------------------
+
+    def counts(self) -> tuple[int, int, int]:
+        """Cases to learn from with their annotation, cases to measure with, cases without annotation."""
+        states = [case.state for case in self.study.cases]
+        annotated = sum(state.trains_with_mask for state in states)
+        held_out = min(self.study.parameters.validationCases, annotated)
+        return annotated - held_out, held_out, sum(state in (State.UNLABELLED, State.PREDICTED) for state in states)
+
+    def initial_model(self) -> Path | None:
+        """The model to start from instead of from nothing: the one in use, when it fits and that is wanted."""
+        model = self.study.model if self.study.parameters.startFromLastModel else None
+        return model if model and self.study.model_fits(model) else None
+
+    # ---- the training ----------------------------------------------------------------------------------------
+
+    def start(self, progress: Progress | None = None) -> TrainingProcess:
+        """Check the settings, write scans and annotations into a new run folder, start the child process.
+
+        :raises SemiSegError: a setting is wrong, or a scan or annotation cannot be exported
+        :raises OSError: the interpreter cannot be started, or the folder cannot be written
+        """
+        parameters, cases = self.study.parameters, self.study.cases
+        values = run_settings(parameters, cases.labels)
+        run_path = self._new_run_folder()
+        export = export_cases(cases, run_path / "data", progress=progress)
+        process = TrainingProcess(run_path)
+        process.start(export.folder, values, self.initial_model(), parameters.validationCases)
+        self.remarks = export.remarks
+        self._adopt(process)
+        return process
+
+    def stop(self) -> None:
+        """Ask for a checkpoint and an end."""
+        if self.active:
+            self.process.stop()
+            self.changed.emit()
+
+    def end_now(self) -> None:
+        """End at once: what was learnt since the last checkpoint is lost."""
+        if self.active:
+            self.process.end_now()
+            self.changed.emit()
+
+    def resume(self) -> None:
+        """Go on from the checkpoint of the training at hand."""
+        if self.process is not None:
+            self.process.resume()
+            self._adopt(self.process)
+
+    def attach(self, folder: Path) -> TrainingProcess:
+        """Take a training to hand that this or another Slicer started; raises RunError."""
+        RunFolder.open(folder)
+        process = TrainingProcess(folder)
+        self._adopt(process)
+        return process
+
+    def find_again(self) -> None:
+        """Take the training to hand that this scene, or else this computer, began last; one that runs stays."""
+        if self.active:
+            return
+        folder = self.study.cases.run_folder or (Path(setting("LastRun")) if setting("LastRun") else None)
+        if folder is None or (self.process is not None and self.process.run.path == folder):
+            return
+        try:
+            self.attach(folder)
+        except RunError:
+            return
+
+    def _new_run_folder(self) -> Path:
+        """A folder for a new training, not there yet."""
+        name = datetime.now().strftime("training-%Y%m%d-%H%M%S")
+        path, number = self.study.folder / name, 1
+        while path.exists():
+            number += 1
+            path = self.study.folder / f"{name}-{number}"
+        return path
+
+    def _adopt(self, process: TrainingProcess) -> None:
+        self.process = process
+        self._announced = ""
+        process.log.position = 0
+        self.curves.clear()
+        if process.run.events_file.exists():
+            self.curves.add(process.skip_history())
+        self.study.cases.run_folder = process.run.path
+        set_setting("LastRun", str(process.run.path))
+        self.adopted.emit()
+        self._poller.start()
+        self._poller.look()
+
+    def poll(self) -> None:
+        """Look now what has happened."""
+        self._poller.look()
+
+    def _poll(self) -> bool:
+        if self.process is None:
+            return False
+        if self.study.parameters is None:  # the scene was closed from another module: wait until this one is opened
+            return True
+        events = self.process.poll()
+        if any(event["event"] == "resumed" for event in events):
+            self.curves.clear()
+            events = self.process.run.history()
+        self.curves.add(events)
+        lines = self.process.log.new_lines()
+        if lines:
+            self.log_lines.emit(lines)
+        self._conclude()
+        self.changed.emit()
+        return self.process.active
+
+    def _conclude(self) -> None:
+        """Once, when it has ended: its model is the one to predict with."""
+        process = self.process
+        if process.active or self._announced == process.state:
+            return
+        self._announced = process.state
+        model = next((path for path in (process.run.best_model, process.run.last_model) if path.exists()), None)
+        if model and process.state in ("finished", "stopped") and self.study.model_fits(model):
+            self.study.parameters.modelFile = str(model)
+        self.ended.emit(process)
+
+    # ---- curves ----------------------------------------------------------------------------------------------
+
+    @property
+    def curves(self) -> TrainingCurves:
+        """Nodes of the scene; made when first needed, and again in a new scene."""
+        if self._curves is None:
+            self._curves = TrainingCurves(slicer.mrmlScene)
+        return self._curves
+
+    def scene_closed(self) -> None:
+        """The curves' nodes are gone; the training goes on."""
+        self._curves = None
+
+    def _scene_opened(self) -> None:
+        """Draw the curves of the training at hand into the new scene, or find one."""
+        if self.process is not None and self._curves is None:
+            self.curves.add(self.process.run.history())
+        self.find_again()

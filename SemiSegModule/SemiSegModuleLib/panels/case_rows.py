@@ -1,0 +1,161 @@
+"""A table of cases, one row each, with a small picture: a row is made anew only when its case looks different.
+
+>>> rows = CaseRows(ui.casesTable, study)                               # doctest: +SKIP
+>>> rows.fill(study.cases.cases)                                        # doctest: +SKIP
+>>> rows.update(case)                                                   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import qt
+
+from SemiSegLib.config import Label
+
+from ..i18n import _
+from ..logic.study import Study
+from ..scene.case import Case, State
+from . import texts, thumbnails
+
+_STATE_COLORS = {
+    State.ANNOTATED: (46, 139, 87),
+    State.CORRECTED: (32, 110, 160),
+    State.PREDICTED: (222, 160, 40),
+    State.UNLABELLED: (160, 160, 160),
+    State.EXCLUDED: (230, 230, 230),
+}
+_DRAWING_SECONDS = 0.03  # of pictures at a time, so that the window never waits for a long table
+
+
+class CaseRows:
+    """Fills a QTableWidget; `cases` are those of its rows, from top to bottom."""
+
+    def __init__(self, table: Any, study: Study) -> None:
+        self._table, self._study = table, study
+        self.cases: list[Case] = []
+        self._looks: dict[str, tuple] = {}  # what the row of a case was made of
+        self._undrawn: list[Case] = []
+        self.filling = False
+        self._timer = qt.QTimer()
+        self._timer.setInterval(0)
+        self._timer.connect("timeout()", self._draw_some)
+        table.setHorizontalHeaderLabels([_("Scan"), _("State"), _("Labels"), _("Volume"), _("Quality")])
+        table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
+        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        table.setIconSize(qt.QSize(thumbnails.PIXELS, thumbnails.PIXELS))
+        table.verticalHeader().setDefaultSectionSize(thumbnails.PIXELS + 4)
+        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        table.verticalHeader().setVisible(False)
+
+    def fill(self, cases: Sequence[Case]) -> None:
+        """These cases in this order; rows whose case is the same as before stay."""
+        labels = self._study.cases.labels
+        before, self.cases = [case.id for case in self.cases], list(cases)
+        self.filling = True
+        try:
+            self._table.setRowCount(len(cases))
+            for number, case in enumerate(cases):
+                moved = number >= len(before) or before[number] != case.id
+                self._fill_row(number, case, labels, moved)
+        finally:
+            self.filling = False
+        self.select(self._study.case)
+        self._fit_columns()
+
+    def update(self, case: Case) -> None:
+        """This case may look different."""
+        if case in self.cases:
+            self.filling = True
+            try:
+                if self._fill_row(self.cases.index(case), case, self._study.cases.labels, moved=False):
+                    self._fit_columns()
+            finally:
+                self.filling = False
+
+    def select(self, case: Case | None) -> None:
+        """Mark the row of the case at hand, and bring it into view."""
+        self.filling = True
+        try:
+            if case in self.cases:
+                number = self.cases.index(case)
+                if self._table.currentRow() != number or not self._table.selectedItems():
+                    self._table.selectRow(number)
+                self._table.scrollToItem(self._table.item(number, 0))
+            else:
+                self._table.clearSelection()
+        finally:
+            self.filling = False
+
+    def selected(self) -> Case | None:
+        """The case whose row is marked."""
+        row = self._table.currentRow()
+        return self.cases[row] if 0 <= row < len(self.cases) else None
+
+    def draw_pictures(self) -> None:
+        """Draw the pictures that are still missing, now."""
+        while self._undrawn:
+            self._draw(self._undrawn.pop(0))
+        self._timer.stop()
+
+    def _fill_row(self, number: int, case: Case, labels: list[Label], moved: bool) -> bool:
+        """Make a row anew if need be; returns whether it was."""
+        look = _look(case, labels)
+        if not moved and self._looks.get(case.id) == look:
+            return False
+        self._looks[case.id] = look
+        for column, text in enumerate(_texts(case, labels)):
+            self._table.setItem(number, column, qt.QTableWidgetItem(text))
+        self._table.item(number, 1).setIcon(_dot(_STATE_COLORS[case.state]))
+        self._table.item(number, 4).setToolTip(case.quality.measure if case.quality else "")
+        if case not in self._undrawn:
+            self._undrawn.append(case)
+            self._timer.start()
+        return True
+
+    def _fit_columns(self) -> None:
+        for column in range(1, 5):
+            self._table.resizeColumnToContents(column)
+
+    def _draw_some(self) -> None:
+        end = time.monotonic() + _DRAWING_SECONDS
+        while self._undrawn and time.monotonic() < end:
+            self._draw(self._undrawn.pop(0))
+        if not self._undrawn:
+            self._timer.stop()
+
+    def _draw(self, case: Case) -> None:
+        if case in self.cases and case.volume is not None:
+            picture = thumbnails.icon(case, self._study.cases.labels)
+            self._table.item(self.cases.index(case), 0).setIcon(picture)
+
+
+def _texts(case: Case, labels: list[Label]) -> list[str]:
+    volumes, quality = case.volumes_ml(labels), case.quality
+    return [
+        case.name,
+        texts.case_state(case.state),
+        ", ".join(label.name for label in case.labels_present(labels)),
+        ", ".join(_("{amount:.1f} ml").format(amount=volume) for volume in volumes.values()),
+        f"{quality.value:.2f}" if quality else "",
+    ]
+
+
+def _look(case: Case, labels: list[Label]) -> tuple:
+    """What a row depends on; counting voxels takes long, so a row is only made when this changes."""
+    drawn = tuple(
+        (node.GetID(), node.GetSegmentation().GetMTime())
+        for node in (case.annotation, case.prediction)
+        if node is not None
+    )
+    image = case.volume.GetImageData()
+    return case.name, case.state, case.quality, drawn, tuple(labels), image.GetMTime() if image else 0
+
+
+def _dot(color: tuple[int, int, int]) -> Any:
+    pixmap = qt.QPixmap(12, 12)
+    pixmap.fill(qt.QColor(*color))
+    return qt.QIcon(pixmap)

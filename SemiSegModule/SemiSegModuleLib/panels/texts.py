@@ -1,0 +1,110 @@
+"""Words for people: states, progress, times, models."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from ..i18n import _
+from ..logic.model_card import read_card
+from ..processes.prediction_process import PredictionProcess
+from ..processes.training_process import TrainingProcess
+from ..scene.case import Case, State
+
+_GPU_GB = 2**30  # as graphics cards are sold
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 12 min, 3 h 5 min."""
+    if seconds < 60:
+        return _("{seconds} s").format(seconds=math.ceil(seconds))
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    if not hours:
+        return _("{minutes} min").format(minutes=minutes)
+    return _("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
+
+
+def case_state(state: State) -> str:
+    """The state of a case."""
+    return {
+        State.ANNOTATED: _("annotated"),
+        State.CORRECTED: _("corrected"),
+        State.PREDICTED: _("predicted"),
+        State.UNLABELLED: _("unlabeled"),
+        State.EXCLUDED: _("excluded"),
+    }[state]
+
+
+def result(case: Case) -> str:
+    """Name and state of the case at hand, as the Results section says it."""
+    text = _("{name}: {state}") if not case.predicted_elsewhere else _("{name}: {state}, for another part of the scan")
+    return text.format(name=case.name, state=case_state(case.state))
+
+
+def model(path: Path | None) -> str:
+    """What the model in use is."""
+    if path is None:
+        return _("none; train or load one")
+    try:
+        return read_card(path).text
+    except ValueError as error:
+        return str(error)
+
+
+def training(process: TrainingProcess | None) -> str:
+    """State, progress, speed, time left and score of a training in one line."""
+    if process is None:
+        return _("No training yet")
+    status = process.status
+    parts = [_training_state(process.state)]
+    if status.iterations and process.state not in ("new", "starting"):
+        parts.append(_("iteration {done} of {count}").format(done=status.iteration, count=status.iterations))
+    if process.active and status.eta_seconds is not None:
+        left = max(1, status.iterations - status.iteration)
+        parts.append(_("{speed:.2g} s each").format(speed=status.eta_seconds / left))
+        parts.append(_("{time} left").format(time=duration(status.eta_seconds)))
+    if process.memory:
+        parts.append(_("{gigabytes:.1f} GB of memory").format(gigabytes=process.memory / 1e9))
+    if process.active and status.device_memory is not None and status.device_memory_total:
+        parts.append(
+            _("GPU memory {used:.1f} of {all:.1f} GB").format(
+                used=status.device_memory / _GPU_GB, all=status.device_memory_total / _GPU_GB
+            )
+        )
+    if status.best_dsc is not None:
+        parts.append(_("best validation DSC {dsc:.3f}").format(dsc=status.best_dsc))
+    return ", ".join(parts)
+
+
+def _training_state(state: str) -> str:
+    return {
+        "new": _("Not started"),
+        "starting": _("Starting"),
+        "preparing": _("Preparing the scans"),
+        "training": _("Training"),
+        "validating": _("Validating"),
+        "reporting": _("Writing the report"),
+        "stopping": _("Stopping: the checkpoint is being written"),
+        "finished": _("Finished"),
+        "stopped": _("Stopped; it can be resumed"),
+        "interrupted": _("Interrupted"),
+        "failed": _("Failed"),
+    }[state]
+
+
+def prediction(process: PredictionProcess | None) -> str:
+    """What a prediction is doing, in one line."""
+    if process is None:
+        return ""
+    if process.failure is not None:
+        return process.failure.text
+    count = _("{done} of {count} scans").format(done=process.index, count=process.count)
+    text = {
+        "new": "",
+        "running": _("Predicting: {count}").format(count=count),
+        "finished": _("Predicted {count}").format(count=count),
+        "cancelled": _("Cancelled after {count}").format(count=count),
+        "failed": "",
+    }[process.state]
+    left = process.eta_seconds
+    return text if left is None else _("{text}, {time} left").format(text=text, time=duration(left))
