@@ -180,7 +180,7 @@ def test_validation_scans_give_a_dsc_curve(ready):
     wait_for_the_end(ready)
     assert "best validation DSC" in ready.ui.stateLabel.text
     assert 0 <= ready.logic.training.curves.last("dsc") <= 1
-    assert ready.work.model.name == "best.safetensors"
+    assert ready.work.model.name == "last.safetensors"
 
 
 def test_stopped_and_resumed(ready):

@@ -168,8 +168,8 @@ class Training:
         if process.active or self._announced == process.state:
             return
         self._announced = process.state
-        model = next((path for path in (process.run.best_model, process.run.last_model) if path.exists()), None)
-        if model and process.state in ("finished", "stopped") and self.study.model_fits(model):
+        model = process.run.last_model  # which predicts everywhere; the best one was chosen on the validation scans
+        if model.exists() and process.state in ("finished", "stopped") and self.study.model_fits(model):
             self.study.parameters.modelFile = str(model)
         self.ended.emit(process)
 
