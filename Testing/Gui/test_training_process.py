@@ -1,6 +1,7 @@
 """The training process against real children: small programs that write a run folder through SemiSegLib.runs."""
 
 import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -10,6 +11,8 @@ import pytest
 from SemiSegModuleLib.processes import training_process
 from SemiSegModuleLib.processes.prediction_process import PredictionProcess
 from SemiSegModuleLib.processes.training_process import TrainingProcess
+
+from SemiSegLib.runs import RunFolder, read_json, write_json
 
 pytest.importorskip("filelock", reason="runs are locked by filelock")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the children are started by their #! line")
@@ -56,13 +59,40 @@ def trainer(tmp_path):
     return make
 
 
+# PythonSlicer is a launcher: a program that dies of a signal ends it with exit code 1 and this message.
+LAUNCHER = f"""\
+#!{sys.executable}
+import subprocess, sys
+real = PROGRAM
+code = subprocess.run([real, *sys.argv[1:]]).returncode
+if code < 0:
+    print(f"error: [{{real}}] exit abnormally - Report the problem.", file=sys.stderr)
+sys.exit(1 if code < 0 else code)
+"""
+
+
 @pytest.fixture
-def start(trainer, tmp_path):
+def launched(tmp_path):
+    """Puts a launcher as PythonSlicer is one before a program."""
+
+    def make(program):
+        script = tmp_path / "launcher"
+        script.write_text(LAUNCHER.replace("PROGRAM", repr(str(program))))
+        script.chmod(0o755)
+        return script
+
+    return make
+
+
+@pytest.fixture
+def start(trainer, launched, tmp_path):
     """Starts a training by such a program."""
     started = []
 
-    def begin(lines, grace=30.0):
-        training = TrainingProcess(tmp_path / "run", trainer(lines), grace)
+    def begin(lines, grace=30.0, through_launcher=False):
+        program = trainer(lines)
+        program = launched(program) if through_launcher else program
+        training = TrainingProcess(tmp_path / "run", program, grace)
         training.start(tmp_path / "data", {"method": "simcvd"})
         started.append(training)
         return training
@@ -210,6 +240,31 @@ def test_failures_are_told_in_words_to_act_on(start, lines, kind, words):
     assert words in training.failure.text
 
 
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        ("import os, signal; run.set_status('training'); os.kill(os.getpid(), signal.SIGKILL)", "killed"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "killed"),
+        ("print('CUDA out of memory'); import os, signal; os.kill(os.getpid(), signal.SIGABRT)", "memory"),
+        ("print('error: a.nii.gz is no scan: cut off.', file=sys.stderr); sys.exit(2)", "input"),
+    ],
+)
+def test_failures_are_told_through_the_launcher_as_well(start, lines, kind):
+    training = start(lines, through_launcher=True)
+    poll_to_the_end(training)
+    assert training.state == "failed"
+    assert training.failure.kind == kind
+    assert "Report the problem" not in training.failure.text
+
+
+def test_stopping_ends_what_the_launcher_started(start):
+    training = start(DEAF, through_launcher=True)
+    poll_until(training, lambda: training.state == "training")
+    training.end_now()
+    poll_to_the_end(training)
+    assert not is_alive(training.status.pid)
+
+
 def test_an_earlier_failure_in_the_log_is_not_mistaken_for_this_one(start, trainer):
     training = start("raise MemoryError")
     poll_to_the_end(training)
@@ -249,6 +304,42 @@ def test_a_deaf_training_that_was_found_again_is_ended(start):
     second.stop()
     poll_to_the_end(second)
     assert second.state == "interrupted"
+
+
+@pytest.fixture
+def bystander():
+    """A process that has nothing to do with SemiSeg."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("status", [{"host": "another-computer"}, {"updated": 1.0}, {}])
+def test_a_process_that_only_has_the_number_of_a_trainer_is_left_alone(tmp_path, bystander, status):
+    """A run on a shared drive that another computer trains; a number given away again; a stranger's program."""
+    run = RunFolder.create(tmp_path / "run")
+    with run.lock():
+        run.set_status("training", iteration=1, iterations=3)
+        content = read_json(run.status_file)
+        write_json(run.status_file, {**content, "pid": bystander.pid, **status})
+        found = TrainingProcess(run.path, grace=0.0)
+        found.poll()
+        assert found.active
+        found.stop()
+        found.poll()
+        found.end_now()
+        assert run.stop_requested()
+    assert is_alive(bystander.pid)
+
+
+def test_the_computer_that_trains_is_named(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.set_status("training", iteration=1, iterations=3)
+    write_json(run.status_file, {**read_json(run.status_file), "host": "another-computer"})
+    found = TrainingProcess(run.path)
+    found.poll()
+    assert found.elsewhere == "another-computer"
 
 
 def test_a_training_that_was_killed_meanwhile_is_found_interrupted(start):

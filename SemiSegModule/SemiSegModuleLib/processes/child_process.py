@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..paths import library_folder, training_python
 
+_CLOCK_SECONDS = 2.0  # clocks of a process table and of a file may differ by so much
 # Variables of Slicer's own Python that would change or break another interpreter.
 _HARMFUL_VARIABLES = ("PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONEXECUTABLE")
 
@@ -113,6 +114,24 @@ def _descendants(pid: int) -> list[int]:
         return [process.pid for process in psutil.Process(pid).children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def is_of_semiseg(pid: int, written: float) -> bool:
+    """The process with this number runs SemiSegLib, and did so when something was `written` (seconds since 1970).
+
+    Numbers of processes are given away again, and a run folder on a shared drive holds those of another computer.
+    False without psutil: what cannot be told apart is not ended.
+    """
+    try:
+        import psutil
+    except ImportError:
+        return False
+    try:
+        process = psutil.Process(pid)
+        was_there = process.create_time() <= written + _CLOCK_SECONDS
+        return was_there and any("SemiSegLib" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def memory_of(pid: int) -> int | None:

@@ -38,6 +38,8 @@ _PATTERNS = (
     ("driver", r"CUDA error: (?P<detail>.*)|no kernel image is available|NVIDIA driver"),
 )
 
+# PythonSlicer is a launcher: it turns a signal into exit code 1 and these words, which are no help to anybody.
+_LAUNCHER_LINE = re.compile(r"^.*exit abnormally - Report the problem\.\s*$", re.MULTILINE)
 _PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception|Warning)\b")  # an error of the program, not of its input
 
 
@@ -48,6 +50,8 @@ def explain(log: str, exit_code: int | None, message: str = "") -> Failure:
     :param exit_code: negative: ended by that signal; None: unknown, it was not started from here
     :param message: what the child itself wrote into its status, shown as it is
     """
+    log, killed = _LAUNCHER_LINE.subn("", log)
+    exit_code = None if killed else exit_code
     for kind, pattern in _PATTERNS:
         match = re.search(pattern, f"{log}\n{message}", re.IGNORECASE)
         if match:

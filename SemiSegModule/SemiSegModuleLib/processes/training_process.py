@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from SemiSegLib.runs import RunFolder, Status, read_json, write_json
 
-from .child_process import ChildProcess, LogFile, end_process_tree, memory_of
+from .child_process import ChildProcess, LogFile, end_process_tree, is_of_semiseg, memory_of
 from .failures import Failure, explain
 
 ACTIVE = ("starting", "preparing", "training", "validating", "reporting", "stopping")
@@ -57,7 +58,14 @@ class TrainingProcess:
     @property
     def memory(self) -> int | None:
         """Bytes of main memory that the trainer uses now; None when it is unknown (nothing runs, no psutil)."""
-        return memory_of(self.status.pid) if self.active and self.status.active and self.status.pid else None
+        if not self.active or not self.status.active or not self.status.pid or self.elsewhere:
+            return None
+        return memory_of(self.status.pid)
+
+    @property
+    def elsewhere(self) -> str:
+        """The name of the other computer that trains; '' when it is this one, or nobody trains."""
+        return self.status.host if self.status.active and self.status.host != socket.gethostname() else ""
 
     def start(
         self,
@@ -120,12 +128,24 @@ class TrainingProcess:
             self.state = "stopping"
 
     def end_now(self) -> None:
-        """End the process tree at once; what was learnt since the last checkpoint is lost."""
+        """End the process tree at once; what was learnt since the last checkpoint is lost.
+
+        A run that was found again is ended only if its trainer can be told apart from any other process here; one on
+        another computer is asked to stop, and does so there.
+        """
         if self._child:
             self._child.end()
-        elif self.status.active and self.status.pid:
+        elif self._trainer_is_here():
             end_process_tree(self.status.pid)
+        else:
+            self.run.request_stop()
         self._deadline = self._deadline or time.monotonic()
+
+    def _trainer_is_here(self) -> bool:
+        status = self.status
+        return bool(
+            status.active and status.pid and not self.elsewhere and is_of_semiseg(status.pid, written=status.updated)
+        )
 
     def _read_status(self) -> Status:
         if not self._child or not self._child.running:
