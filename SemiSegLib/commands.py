@@ -19,6 +19,7 @@ COMMANDS = {
     "train": Command("SemiSegLib.train", "train on scans of which a few are annotated; --demo shows it all"),
     "predict": Command("SemiSegLib.predict", "masks, distance maps and probabilities of scans from a trained model"),
     "evaluate": Command("SemiSegLib.evaluate", "score masks against reference masks"),
+    "report": Command("SemiSegLib.summarise", "write a run's report anew: scores, curves, pictures, one page"),
     "benchmark": Command("SemiSegLib.benchmark.__main__", "compare methods on your data: one table, resumable"),
     "models": Command("SemiSegLib.models", "list the models that have a name; export a model to share it"),
     "devices": Command("SemiSegLib.device_report", "say as JSON where training would compute, and why"),

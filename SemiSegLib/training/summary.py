@@ -1,50 +1,79 @@
-"""At the end of a run: the model on the validation cases in numbers, and a few cases in pictures."""
+"""At the end of a run: the last model's scores on the validation cases, cases in pictures, one page with all of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.data.cases import Case, CaseList, read_case
 from SemiSegLib.data.geometry import canonical, from_array, to_array
+from SemiSegLib.errors import SemiSegError
 from SemiSegLib.inference.predictor import Prediction, Predictor
-from SemiSegLib.metrics import case_metrics, summarise
+from SemiSegLib.metrics import CaseMetrics, case_metrics, summarise
 from SemiSegLib.models import load_model
-from SemiSegLib.report import case_figure, case_rows, curves_figure, score_header, summary_rows, text_table
+from SemiSegLib.report import (
+    case_figure,
+    case_rows,
+    curves_figure,
+    score_header,
+    strip_picture,
+    summary_rows,
+    text_table,
+)
+from SemiSegLib.run_page import Strip, write_page
 from SemiSegLib.runs import RunFolder, write_json, write_whole
 
-_PICTURES = 3
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+_PICTURES = 3  # large ones
+STRIPS = 12  # unlabelled cases on the page, unless more are asked for: predicting hundreds takes its time
 
 
-def write_summary(run: RunFolder, cases: CaseList, compute: Compute) -> None:
-    """Write report/: scores of the last model on the validation cases on their own grids, pictures, curves.
+def write_summary(run: RunFolder, cases: CaseList, compute: Compute, strips: int | None = STRIPS) -> None:
+    """Write report/ about the last model: curves, scores of the validation cases on their own grids, pictures, a page.
 
-    Without a validation part the pictures show unlabelled (else labelled) cases and there are no scores.
+    The page shows every validation case and at most `strips` (None: all) unlabelled ones; an unlabelled scan that
+    cannot be read or predicted becomes a warning. The few large pictures are of validation cases, else unlabelled ones.
     """
     run.report.mkdir(exist_ok=True)
     curves_figure(run.history(), run.report / "curves.png")
     predictor = Predictor(load_model(run.last_model), compute)
-    if cases.validation:
-        _score(run, cases.validation, predictor)
-    else:
-        for case in (cases.unlabelled or cases.labelled)[:_PICTURES]:
-            _picture(run, case, predictor)
+    validation = _validation(run, cases.validation, predictor) if cases.validation else []
+    large = 0 if cases.validation else _PICTURES
+    shown = spread(cases.unlabelled, strips)
+    found = [_unlabelled(run, case, predictor, index < large) for index, case in enumerate(shown)]
+    if large and not shown:
+        for case in cases.labelled[:large]:
+            scan, reference = _read(case)
+            _draw(run, case.name, predictor(scan), reference, predictor, None)
+    write_page(run, validation, [strip for strip in found if strip], len(cases.unlabelled))
 
 
-def _score(run: RunFolder, cases: Sequence[Case], predictor: Predictor) -> None:
-    labels = {label.name: label.value for label in predictor.data.labels}
-    ignore = predictor.data.ignore_value
-    scores = {}
+def spread(cases: Sequence[Case], count: int | None) -> list[Case]:
+    """At most `count` of the cases, at equal steps through the list."""
+    if count is None or count >= len(cases):
+        return list(cases)
+    return [cases[index * len(cases) // count] for index in range(count)]
+
+
+def _validation(run: RunFolder, cases: Sequence[Case], predictor: Predictor) -> list[Strip]:
+    """Write the scores and some pictures; the cases' strips, the lowest DSC first."""
+    scores: dict[str, CaseMetrics] = {}
+    strips = []
     for index, case in enumerate(cases):
-        scan, mask = read_case(case)
+        scan, reference = _read(case)
+        assert reference is not None
         prediction = predictor(scan)
-        assert mask is not None
-        reference = to_array(mask.image)
-        scores[case.name] = case_metrics(to_array(prediction.mask), reference, scan.GetSpacing(), labels, ignore)
+        ignore = predictor.data.ignore_value
+        found = case_metrics(to_array(prediction.mask), reference, scan.GetSpacing(), _labels(predictor), ignore)
         if index < _PICTURES:
-            _draw(run, case.name, prediction, reference, labels, scores[case.name])
+            _draw(run, case.name, prediction, reference, predictor, found)
+        strips.append((_mean_dsc(found), _strip(case.name, prediction, reference, predictor, _scores_text(found))))
+        scores[case.name] = found
     summary = summarise(list(scores.values()))
     card = predictor.card
     model = {"which": "last", "iteration": card.iteration, "network": card.network}
@@ -53,12 +82,61 @@ def _score(run: RunFolder, cases: Sequence[Case], predictor: Predictor) -> None:
     write_whole(run.report / "validation.txt", table + "\n")
     write_json(run.report / "validation.json", {"model": model, "cases": scores, "summary": summary})
     run.event("message", level="info", text=table)
+    return [strip for _, strip in sorted(strips, key=lambda pair: pair[0])]
 
 
-def _picture(run: RunFolder, case: Case, predictor: Predictor) -> None:
+def _unlabelled(run: RunFolder, case: Case, predictor: Predictor, large: bool) -> Strip | None:
+    try:
+        prediction = predictor(_read(case)[0])
+    except SemiSegError as error:
+        run.event("message", level="warning", text=f"no picture of {case.name}: {error}")
+        return None
+    if large:
+        _draw(run, case.name, prediction, None, predictor, None)
+    voxel_ml = np.prod(prediction.scan.GetSpacing()) / 1000
+    mask = to_array(prediction.mask)
+    volumes = (f"{name} {(mask == value).sum() * voxel_ml:.1f} ml" for name, value in _labels(predictor).items())
+    return _strip(case.name, prediction, None, predictor, ", ".join(volumes))
+
+
+def _read(case: Case) -> tuple[sitk.Image, np.ndarray | None]:
     scan, mask = read_case(case)
-    labels = {label.name: label.value for label in predictor.data.labels}
-    _draw(run, case.name, predictor(scan), None if mask is None else to_array(mask.image), labels, None)
+    return scan, None if mask is None else to_array(mask.image)
+
+
+def _labels(predictor: Predictor) -> dict[str, int]:
+    return {label.name: label.value for label in predictor.data.labels}
+
+
+def _mean_dsc(scores: CaseMetrics) -> float:
+    return float(np.mean([values["dsc"] for values in scores.values()]))
+
+
+def _scores_text(scores: CaseMetrics) -> str:
+    several = len(scores) > 1
+    parts = (
+        f"{f'{name} ' if several else ''}DSC {100 * values['dsc']:.1f} %, HD95 {values['hd95_mm']:.1f} mm"
+        for name, values in scores.items()
+    )
+    return "; ".join(parts).replace("nan mm", "undefined")
+
+
+def _canonical(array: np.ndarray, prediction: Prediction) -> np.ndarray:
+    return to_array(canonical(from_array(array, prediction.scan)))
+
+
+def _strip(
+    name: str, prediction: Prediction, reference: np.ndarray | None, predictor: Predictor, caption: str
+) -> Strip:
+    scan = canonical(prediction.scan)
+    picture = strip_picture(
+        to_array(scan),
+        None if reference is None else _canonical(reference, prediction),
+        to_array(canonical(prediction.mask)),
+        scan.GetSpacing(),
+        _labels(predictor),
+    )
+    return Strip(name, caption, picture)
 
 
 def _draw(
@@ -66,22 +144,18 @@ def _draw(
     name: str,
     prediction: Prediction,
     reference: np.ndarray | None,
-    labels: dict[str, int],
-    scores: dict[str, dict[str, float]] | None,
+    predictor: Predictor,
+    scores: dict[str, Any] | None,
 ) -> None:
-    def turned(array: np.ndarray) -> np.ndarray:
-        return to_array(canonical(from_array(array, prediction.scan)))
-
     scan = canonical(prediction.scan)
-    sdm = np.stack([to_array(canonical(channel)) for channel in prediction.sdm()])
-    dsc = "" if scores is None else f", DSC {100 * np.nanmean([s['dsc'] for s in scores.values()]):.1f} %"
+    dsc = "" if scores is None else f", DSC {100 * _mean_dsc(scores):.1f} %"
     case_figure(
         to_array(scan),
-        None if reference is None else turned(reference),
+        None if reference is None else _canonical(reference, prediction),
         to_array(canonical(prediction.mask)),
-        sdm,
+        np.stack([to_array(canonical(channel)) for channel in prediction.sdm()]),
         scan.GetSpacing(),
-        labels,
+        _labels(predictor),
         run.report / f"{name}.png",
         f"{name}{dsc}",
     )
