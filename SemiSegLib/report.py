@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart with every kind of colour vision, and bright enough for dark scans.
 OUTLINES = {"reference": ("#E69F00", 2.2), "prediction": ("#56B4E9", 1.1)}  # colour, width in points
 STRIP_INCHES = 1.6  # height of the small pictures, at 150 dots an inch
+STRIP_LINES = 1.5  # their outlines are thicker: a page shows them at two thirds of their size
 CURVE_COLOUR = "#0072B2"
 MARGIN_MM = 25.0  # shown around the masks
 SDM_COLOURS = "coolwarm"
@@ -191,7 +192,7 @@ def strip_picture(
     for view, width, left in zip(views, widths, np.cumsum([0.0, *widths]), strict=False):
         axes = figure.add_axes((left / sum(widths), 0.0, width / sum(widths) - 0.004, 1.0))
         _show_scan(axes, view, image, window)
-        _show_outlines(axes, view, masks)
+        _show_outlines(axes, view, masks, STRIP_LINES)
     return _rendered(figure, "webp", 150)
 
 
@@ -281,11 +282,12 @@ def _show_scan(axes: Axes, view: View, image: np.ndarray, window: np.ndarray) ->
     axes.set_axis_off()
 
 
-def _show_outlines(axes: Axes, view: View, masks: Mapping[str, np.ndarray]) -> None:
+def _show_outlines(axes: Axes, view: View, masks: Mapping[str, np.ndarray], thickness: float = 1.0) -> None:
     for name, mask in masks.items():
+        colour, width = OUTLINES[name]
         picture = view.cut(mask)
         for value in np.unique(picture[picture > 0]):
-            _contour(axes, view, (picture == value).astype(float), 0.5, *OUTLINES[name])
+            _contour(axes, view, (picture == value).astype(float), 0.5, colour, thickness * width)
 
 
 def _contour(axes: Axes, view: View, picture: np.ndarray, level: float, colour: str, width: float) -> None:

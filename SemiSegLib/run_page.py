@@ -169,9 +169,9 @@ figure { margin: 0; } figure img { height: 10rem; max-width: 100%; object-fit: c
 {{ strips|length }} of {{ total }}, spread over the list; <code>semiseg report RUN --strips all</code> shows every one.
 {% endif %}
 Outlines: <span class="line" style="border-color: {{ colours.prediction }}"></span> prediction
-{% if loop.first and scores %}
-<span class="line" style="border-color: {{ colours.reference }}"></span> reference; the worst case comes first
-{% endif %}.
+{% if loop.first %}
+<span class="line" style="border-color: {{ colours.reference }}"></span> reference. The worst case comes first.
+{% endif %}
 </p>
 <div class="strips">
 {% for strip in strips %}
