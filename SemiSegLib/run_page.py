@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from SemiSegLib.config import Settings, SettingsError, build_settings, explain
+from SemiSegLib.config import Settings, SettingsError, explain
+from SemiSegLib.presets import build_settings
 from SemiSegLib.report import OUTLINES, case_rows, score_header, summary_rows
 from SemiSegLib.runs import RunFolder, read_json, write_whole
 

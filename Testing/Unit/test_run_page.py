@@ -42,7 +42,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def run(tiny_data, tmp_path_factory):
     """A short training with one validation case, three unlabelled ones and a warning."""
-    from SemiSegLib.config import Label, build_settings
+    from SemiSegLib.config import Label
+    from SemiSegLib.presets import build_settings
 
     values = {
         "training.iterations": 2,
