@@ -21,9 +21,10 @@ LAYERS = """
     losses metrics models
     report methods inference
     presets
+    run_page
     training
     synthetic console tensorboard device_report
-    predict evaluate
+    predict evaluate summarise
     demo
     train
     api benchmark
