@@ -744,6 +744,30 @@ def test_overwriting_is_asked_for(with_cases, answers, tmp_path):
     assert file.read_bytes() != b"mine"
 
 
+@pytest.mark.parametrize("button", ["export", "exportVolumes"])
+def test_a_mask_that_nobody_called_done_is_exported_only_when_that_is_wanted(
+    with_prediction, answers, tmp_path, button
+):
+    with_prediction.ui.correctButton.click()
+    answers.yes = False
+    getattr(with_prediction.ui, f"{button}Button").click()
+    assert "atrium_003" in answers.asked[0]
+    assert "not marked as done" in answers.asked[0]
+    assert not (tmp_path / "exports").exists()
+    answers.yes = True
+    getattr(with_prediction.ui, f"{button}Button").click()
+    assert list((tmp_path / "exports").iterdir())
+
+
+def test_a_drawing_that_nobody_called_done_is_learnt_from_only_as_a_scan_and_that_is_asked(with_prediction, answers):
+    with_prediction.ui.correctButton.click()
+    answers.yes = False
+    with_prediction.ui.trainButton.click()
+    assert "atrium_003" in answers.asked[0]
+    assert "unlabeled" in answers.asked[0]
+    assert with_prediction.logic.training.process is None
+
+
 def test_volumes_are_exported(with_cases, tmp_path):
     with_cases.ui.exportVolumesButton.click()
     lines = (tmp_path / "exports" / "volumes.csv").read_text(encoding="utf-8-sig").splitlines()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import qt
 import slicer
 
 from ..i18n import _
+from ..scene.case import Case
 
+_MOST_NAMES = 10
 SCANS = "*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd"
 
 
@@ -46,6 +49,12 @@ def choose_color(current: tuple[int, int, int]) -> tuple[int, int, int] | None:
     """An RGB colour; None when cancelled."""
     color = qt.QColorDialog.getColor(qt.QColor(*current), slicer.util.mainWindow())
     return (color.red(), color.green(), color.blue()) if color.isValid() else None
+
+
+def names(cases: Sequence[Case]) -> str:
+    """The first names of some cases, one a line, to stand in a question."""
+    more = _("and {count} more").format(count=len(cases) - _MOST_NAMES)
+    return "\n".join([case.name for case in cases[:_MOST_NAMES]] + ([more] if len(cases) > _MOST_NAMES else []))
 
 
 def confirm(text: str) -> bool:

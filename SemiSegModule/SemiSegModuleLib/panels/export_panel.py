@@ -42,6 +42,8 @@ class ExportPanel:
     def export_masks(self) -> None:
         """Masks or surfaces of the chosen cases, in the chosen format."""
         write, cases = _writer(self._study.parameters.exportFormat.value), self._cases()
+        if not _unfinished_are_wanted(cases):
+            return
         error = slicer.util.tryWithErrorDisplay(_("The masks cannot be exported."))
         with error, self._busy(_("Exporting")) as progress:
             files = _asking_before_overwriting(
@@ -53,6 +55,8 @@ class ExportPanel:
     def export_volumes(self) -> None:
         """A table of the volumes of every label of the chosen cases."""
         path = self._folder() / "volumes.csv"
+        if not _unfinished_are_wanted(self._cases()):
+            return
         question = _("{path} exists. Replace it?").format(path=path)
         if path.exists() and not dialogs.confirm(question):
             return
@@ -88,6 +92,16 @@ class ExportPanel:
 
     def _say(self, text: str) -> None:
         self._ui.exportLabel.text = text
+
+
+def _unfinished_are_wanted(cases: list[Case]) -> bool:
+    """Ask whether drawings that nobody has called finished go out as they are."""
+    unfinished = exports.unfinished(cases)
+    question = _(
+        "Something is drawn in these scans, but it is not marked as done. It is exported as it is drawn now. Go on?\n\n"
+        "{names}"
+    )
+    return not unfinished or dialogs.confirm(question.format(names=dialogs.names(unfinished)))
 
 
 def _writer(suffix: str) -> Callable[..., list[Path]]:
