@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +131,7 @@ class _Job:
         from SemiSegLib.inference.predictor import Predictor
 
         settings = model.card.settings
+        settings.change_inference(inference)
         if self.shard[0] == 0:
             labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
             content = {"labels": labels, "ignore_value": settings.data.ignore_value}
@@ -138,7 +139,7 @@ class _Job:
         if not self.cases:
             return
         compute = choose_compute(self.device, settings.training.precision)
-        predictor = Predictor(model, compute, replace(settings.inference, **inference))
+        predictor = Predictor(model, compute)
         for case in self.cases:
             try:
                 yield _predict_case(case, predictor, self.output, self.format, self.sdm, self.probabilities)
@@ -228,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     inference: dict[str, Any] = {}
     if options.stride:
-        inference["stride"] = tuple(int(side) for side in options.stride.split(","))
+        inference["stride"] = options.stride
     if options.mirror:
         inference["mirror"] = True
     if options.largest_component:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib import methods
-from SemiSegLib.config import Label, Settings, SettingsError, convert
+from SemiSegLib.config import Explained, Label, Settings, SettingsError, convert, explain
 from SemiSegLib.methods import Description
 
 # Colours are those of 3D Slicer's GenericAnatomyColors table.
@@ -97,8 +97,18 @@ def _method_settings(description: Description, given: Mapping[str, Any]) -> dict
                 f"The method '{description.name}' has no setting '{name}'; "
                 f"it has: {', '.join(sorted(options)) or 'none'}."
             )
-        values[name] = convert(value, _METHOD_TYPES[options[name].type], f"method_settings.{name}")
+        key = f"method_settings.{name}"
+        values[name] = convert(value, _METHOD_TYPES[options[name].type], key)
+        options[name].allowed.check(key, values[name])
     return values
+
+
+def all_settings(settings: Settings) -> Iterator[Explained]:
+    """Every setting, the method's own at the end, for `--list-settings` and tooltips."""
+    yield from explain(settings)
+    for option in methods.describe(settings.method).options:
+        name, kind = f"method_settings.{option.name}", option.allowed.of_kind(_METHOD_TYPES[option.type])
+        yield Explained(name, settings.method_settings[option.name], option.help, option.allowed, kind)
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import Any
 from SemiSegLib import methods
 from SemiSegLib.commands import program
 from SemiSegLib.compute.torchrun import rank_and_world_size
-from SemiSegLib.config import Settings, SettingsError, explain
+from SemiSegLib.config import Settings, SettingsError
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.presets import PRESET_TITLES, build_settings
+from SemiSegLib.presets import PRESET_TITLES, all_settings, build_settings
 from SemiSegLib.runs import ReadOnlyRun, RunFolder
 
 
@@ -183,11 +183,9 @@ def assignments(texts: Sequence[str]) -> dict[str, str]:
 
 
 def print_settings(settings: Settings) -> None:
-    """Every setting with its value and explanation."""
-    for name, value, text in explain(settings):
-        print(f"{name} = {value}\n    {text}")
-    for option in methods.describe(settings.method).options:
-        print(f"method_settings.{option.name} = {settings.method_settings[option.name]}\n    {option.help}")
+    """Every setting with its value, what it may be and what it means."""
+    for found in all_settings(settings):
+        print(f"{found.name} = {found.value}  ({found.kind})\n    {found.help}")
 
 
 if __name__ == "__main__":

@@ -94,9 +94,7 @@ def load_predictor(
     """
     model = load_model(source, which)
     settings = model.card.settings
-    for name, value in (changes or {}).items():
-        settings.set(f"inference.{name}", value)
-    settings.check()
+    settings.change_inference(changes or {})
     return Predictor(model, choose_compute(device, settings.training.precision))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.values import Allowed
 
 if TYPE_CHECKING:
     from SemiSegLib.methods.base import Method
@@ -31,12 +32,13 @@ class BrokenMethodError(SemiSegError):
 
 @dataclass(frozen=True)
 class Option:
-    """One setting of a method: name, type as written, default and explanation."""
+    """One setting of a method: name, type as written, default, explanation and what it may be."""
 
     name: str
     type: str
     default: Any
     help: str
+    allowed: Allowed
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def describe(name: str) -> Description:
     path = Path(__file__).parent / f"{name.replace('-', '_')}.py"
     try:
         return _read(name, ast.parse(path.read_text(encoding="utf-8")))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError) as error:
         raise BrokenMethodError(f"{path}: not the file of a method: {error}") from error
 
 
@@ -97,7 +99,8 @@ def method_class(name: str) -> type[Method]:
 
 def _option(node: ast.AnnAssign) -> Option:
     if not isinstance(node.value, ast.Call) or len(node.value.args) != 2:
-        wanted = 'name: type = setting(default, "help")'
+        wanted = 'name: type = setting(default, "help", at_least=0)'
         raise ValueError(f"line {node.lineno}: write `{wanted}`, not `{ast.unparse(node)}`")
     default, text = (ast.literal_eval(argument) for argument in node.value.args)
-    return Option(ast.unparse(node.target), ast.unparse(node.annotation), default, text)
+    limits = {keyword.arg or "**": ast.literal_eval(keyword.value) for keyword in node.value.keywords}
+    return Option(ast.unparse(node.target), ast.unparse(node.annotation), default, text, Allowed(**limits))

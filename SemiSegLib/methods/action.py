@@ -87,23 +87,31 @@ class MethodSettings:
     shares: tuple[float, ...] = setting(
         (1.0, 1.0, 2.0),
         "shares of the three stages of all iterations; 0 skips one: trainings of a few thousand do well with 0, 0, 1",
+        lengths=(3,),
+        at_least=0,
     )
-    global_weight: float = setting(1.0, "k1, weight of the global distillation in the second stage")
-    local_weight: float = setting(1.0, "k2, weight of the local distillation")
-    pseudo: float = setting(1.0, "weight of the cross-entropy with pseudo labels")
-    anatomical: float = setting(0.01, "k, weight of the anatomical contrast")
-    student_temperature: float = setting(0.1, "tau of the student's likenesses to the bank")
+    global_weight: float = setting(1.0, "k1, weight of the global distillation in the second stage", at_least=0)
+    local_weight: float = setting(1.0, "k2, weight of the local distillation", at_least=0)
+    pseudo: float = setting(1.0, "weight of the cross-entropy with pseudo labels", at_least=0)
+    anatomical: float = setting(0.01, "k, weight of the anatomical contrast", at_least=0)
+    student_temperature: float = setting(0.1, "tau of the student's likenesses to the bank", above=0)
     teacher_temperature: float = setting(
-        0.1, "tau of the teacher's likenesses to the bank: the released code's default; the paper's is 0.01"
+        0.1, "tau of the teacher's likenesses to the bank: the released code's default; the paper's is 0.01", above=0
     )
-    bank: int = setting(36, "images in the bank")
-    queries: int = setting(256, "hard voxels of each class")
-    negatives: int = setting(512, "negatives of each query")
-    keys: int = setting(512, "voxels of each class that class means and negatives are taken from (choice: memory)")
-    temperature: float = setting(0.5, "tau of the anatomical contrast and of the choice of confusable classes")
-    certain: float = setting(0.97, "confidence that counts for eta, and probability below which a voxel is hard")
-    plausible: float = setting(0.7, "confidence from which unlabelled voxels take part in the anatomical contrast")
-    ema_decay: float = setting(0.99, "decay of the teacher's moving average")
+    bank: int = setting(36, "images in the bank", at_least=1)
+    queries: int = setting(256, "hard voxels of each class", at_least=1)
+    negatives: int = setting(512, "negatives of each query", at_least=1)
+    keys: int = setting(
+        512, "voxels of each class that class means and negatives are taken from (choice: memory)", at_least=1
+    )
+    temperature: float = setting(0.5, "tau of the anatomical contrast and of the choice of confusable classes", above=0)
+    certain: float = setting(
+        0.97, "confidence that counts for eta, and probability below which a voxel is hard", at_least=0, at_most=1
+    )
+    plausible: float = setting(
+        0.7, "confidence from which unlabelled voxels take part in the anatomical contrast", at_least=0, at_most=1
+    )
+    ema_decay: float = setting(0.99, "decay of the teacher's moving average", at_least=0, at_most=1)
     teacher_eval: bool = setting(False, "pseudo labels without dropout and with the student's batch statistics")
     linear_heads: bool = setting(False, "heads without non-linearity, as in the released code")
     as_released: bool = setting(False, "what the released code does differently, see the description of the method")

@@ -44,11 +44,13 @@ from SemiSegLib.schedules import Step
 class MethodSettings:
     """Defaults are those of the paper and its code."""
 
-    shares: tuple[float, ...] = setting((1.0, 3.0), "shares of pre-training and self-training of all iterations")
-    beta: float = setting(0.6666666666666666, "sides of the pasted box as a share of the patch's")
-    pseudo: float = setting(0.5, "alpha, weight of the pseudo-labelled voxels")
+    shares: tuple[float, ...] = setting(
+        (1.0, 3.0), "shares of pre-training and self-training of all iterations", lengths=(2,), at_least=0
+    )
+    beta: float = setting(0.6666666666666666, "sides of the pasted box as a share of the patch's", above=0, at_most=1)
+    pseudo: float = setting(0.5, "alpha, weight of the pseudo-labelled voxels", at_least=0)
     largest_component: bool = setting(True, "keep the largest connected part of each class of the pseudo labels")
-    ema_decay: float = setting(0.99, "decay of the teacher's moving average")
+    ema_decay: float = setting(0.99, "decay of the teacher's moving average", at_least=0, at_most=1)
     teacher_eval: bool = setting(False, "pseudo labels without dropout and with the student's batch statistics")
 
 

@@ -46,19 +46,21 @@ from SemiSegLib.schedules import Step
 class MethodSettings:
     """All defaults are choices: the abstract gives no numbers."""
 
-    low: float = setting(0.1, "a, weight of the contrast of bottleneck features")
-    high: float = setting(0.1, "b, weight of the contrast of decoder features")
-    consistency: float = setting(0.1, "c, weight of the consistency")
-    voxel_temperature: float = setting(0.1, "tau of the contrast of voxels")
-    feature_temperature: float = setting(0.5, "tau of the contrast of feature channels")
+    low: float = setting(0.1, "a, weight of the contrast of bottleneck features", at_least=0)
+    high: float = setting(0.1, "b, weight of the contrast of decoder features", at_least=0)
+    consistency: float = setting(0.1, "c, weight of the consistency", at_least=0)
+    voxel_temperature: float = setting(0.1, "tau of the contrast of voxels", above=0)
+    feature_temperature: float = setting(0.5, "tau of the contrast of feature channels", above=0)
     features: bool = setting(True, "contrast feature channels too; off: voxels alone")
-    voxels: int = setting(2048, "random voxels of a batch on the high level, as many of each patch (memory: squared)")
-    low_width: int = setting(128, "features that bottleneck voxels are projected to")
-    high_width: int = setting(64, "features that decoder voxels are projected to")
+    voxels: int = setting(
+        2048, "random voxels of a batch on the high level, as many of each patch (memory: squared)", at_least=1
+    )
+    low_width: int = setting(128, "features that bottleneck voxels are projected to", at_least=1)
+    high_width: int = setting(64, "features that decoder voxels are projected to", at_least=1)
     labelled_too: bool = setting(False, "contrast the labelled patches as well")
-    noise: float = setting(0.1, "sd of the views' noise (clipped at twice that), in sd of the intensities")
-    jitter: float = setting(0.2, "largest random change of a view's contrast and brightness")
-    ema_decay: float = setting(0.99, "decay of the teacher's moving average")
+    noise: float = setting(0.1, "sd of the views' noise (clipped at twice that), in sd of the intensities", at_least=0)
+    jitter: float = setting(0.2, "largest random change of a view's contrast and brightness", at_least=0)
+    ema_decay: float = setting(0.99, "decay of the teacher's moving average", at_least=0, at_most=1)
 
 
 class Method(base.Method):

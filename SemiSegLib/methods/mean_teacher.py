@@ -26,9 +26,11 @@ from SemiSegLib.schedules import Step
 class MethodSettings:
     """Defaults are those of UA-MT's left-atrium code."""
 
-    consistency: float = setting(0.1, "w_max, weight of the consistency at the end of its ramp")
-    ema_decay: float = setting(0.99, "decay of the teacher's moving average")
-    noise: float = setting(0.1, "sd of the teacher's input noise (clipped at twice that), in sd of the intensities")
+    consistency: float = setting(0.1, "w_max, weight of the consistency at the end of its ramp", at_least=0)
+    ema_decay: float = setting(0.99, "decay of the teacher's moving average", at_least=0, at_most=1)
+    noise: float = setting(
+        0.1, "sd of the teacher's input noise (clipped at twice that), in sd of the intensities", at_least=0
+    )
 
 
 class Method(base.Method):

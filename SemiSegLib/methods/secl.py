@@ -42,7 +42,6 @@ from SemiSegLib.compute.distributed import gather, gather_uneven, size
 from SemiSegLib.config import setting
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.views import jitter
-from SemiSegLib.errors import SemiSegError
 from SemiSegLib.losses.anatomical import weighted_means
 from SemiSegLib.losses.contrastive import grouped_info_nce
 from SemiSegLib.losses.segmentation import mask_loss
@@ -61,20 +60,28 @@ _CHANNELS = (16, 32, 64, 128, 256)  # of the encoder's resolutions
 class MethodSettings:
     """All defaults are choices: the abstract gives no numbers."""
 
-    sampling: str = setting("anatomical", "how contrastive samples are chosen: anatomical, region or none")
-    contrast: float = setting(0.1, "lambda, weight of the contrast at the end of its ramp")
-    temperature: float = setting(0.1, "tau of the contrast")
-    level: int = setting(3, "encoder features that are contrasted: 3 at 1/8, 4 at 1/16 of the resolution")
-    embedding: int = setting(128, "features that they are projected to")
-    parts: int = setting(4, "region: parts of a scan along z")
-    cells: int = setting(4, "region: cells of a part along x and along y")
-    confidence: float = setting(0.9, "anatomical: probability from which a pseudo label counts")
-    bank: int = setting(256, "anatomical: past means of each class that serve as negatives")
-    dense: int = setting(0, "anatomical: up to so many single cells of each class are the anchors; 0: class means")
-    warm_up: float = setting(0.1, "anatomical: share of the training without the contrast")
-    noise: float = setting(0.1, "sd of the views' noise (clipped at twice that), in sd of the intensities")
-    jitter: float = setting(0.2, "largest random change of a view's contrast and brightness")
-    ema_decay: float = setting(0.99, "decay of the teacher encoder's moving average")
+    sampling: str = setting(
+        "anatomical",
+        "how contrastive samples are chosen: anatomical, region or none",
+        choices=("anatomical", "region", "none"),
+    )
+    contrast: float = setting(0.1, "lambda, weight of the contrast at the end of its ramp", at_least=0)
+    temperature: float = setting(0.1, "tau of the contrast", above=0)
+    level: int = setting(
+        3, "encoder features that are contrasted: 3 at 1/8, 4 at 1/16 of the resolution", choices=(3, 4)
+    )
+    embedding: int = setting(128, "features that they are projected to", at_least=1)
+    parts: int = setting(4, "region: parts of a scan along z", at_least=1)
+    cells: int = setting(4, "region: cells of a part along x and along y", at_least=1)
+    confidence: float = setting(0.9, "anatomical: probability from which a pseudo label counts", at_least=0, at_most=1)
+    bank: int = setting(256, "anatomical: past means of each class that serve as negatives", at_least=1)
+    dense: int = setting(
+        0, "anatomical: up to so many single cells of each class are the anchors; 0: class means", at_least=0
+    )
+    warm_up: float = setting(0.1, "anatomical: share of the training without the contrast", at_least=0, at_most=1)
+    noise: float = setting(0.1, "sd of the views' noise (clipped at twice that), in sd of the intensities", at_least=0)
+    jitter: float = setting(0.2, "largest random change of a view's contrast and brightness", at_least=0)
+    ema_decay: float = setting(0.99, "decay of the teacher encoder's moving average", at_least=0, at_most=1)
 
 
 class Method(base.Method):
@@ -86,11 +93,6 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        if settings.sampling not in _SAMPLINGS:
-            raise SemiSegError(
-                f"The setting 'method_settings.sampling' is {settings.sampling!r}; "
-                f"it must be one of {', '.join(_SAMPLINGS)}."
-            )
         self.needs_unlabelled = settings.sampling != "none"
         self.student = build_network(plan.dimensions, plan.classes)
         self.student_head = nn.Sequential(

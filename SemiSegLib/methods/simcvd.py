@@ -51,20 +51,26 @@ TRAINING_DEFAULTS = {"training.weight_decay": 5e-4, "training.milestones": (0.5,
 class MethodSettings:
     """Defaults are those of the paper, page 7, where it gives one."""
 
-    sdm: float = setting(0.1, "alpha, weight of the distance-map regression")
-    contrast: float = setting(0.5, "lambda, weight of the boundary-aware contrast")
-    distillation: float = setting(0.1, "beta, weight of the pair-wise distillation")
-    consistency: float = setting(0.1, "gamma, weight of the consistency")
-    temperature: float = setting(0.5, "tau of the contrast")
-    dropout: float = setting(0.1, "p of the AlphaDropout masks, the only augmentation of slices")
-    pool: int = setting(128, "side that slices are pooled to")
-    hidden: int = setting(256, "width of the perceptron's two hidden layers (choice)")
-    embedding: int = setting(128, "length of h (choice)")
+    sdm: float = setting(0.1, "alpha, weight of the distance-map regression", at_least=0)
+    contrast: float = setting(0.5, "lambda, weight of the boundary-aware contrast", at_least=0)
+    distillation: float = setting(0.1, "beta, weight of the pair-wise distillation", at_least=0)
+    consistency: float = setting(0.1, "gamma, weight of the consistency", at_least=0)
+    temperature: float = setting(0.5, "tau of the contrast", above=0)
+    dropout: float = setting(0.1, "p of the AlphaDropout masks, the only augmentation of slices", at_least=0, below=1)
+    pool: int = setting(128, "side that slices are pooled to", at_least=1)
+    hidden: int = setting(256, "width of the perceptron's two hidden layers (choice)", at_least=1)
+    embedding: int = setting(128, "length of h (choice)", at_least=1)
     normalise: bool = setting(True, "scale h to unit length (choice; Eq. 2 writes a bare dot product)")
     distillation_sum: bool = setting(False, "sum over voxels as Eq. 4 is written, instead of the mean (choice)")
-    ema_decay: float = setting(0.999, "decay of the teacher's moving average")
-    noise: float = setting(0.1, "sd of the input noise (clipped at twice that), in sd of the intensities (choice)")
-    ramp: str = setting("consistency", "consistency: Psi(t) on gamma only (choice); all: on lambda and beta, too; none")
+    ema_decay: float = setting(0.999, "decay of the teacher's moving average", at_least=0, at_most=1)
+    noise: float = setting(
+        0.1, "sd of the input noise (clipped at twice that), in sd of the intensities (choice)", at_least=0
+    )
+    ramp: str = setting(
+        "consistency",
+        "consistency: Psi(t) on gamma only (choice); all: on lambda and beta, too; none",
+        choices=("consistency", "all", "none"),
+    )
 
 
 class SliceHead(nn.Module):

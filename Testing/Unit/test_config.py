@@ -52,12 +52,12 @@ def test_paper_defaults_of_simcvd():
         ("training.iteration", 5, "training.iterations"),
         ("training.iterations", "many", "training.iterations"),
         ("training.iterations", 0, "at least 1"),
-        ("training.patch_size", "50,50,50", "multiples of 16"),
-        ("training.patch_size", "64,64", "3 multiples"),
+        ("training.patch_size", "50,50,50", "multiple of 16"),
+        ("training.patch_size", "64,64", "3 values"),
         ("training.patch_size", "16,16,16", "batch statistics"),
-        ("data.window", "5,1", "low to high"),
+        ("data.window", "5,1", "rising"),
         ("data.window", "5", "2 values"),
-        ("data.spacing", "1,1", "three sizes"),
+        ("data.spacing", "1,1", "3 values"),
         ("training.optimiser", "lion", "sgd, adamw"),
         ("training.rotate", "maybe", "true or false"),
         ("method_settings.tau", 1, "temperature"),
@@ -80,7 +80,7 @@ def test_wrong_files_are_named(tmp_path):
 
 
 def test_every_setting_is_explained():
-    assert all(len(text) > 2 for _, _, text in explain(Settings()))
+    assert all(len(found.help) > 2 for found in explain(Settings()))
     assert all(option.help for name in methods.available() for option in methods.describe(name).options)
 
 

@@ -14,7 +14,7 @@ import pytest
 LIBRARY = Path(__file__).resolve().parent.parent.parent / "SemiSegLib"
 LAYERS = """
     __init__ errors constants
-    compute commands
+    compute commands values
     config
     runs schedules networks
     data
