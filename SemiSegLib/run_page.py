@@ -93,12 +93,12 @@ def _settings(run: RunFolder) -> list[dict[str, Any]]:
     """Every setting with its explanation, and whether it differs from the preset's and the method's."""
     settings = Settings.from_dict(read_json(run.settings_file))
     try:
-        usual = {name: value for name, value, _ in explain(build_settings(settings.method, settings.preset))}
+        usual = {f.name: f.value for f in explain(build_settings(settings.method, settings.preset))}
     except SettingsError:  # a preset or method that this version no longer has
         usual = {}
     rows = [
-        {"name": name, "value": _readable(value), "help": text, "changed": usual.get(name) != value}
-        for name, value, text in explain(settings)
+        {"name": f.name, "value": _readable(f.value), "help": f.help, "changed": usual.get(f.name) != f.value}
+        for f in explain(settings)
     ]
     own = ((f"method_settings.{name}", value) for name, value in settings.method_settings.items())
     return rows + [{"name": name, "value": _readable(value), "help": "", "changed": False} for name, value in own]
