@@ -13,11 +13,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.commands import program
+from SemiSegLib.compute.attached import attached
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.models import WHICH, WHICH_HELP
@@ -210,6 +212,7 @@ def parser() -> argparse.ArgumentParser:
     existing.add_argument("--overwrite", action="store_true", help="replace masks that exist already")
     existing.add_argument("--skip-existing", action="store_true", help="leave out scans whose mask exists already")
     add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
+    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
     return result
 
 
@@ -217,7 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input, 3 some scans could not be predicted."""
     options = parser().parse_args(arguments)
     try:
-        _run(options)
+        with attached(options.output) if options.attached else nullcontext():
+            _run(options)
     except SemiSegError as error:
         if options.json_progress:
             print(json.dumps({"event": "error", "message": str(error)}), flush=True)

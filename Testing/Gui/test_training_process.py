@@ -402,6 +402,38 @@ def collect(prediction):
     return names
 
 
+@pytest.mark.parametrize("through_launcher", [False, True])
+def test_prediction_does_not_outlive_the_window(tmp_path, launched, through_launcher):
+    """It holds the line that the child of `SemiSegLib.predict --attached` listens to; killed with it, all ends."""
+    program = tmp_path / "predictor"
+    watch = "import sys\nassert '--attached' in sys.argv\nprint('ready', flush=True)\n"
+    program.write_text(f"#!{sys.executable}\n{watch}sys.stdin.buffer.read()\nprint('alone', flush=True)\n")
+    program.chmod(0o755)
+    python = launched(program) if through_launcher else program
+    prediction = PredictionProcess(tmp_path / "out", python)
+    prediction.start(tmp_path / "m.safetensors", tmp_path, 2)
+    wait_for(lambda: "ready" in prediction.log.tail())
+    assert "alone" not in prediction.log.tail()
+    prediction._child._popen.stdin.close()  # as the system does when the window is gone
+    wait_for(lambda: "alone" in prediction.log.tail())
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_scans_that_could_not_be_predicted_are_named_and_the_others_kept(predict):
+    failed = "print(json.dumps(dict(event='failed', index=2, count=2, name='scan2', message='b.nrrd is cut off.')))\n"
+    prediction = predict(case(1) + failed + "print('error: 1 of 2 scans ...', file=sys.stderr)\nsys.exit(3)")
+    assert collect(prediction) == ["scan1"]
+    assert prediction.state == "finished"
+    assert prediction.failure.kind == "input"
+    assert "b.nrrd is cut off." in prediction.failure.text
+
+
 def test_prediction_tells_each_case(predict):
     prediction = predict("print('loading', flush=True)\n" + case(1) + case(2))
     assert collect(prediction) == ["scan1", "scan2"]

@@ -38,10 +38,18 @@ def _startup_environment() -> Mapping[str, str]:
 class ChildProcess:
     """`python -m module arguments`, started at once; output is appended to `log_file`.
 
-    The child is not ended with Slicer: a training goes on when the window is closed.
+    The child is not ended with Slicer: a training goes on when the window is closed. One that is `attached` gets the
+    end of a pipe as its standard input, which the system closes when Slicer ends in whatever way.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], log_file: Path, python: Path | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        log_file: Path,
+        python: Path | None = None,
+        attached: bool = False,
+    ) -> None:
         """Start. Raises OSError when the interpreter cannot be run or the log cannot be written."""
         command = [str(python or training_python()), "-u", "-m", module, *arguments]
         log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +57,7 @@ class ChildProcess:
         with log_file.open("ab") as log:
             self._popen = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=log_file.parent,

@@ -7,8 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..i18n import _
 from .child_process import ChildProcess, LogFile
 from .failures import Failure, explain
+
+SOME_FAILED = 3  # exit code of SemiSegLib.predict when it could not predict some of the scans
 
 
 class PredictionProcess:
@@ -27,6 +30,7 @@ class PredictionProcess:
         self._child: ChildProcess | None = None
         self._log_start = 0
         self._first_case_done = 0.0
+        self._refused: list[str] = []  # why scans could not be predicted
 
     @property
     def active(self) -> bool:
@@ -48,13 +52,12 @@ class PredictionProcess:
         options: Sequence[str] = ("--sdm", "--format", "seg.nrrd"),
     ) -> None:
         """Predict `count` scans of the file or folder `inputs`; raises OSError when nothing can be started."""
-        arguments = ["--model", str(model), "--input", str(inputs), "--output", str(self.output)]
+        arguments = ["--model", str(model), "--input", str(inputs), "--output", str(self.output), *options]
         self.log.skip()
         self._log_start = self.log.position
-        self.failure, self.index, self.count, self.current_case = None, 0, count, ""
-        self._child = ChildProcess(
-            "SemiSegLib.predict", [*arguments, *options, "--json-progress"], self.log.path, self._python
-        )
+        self.failure, self.index, self.count, self.current_case, self._refused = None, 0, count, "", []
+        arguments += ["--json-progress", "--attached"]  # it does not outlive the window, nor share the folder
+        self._child = ChildProcess("SemiSegLib.predict", arguments, self.log.path, self._python, attached=True)
         self.state = "running"
 
     def poll(self) -> list[str]:
@@ -76,6 +79,10 @@ class PredictionProcess:
         self._child = None
         if exit_code == 0 and self.index >= self.count:
             self.state = "finished"
+        elif exit_code == SOME_FAILED and self._refused and self.index >= self.count:
+            self.state = "finished"
+            title = _("{count} of {all} scans could not be predicted:").format(count=len(self._refused), all=self.count)
+            self.failure = Failure("input", title, " ".join(self._refused))
         else:
             self.state = "failed"
             self.failure = explain(self.log.tail(self._log_start), exit_code)
@@ -85,10 +92,13 @@ class PredictionProcess:
             event = json.loads(line)
         except json.JSONDecodeError:
             return ""
-        if not isinstance(event, dict) or event.get("event") != "case":
+        if not isinstance(event, dict) or event.get("event") not in ("case", "failed"):
             return ""
         self.index, self.count = int(event["index"]), int(event["count"])
         self.current_case = str(event["name"])
         if self.index == 1:
             self._first_case_done = time.monotonic()
+        if event["event"] == "failed":
+            self._refused.append(str(event["message"]))
+            return ""
         return self.current_case
