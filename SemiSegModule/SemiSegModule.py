@@ -180,6 +180,7 @@ class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called when the application closes and the module widget is destroyed."""
         self.setParameterNode(None)
         self.removeObservers()
+        self.panel.close()
         self.logic.close()
 
     def enter(self):

@@ -153,12 +153,20 @@ class _NodeComboBoxFlags(qMRMLNodeComboBox):
 
 
 class qMRMLSegmentEditorWidget(qMRMLWidget):
-    """Shows the segments of the segmentation in its editor node; it cannot draw."""
+    """Shows the segments of the segmentation in its editor node; it cannot draw.
+
+    Its shortcuts are those of the real one: they belong to the main window and work whether the editor is seen or not.
+    """
+
+    shortcuts = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "Esc", "Space", "Z", "Y", "Q", "W")
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._node: Any = None
         self._active_effect = ""
+        self._undo_states = 0
+        self._views_observed = self._keys_installed = False
+        self.errors: list[str] = []  # what the real one prints
         self._table = QtWidgets.QListWidget(self)
         self._table.setMaximumHeight(70)
         layout = QtWidgets.QVBoxLayout(self)
@@ -208,16 +216,35 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         pass
 
     def installKeyboardShortcuts(self) -> None:
-        pass
+        self._keys_installed = True
 
     def uninstallKeyboardShortcuts(self) -> None:
-        pass
+        self._keys_installed = False
+
+    def press(self, key: str) -> bool:
+        """A key of the shortcuts is pressed anywhere in the window; answers whether the editor takes it."""
+        assert key in self.shortcuts
+        if not self._keys_installed:
+            return False
+        if self.segmentationNode() is None:
+            self.errors.append(f"{key}: no segmentation is selected")
+        elif key.isdigit():
+            self._active_effect = key
+        return True
 
     def setupViewObservations(self) -> None:
-        pass
+        self._views_observed = True
 
     def removeViewObservations(self) -> None:
-        pass
+        self._views_observed = False
+
+    def _set_undo_states(self, count: int) -> None:
+        self._undo_states = count
+
+    maximumNumberOfUndoStates = Property(int, lambda self: self._undo_states, _set_undo_states)
+
+    def setMaximumNumberOfUndoStates(self, count: int) -> None:
+        self._undo_states = count
 
 
 class ctkCollapsibleButton(QtWidgets.QWidget):

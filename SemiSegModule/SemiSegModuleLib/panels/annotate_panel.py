@@ -17,6 +17,7 @@ from ..scene.region import voxels_outside
 from . import dialogs
 
 _EDITOR_TAG = "SemiSegEditor"
+_UNDO_STATES = 10  # as in Slicer's own Segment Editor
 
 
 class AnnotatePanel:
@@ -25,7 +26,9 @@ class AnnotatePanel:
     def __init__(self, ui: Any, study: Study) -> None:
         self._ui, self._study = ui, study
         self._filling = False
+        self._entered = self._tools_are_up = False
         self.editor = slicer.qMRMLSegmentEditorWidget()
+        self.editor.setMaximumNumberOfUndoStates(_UNDO_STATES)
         self.editor.setMRMLScene(slicer.mrmlScene)
         for hide in ("setSegmentationNodeSelectorVisible", "setSourceVolumeNodeSelectorVisible"):
             getattr(self.editor, hide)(False)
@@ -33,6 +36,7 @@ class AnnotatePanel:
         ui.segmentEditorContainer.layout().addWidget(self.editor)
         for text in _partial_choices().values():
             ui.partialComboBox.addItem(text)
+        ui.annotateCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self._take_up_or_put_down())
         ui.annotateButton.connect("clicked()", self.annotate)
         ui.addRegionButton.connect("clicked()", self.add_region)
         ui.removeRegionButton.connect("clicked()", self.remove_region)
@@ -54,16 +58,42 @@ class AnnotatePanel:
             node = slicer.mrmlScene.AddNode(node)
         self.editor.setMRMLSegmentEditorNode(node)
 
-    def leave(self) -> None:
-        """Put the editor's tools down: another module, or a closing scene, must not draw with them."""
-        self.editor.setActiveEffectByName("")
-        self.editor.uninstallKeyboardShortcuts()
-        self.editor.removeViewObservations()
-
     def enter(self) -> None:
-        """Take the tools up again."""
-        self.editor.setupViewObservations()
-        self.editor.installKeyboardShortcuts()
+        """The module is shown."""
+        self._entered = True
+        self._take_up_or_put_down()
+
+    def leave(self) -> None:
+        """Another module is shown, which must not be drawn in."""
+        self._entered = False
+        self._take_up_or_put_down()
+
+    def scene_closed(self) -> None:
+        """What was edited is gone."""
+        self._put_down()
+        self._edit(None)
+
+    def close(self) -> None:
+        """The window is going."""
+        self.leave()
+        self._edit(None)
+
+    def _take_up_or_put_down(self) -> None:
+        """The editor's keys and tools work in the whole window, so they are there only while the editor is seen."""
+        seen = self._entered and not self._ui.annotateCollapsibleButton.collapsed
+        if not seen or self.editor.segmentationNode() is None:
+            self._put_down()
+        elif not self._tools_are_up:
+            self._tools_are_up = True
+            self.editor.setupViewObservations()
+            self.editor.installKeyboardShortcuts()
+
+    def _put_down(self) -> None:
+        if self._tools_are_up:
+            self._tools_are_up = False
+            self.editor.setActiveEffectByName("")
+            self.editor.uninstallKeyboardShortcuts()
+            self.editor.removeViewObservations()
 
     def update(self) -> None:
         """Show the case at hand."""
@@ -122,6 +152,7 @@ class AnnotatePanel:
         annotation = case.annotation if case else None
         self.editor.setSegmentationNode(annotation)
         self.editor.setSourceVolumeNode(case.volume if annotation is not None else None)
+        self._take_up_or_put_down()
 
     def _done_toggled(self, done: bool) -> None:
         if self._filling or self._study.case is None:

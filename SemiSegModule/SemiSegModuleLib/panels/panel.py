@@ -40,8 +40,12 @@ class Panel:
 
     def sceneClosed(self) -> None:
         """What belonged to the scene is gone."""
-        self.annotate.leave()
+        self.annotate.scene_closed()
         self.logic.scene_closed()
+
+    def close(self) -> None:
+        """The window is going."""
+        self.annotate.close()
 
     def enter(self) -> None:
         """The module is shown."""
