@@ -69,7 +69,10 @@ class TrainingSettings:
         True, "training on several processes: batch statistics of all their patches together, as in one process"
     )
     accumulation: int = setting(
-        0, "parts a batch is computed in, to save memory; 0: one, more when memory runs out", at_least=0
+        0,
+        "parts a network goes through a batch in, to save memory: each is computed once more going backward; losses "
+        "are the whole batch's, batch statistics those of a part; 0: one part, more when memory runs out",
+        at_least=0,
     )
     foreground_fraction: float = setting(
         0.5,

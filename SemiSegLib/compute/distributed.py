@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -231,11 +231,6 @@ def parallel(module: nn.Module, idle: bool) -> nn.Module:
     warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=idle)
-
-
-def gradients_wait(module: nn.Module, more: bool) -> AbstractContextManager[Any]:
-    """Within it gradients stay on their rank if `more` parts of the batch follow."""
-    return module.no_sync() if more and isinstance(module, nn.parallel.DistributedDataParallel) else nullcontext()
 
 
 def share_of_loss(loss: torch.Tensor) -> torch.Tensor:

@@ -74,7 +74,3 @@ class Batch:
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, for faster copies to a GPU."""
         return Batch(self.labelled.pin_memory(), self.unlabelled.pin_memory())
-
-    def split(self, parts: int) -> list[Batch]:
-        """The batch in `parts` smaller ones, each with its share of labelled and unlabelled patches."""
-        return [Batch(self.labelled[i::parts], self.unlabelled[i::parts]) for i in range(parts)]

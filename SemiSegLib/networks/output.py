@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,11 +29,13 @@ class NetworkOutput:
         return self.logits.float().softmax(1)
 
     @classmethod
-    def joined(cls, parts: Sequence[NetworkOutput]) -> NetworkOutput:
+    def joined(
+        cls, parts: Sequence[NetworkOutput], join: Callable[[list[torch.Tensor]], torch.Tensor] = torch.cat
+    ) -> NetworkOutput:
         """Outputs of several passes as those of one batch."""
         return cls(
-            torch.cat([part.logits for part in parts]),
-            None if parts[0].sdm is None else torch.cat([part.sdm for part in parts if part.sdm is not None]),
-            torch.cat([part.bottleneck for part in parts]),
-            [torch.cat(maps) for maps in zip(*(part.decoder for part in parts), strict=True)],
+            join([part.logits for part in parts]),
+            None if parts[0].sdm is None else join([part.sdm for part in parts if part.sdm is not None]),
+            join([part.bottleneck for part in parts]),
+            [join(list(maps)) for maps in zip(*(part.decoder for part in parts), strict=True)],
         )

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from SemiSegLib.networks.output import NetworkOutput
+from SemiSegLib.networks.parts import InParts
 
 
-class UNet(nn.Module):
+class UNet(InParts):
     """Encoder-decoder with 16 to 256 channels for slices; input sides must be multiples of 16.
 
     Two 3 x 3 convolutions (batch norm, LeakyReLU) at each of five resolutions; in the encoder dropout of single
@@ -36,7 +37,7 @@ class UNet(nn.Module):
         self.mask_head = nn.Conv2d(width, classes, 3, padding=1)
         self.sdm_head = nn.Conv2d(width, classes - 1, 3, padding=1) if sdm else None
 
-    def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def encode_whole(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, X, Y) to five feature maps from fine to coarse; the last is the bottleneck."""
         features, here = [], image
         for level, block in enumerate(self.encoder):
@@ -44,18 +45,14 @@ class UNet(nn.Module):
             features.append(here)
         return features
 
-    def decode(self, features: Sequence[torch.Tensor]) -> NetworkOutput:
-        """The five feature maps of `encode` to the output."""
+    def decode_whole(self, features: Sequence[torch.Tensor]) -> NetworkOutput:
+        """The five feature maps of `encode_whole` to the output."""
         here, maps = features[4], []
         for level in (3, 2, 1, 0):
             here = self.decoder[level](torch.cat([features[level], self.up[level](here)], 1))
             maps.append(here)
         sdm = None if self.sdm_head is None else torch.tanh(self.sdm_head(here))
         return NetworkOutput(self.mask_head(here), sdm, features[4], maps)
-
-    def forward(self, image: torch.Tensor) -> NetworkOutput:
-        """(B, 1, X, Y) to masks, distance maps and features."""
-        return self.decode(self.encode(image))
 
 
 def _block(channels_in: int, channels: int, dropout: float) -> nn.Sequential:

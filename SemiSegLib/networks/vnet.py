@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from SemiSegLib.networks.output import NetworkOutput
+from SemiSegLib.networks.parts import InParts
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -15,7 +16,7 @@ _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROP = {2: nn.Dropout2d, 3: nn.Dropout3d}
 
 
-class VNet(nn.Module):
+class VNet(InParts):
     """Encoder-decoder with 16 to 256 channels; input sides must be multiples of 16.
 
     With 2 classes and without the SDM head it has 9,448,866 parameters in 3D, as UA-MT's. The SDM head is SASSNet's:
@@ -49,7 +50,7 @@ class VNet(nn.Module):
         self.mask_head = _CONV[dimensions](width, classes, 1)
         self.sdm_head = _CONV[dimensions](width, classes - 1, 1) if sdm else None
 
-    def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def encode_whole(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, *S) to five feature maps from fine to coarse; the last is the bottleneck before dropout."""
         features, here = [], image
         for level in range(5):
@@ -59,8 +60,8 @@ class VNet(nn.Module):
                 here = self.down[level](here)
         return features
 
-    def decode(self, features: Sequence[torch.Tensor]) -> NetworkOutput:
-        """The five feature maps of `encode` to the output."""
+    def decode_whole(self, features: Sequence[torch.Tensor]) -> NetworkOutput:
+        """The five feature maps of `encode_whole` to the output."""
         here, maps = self.dropout(features[4]), []
         for level in (3, 2, 1, 0):
             here = self.decoder[level](self.up[level](here) + features[level])
@@ -68,10 +69,6 @@ class VNet(nn.Module):
         last = self.dropout(here)
         sdm = None if self.sdm_head is None else torch.tanh(self.sdm_head(last))
         return NetworkOutput(self.mask_head(last), sdm, features[4], maps)
-
-    def forward(self, image: torch.Tensor) -> NetworkOutput:
-        """(B, 1, *S) to masks, distance maps and features."""
-        return self.decode(self.encode(image))
 
 
 def _block(dimensions: int, channels_in: int, channels: int, convolutions: int) -> nn.Sequential:

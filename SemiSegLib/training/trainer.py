@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Method, Plan
 from SemiSegLib.models import Card, save_model
+from SemiSegLib.networks.parts import InParts
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.schedules import Step, learning_rate, step_at
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
@@ -61,7 +61,7 @@ class Trainer:
         unlabelled = cases.unlabelled if self.method.needs_unlabelled else []
         self.sampler = PatchSampler(cases.labelled, unlabelled, settings.data, training, self.method.needs_sdm)
         self.iteration = 0
-        self.parts = max(1, training.accumulation)
+        self._compute_in(max(1, training.accumulation))
         self.best = -math.inf
         self.scores: dict[str, Any] = {}
         self.log = Log(run, training, compute.device)
@@ -96,12 +96,15 @@ class Trainer:
         rate = learning_rate(step, training)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        before = [buffer.clone() for buffer in self.method.buffers()]  # banks and batch statistics
         while True:
             try:
                 terms = self._forward_backward(batch, step)
                 break
             except torch.OutOfMemoryError as error:
                 self._use_less_memory(batch, error)
+                for buffer, value in zip(self.method.buffers(), before, strict=True):
+                    buffer.copy_(value)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         distributed.average_statistics(self.method)
@@ -124,16 +127,17 @@ class Trainer:
         distributed.seed(self.settings.training.seed * 1_000_003 + self.iteration)
         self.method.train()
         self.optimiser.zero_grad(set_to_none=True)
-        sums: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), device=self.compute.device))
-        parts = batch.split(self.parts) if self.parts > 1 else [batch]
-        for index, part in enumerate(parts, start=1):
-            with distributed.gradients_wait(self.losses, more=index < len(parts)):
-                with self.compute.autocast():
-                    total, values = self.losses(part.to(self.compute.device), step)
-                self.scaler.scale(distributed.share_of_loss(total) / self.parts).backward()
-            for name, value in {**values, "total": total}.items():
-                sums[name] += value.detach() / self.parts
-        return dict(sums)
+        with self.compute.autocast():
+            total, values = self.losses(batch.to(self.compute.device), step)
+        self.scaler.scale(distributed.share_of_loss(total)).backward()
+        return {**values, "total": total.detach()}
+
+    def _compute_in(self, parts: int) -> None:
+        """From now on networks go through a batch in so many parts."""
+        self.parts = parts
+        for module in self.method.modules():
+            if isinstance(module, InParts):
+                module.parts = parts
 
     def _use_less_memory(self, batch: Batch, error: Exception) -> None:
         if distributed.size() > 1:
@@ -141,13 +145,13 @@ class Trainer:
                 f"The memory of process {distributed.rank()} does not suffice, and the processes cannot change their "
                 f"course now: set training.accumulation to {2 * self.parts} or more, or use more processes."
             ) from error
-        most = len(batch.labelled)
+        most = len(batch.labelled) + len(batch.unlabelled)
         if self.parts >= most:
             raise TrainingError(
-                "The device's memory does not suffice even for one labelled patch at a time: choose a smaller "
+                "The device's memory does not suffice even for one patch at a time: choose a smaller "
                 f"training.patch_size than {self.settings.training.patch_size}, a coarser data.spacing or --device cpu."
             ) from error
-        self.parts = min(most, self.parts * 2)
+        self._compute_in(min(most, self.parts * 2))
         self.optimiser.zero_grad(set_to_none=True)
         if self.compute.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -203,7 +207,8 @@ class Trainer:
         """Go on from the run's checkpoint."""
         content = load_checkpoint(self.run.checkpoint)
         self.method.load_state_dict(content["method"])
-        self.iteration, self.parts, self.best = content["iteration"], content["parts"], content["best"]
+        self.iteration, self.best = content["iteration"], content["best"]
+        self._compute_in(content["parts"])
         if self.iteration < self.settings.training.iterations:
             step = step_at(self.iteration, self.settings.training.iterations, self.method.stages)
             previous = step_at(self.iteration - 1, self.settings.training.iterations, self.method.stages)
@@ -272,7 +277,15 @@ class _Losses(nn.Module):
 def _check_parts(settings: Settings, needs_unlabelled: bool) -> None:
     """Raise where this many processes cannot share the batch; each must have enough for its batch statistics."""
     training, ranks = settings.training, distributed.size()
-    distributed.check_batch(training.labelled_batch, training.unlabelled_batch if needs_unlabelled else 0)
+    unlabelled = training.unlabelled_batch if needs_unlabelled else 0
+    distributed.check_batch(training.labelled_batch, unlabelled)
+    patches = (training.labelled_batch + unlabelled) // ranks
+    if training.accumulation > patches:
+        raise TrainingError(
+            f"The setting 'training.accumulation' is {training.accumulation}, but a batch of the method "
+            f"{settings.method} has {patches} patches{' on each process' if ranks > 1 else ''}: it cannot be computed "
+            "in more parts than that."
+        )
     assert training.patch_size is not None
     bottleneck = math.prod(side // 16 for side in training.patch_size)
     if ranks > 1 and not training.sync_batchnorm and bottleneck * training.labelled_batch // ranks < 2:

@@ -194,11 +194,3 @@ def test_the_frame_tells_the_place_of_every_voxel(sampler, dimensions):
         known = (cut >= 0).all(0)  # not the padding
         assert known.float().mean() > 0.5
         torch.testing.assert_close(found[:, known], cut[:, known].float(), rtol=0, atol=1e-3)
-
-
-def test_a_batch_in_parts_holds_the_same_patches(sampler):
-    batch = sampler().draw(0)
-    parts = batch.split(2)
-    assert [len(part.labelled) for part in parts] == [1, 1]
-    assert torch.equal(torch.cat([part.labelled.image for part in parts]), batch.labelled.image)
-    assert torch.equal(torch.cat([part.unlabelled.image for part in parts]), batch.unlabelled.image)
