@@ -68,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
     add("--methods", nargs="+", default=list(METHODS), help="METHOD or METHOD:KEY=VALUE, in this order")
     add("--labelled", type=int, nargs="+", default=[8, 16])
     add("--seeds", type=int, nargs="+", default=[1])
-    add("--speed", nargs="*", default=["supervised", "simcvd"], metavar="METHOD", help="methods to measure the speed of")
+    add(
+        "--speed", nargs="*", default=["supervised", "simcvd"], metavar="METHOD", help="methods to measure the speed of"
+    )
     add("--speed-iterations", type=int, default=20, metavar="N")
     add("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     add("--device", default="auto")
@@ -241,7 +243,17 @@ def tables(results: Path) -> str:
                 f"{cell['environment']['device']}, {cell['environment']['precision']}",
             ]
         )
-    header = ["recipe", "method", "labelled", "seed", "DSC [%]", "iterations/s", "training [min]", "GPU memory [GB]", ""]
+    header = [
+        "recipe",
+        "method",
+        "labelled",
+        "seed",
+        "DSC [%]",
+        "iterations/s",
+        "training [min]",
+        "GPU memory [GB]",
+        "",
+    ]
     text = markdown_table(header, rows) + "\n"
     file = results / "speed.json"
     if file.exists():
@@ -264,7 +276,8 @@ def speed_text(found: dict[str, Any]) -> str:
     if "error" in found:
         return found["error"]
     memory = found.get("peak_device_memory_bytes", found.get("peak_memory_bytes"))
-    return f"{found['iterations_per_second']:.2f} iterations/s, {memory / 1e9:.1f} GB, {found['device']}"
+    where = f"{found['device']}, {found['precision']}"
+    return f"{found['iterations_per_second']:.2f} iterations/s, {memory / 1e9:.1f} GB, {where}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m venv VENV && VENV/bin/pip install torch==2.13.0 && VENV/bin/pip install nnunetv2
     python nnunet.py --python VENV/bin/python --data LA --splits LA/splits.json:development --preset left-atrium \
-        --labelled 8 --spacing 1.6,1.6,1.6 --patch 48,48,32 --batch 4 --iterations 1500 --threads 1 --out RUN --result FILE
+        --labelled 8 --spacing 1.6,1.6,1.6 --patch 48,48,32 --batch 4 --iterations 1500 --out RUN --result FILE
 
 With --spacing and --patch nnU-Net trains at that voxel size on patches of that size, so that it can be compared with a
 training of ours for as many iterations or minutes; without them it is as it plans itself. It sees the annotated scans
@@ -15,7 +15,6 @@ with an interrupted one.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -90,7 +89,8 @@ def prepare(options: argparse.Namespace, cases: CaseList) -> Path:
         plan = {"spacing": options.spacing[::-1], "patch": options.patch[::-1], "batch": options.batch}
     copied = ("iterations", "minutes", "seed", "device", "threads", "bf16", "mirror", "processor_time")
     task = {
-        "dataset": DATASET,
+        "training_scans": str(raw.resolve()),
+        "preprocessed": str((options.out / "nnUNet_preprocessed" / DATASET).resolve()),
         "plan": plan,
         **{name: getattr(options, name) for name in copied},
         "images": {case.name: str((images / f"{case.name}_0000.nii.gz").resolve()) for case in cases.validation},

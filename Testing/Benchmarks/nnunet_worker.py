@@ -36,7 +36,7 @@ def main(task_file: Path) -> None:
     torch.set_num_threads(task["threads"])
     plans = prepare(task)
     # Augmentation in processes of its own, but for one in the training's own where there is a single thread.
-    os.environ["nnUNet_n_proc_DA"] = str(task["threads"] - 1)
+    os.environ["nnUNet_n_proc_DA"] = str(task["threads"] - 1)  # noqa: SIM112 - nnU-Net's name for it
     torch.manual_seed(task["seed"])
     np.random.seed(task["seed"])  # noqa: NPY002 - what nnU-Net's augmentation draws from
     trainer = trained(task, plans)
@@ -49,19 +49,18 @@ def prepare(task: dict[str, Any]) -> dict[str, Any]:
     """nnU-Net's plans for the exported scans, which it then preprocesses."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
-    folder = Path(os.environ["nnUNet_preprocessed"]) / task["dataset"]
+    folder = Path(task["preprocessed"])
     plans_file, done = folder / "nnUNetPlans.json", folder / "prepared"
     if not done.exists():
         api.extract_fingerprint_dataset(DATASET, num_processes=1, verbose=False, show_progress_bar=False)
         api.plan_experiment_dataset(DATASET, planner(task["plan"]))
-        processes = [1]
-        api.preprocess_dataset(DATASET, configurations=(CONFIGURATION,), num_processes=processes)
+        api.preprocess_dataset(DATASET, configurations=(CONFIGURATION,), num_processes=[1])
         done.touch()
     return {**json.loads(plans_file.read_text(encoding="utf-8")), "continue_training": False}
 
 
 def planner(wanted: dict[str, Any] | None) -> type:
-    """nnU-Net's planner, or the same for a given voxel size, patch and batch: {"spacing", "patch", "batch"} (z, y, x)."""
+    """nnU-Net's planner, or the same for given {"spacing", "patch", "batch"}, z, y, x."""
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
     if wanted is None:
@@ -88,7 +87,8 @@ def planner(wanted: dict[str, Any] | None) -> type:
 
 def trained(task: dict[str, Any], plans: dict[str, Any]) -> Any:
     """The trainer at the end of its training, resumed from its checkpoint if there is one."""
-    trainer = trainer_class(task)(plans, CONFIGURATION, "all", load(task, "dataset.json"), torch.device(task["device"]))
+    dataset = json.loads((Path(task["training_scans"]) / "dataset.json").read_text(encoding="utf-8"))
+    trainer = trainer_class(task)(plans, CONFIGURATION, "all", dataset, torch.device(task["device"]))
     folder = Path(trainer.output_folder)
     for name in ("checkpoint_final.pth", "checkpoint_latest.pth"):
         if (folder / name).exists():
@@ -97,11 +97,6 @@ def trained(task: dict[str, Any], plans: dict[str, Any]) -> Any:
             break
     trainer.run_to_end()
     return trainer
-
-
-def load(task: dict[str, Any], name: str) -> dict[str, Any]:
-    """A JSON file of the exported data set."""
-    return json.loads((Path(os.environ["nnUNet_raw"]) / task["dataset"] / name).read_text(encoding="utf-8"))
 
 
 def trainer_class(task: dict[str, Any]) -> type:
@@ -219,7 +214,7 @@ class _Poly:
 
 
 def predict(task: dict[str, Any], trainer: Any) -> dict[str, float]:
-    """Seconds of each scan, whose mask is written unless it is there: nnU-Net's windows with half their size between."""
+    """Seconds of each scan whose mask was not there yet; nnU-Net's windows, half of one overlapping the next."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     trainer.set_deep_supervision_enabled(False)

@@ -7,6 +7,7 @@ train without them are not packed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import lzma
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -125,10 +126,10 @@ def _place(member: tarfile.TarInfo, stream: Any, work: Path) -> None:
         return
     target = work / "data" / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    if member.name.endswith(_VOXELS):
-        target, stream = target.with_name(target.name.removesuffix(".xz")), lzma.open(stream)
-    with target.open("wb") as file:
-        shutil.copyfileobj(stream, file)
+    with contextlib.ExitStack() as opened:
+        if member.name.endswith(_VOXELS):
+            target, stream = target.with_name(target.stem), opened.enter_context(lzma.open(stream))
+        shutil.copyfileobj(stream, opened.enter_context(target.open("wb")))
 
 
 class _Parts:
@@ -150,7 +151,7 @@ class _Parts:
         if self.archive is None or self.size + size > self.limit:
             self.close()
             self.files.append(self.folder / f"part-{len(self.files) + 1}.tar")
-            self.archive, self.size = tarfile.open(self.files[-1], "w"), fixed
+            self.archive, self.size = tarfile.open(self.files[-1], "w"), fixed  # noqa: SIM115 - closed by close
             self._write(_SPLIT, self.split)
         for name, content in members.items():
             self._write(name, content)
@@ -207,10 +208,7 @@ def _smallest(image: Any) -> Any:
     array = sitk.GetArrayViewFromImage(image)
     if not np.array_equal(array, np.round(array)):
         return image
-    kinds: Iterator[tuple[Any, Any]] = iter(
-        ((np.uint8, sitk.sitkUInt8), (np.int16, sitk.sitkInt16), (np.uint16, sitk.sitkUInt16))
-    )
-    for kind, pixel in kinds:
+    for kind, pixel in ((np.uint8, sitk.sitkUInt8), (np.int16, sitk.sitkInt16), (np.uint16, sitk.sitkUInt16)):
         if np.iinfo(kind).min <= array.min() and array.max() <= np.iinfo(kind).max:
             return sitk.Cast(image, pixel)
     return image

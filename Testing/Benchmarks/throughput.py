@@ -31,7 +31,7 @@ def measure(
     """
     import torch
 
-    from SemiSegLib.compute.devices import choose_compute, peak_memory
+    from SemiSegLib.compute.devices import choose_compute, peak_memory, verified
     from SemiSegLib.config import Settings
     from SemiSegLib.data.layouts import find_cases
     from SemiSegLib.data.splits import apply_splits
@@ -44,7 +44,9 @@ def measure(
     cases = apply_splits(find_cases(data), splits, labelled)
     complete(wanted, cases)
     wanted.training.iterations = max(wanted.training.iterations, _WARM_UP + iterations)
+    assert wanted.training.patch_size is not None
     compute = choose_compute(wanted.training.device, wanted.training.precision, wanted.training.threads)
+    compute = verified(compute, wanted.training.patch_size)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         run = RunFolder.create(Path(folder) / "run")
         trainer = Trainer(run, wanted, prepare_cases(run, wanted, cases, lambda: False), compute)
@@ -66,6 +68,7 @@ def measure(
         "iterations_per_second": iterations / seconds,
         "seconds_to_warm_up": first,
         "device": name,
+        "precision": str(compute.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         **{f"{key}_bytes": value for key, value in peak_memory(compute.device).items()},
     }
