@@ -20,6 +20,8 @@ COMMANDS = {
     "predict": Command("SemiSegLib.predict", "masks, distance maps and probabilities of scans from a trained model"),
     "evaluate": Command("SemiSegLib.evaluate", "score masks against reference masks"),
     "report": Command("SemiSegLib.summarise", "write a run's report anew: scores, curves, pictures, one page"),
+    "quality": Command("SemiSegLib.quality", "the DSC to expect of a model's masks, with an interval"),
+    "refine": Command("SemiSegLib.refine", "the mask of one scan follows strokes drawn on it; the rest stays"),
     "benchmark": Command("SemiSegLib.benchmark.__main__", "compare methods on your data: one table, resumable"),
     "models": Command("SemiSegLib.models", "list the models that have a name; export a model to share it"),
     "devices": Command("SemiSegLib.device_report", "say as JSON where training would compute, and why"),

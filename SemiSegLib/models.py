@@ -53,6 +53,7 @@ class Card:
     data: dict[str, Any] = field(default_factory=dict)
     semiseg_version: str = __version__
     notes: str = ""
+    quality: dict[str, Any] = field(default_factory=dict)  # what its expected DSC is estimated from: SemiSegLib.quality
 
 
 @dataclass
@@ -78,12 +79,22 @@ class Model:
 def save_model(path: Path, network: nn.Module, card: Card, half: bool = False) -> None:
     """Write a network and its card whole; `half` stores floating-point weights in 16 bits where they fit."""
     import torch
-    from safetensors.torch import save_file
 
     weights = {}
     for name, weight in network.state_dict().items():
         weight = weight.detach().to("cpu", copy=True).contiguous(memory_format=torch.contiguous_format)
         weights[name] = _halved(weight) if half else weight
+    _write(path, weights, card)
+
+
+def rewrite_card(path: Path, model: Model) -> None:
+    """Give a model's file another card, whole; the weights stay bit by bit as they are."""
+    _write(path, model.weights, model.card)
+
+
+def _write(path: Path, weights: dict[str, torch.Tensor], card: Card) -> None:
+    from safetensors.torch import save_file
+
     content = asdict(card) | {"settings": card.settings.to_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from SemiSegLib.config import DataSettings
+from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.geometry import Geometry, canonical, from_array, restore_orientation, to_array
 from SemiSegLib.errors import SemiSegError
 
@@ -75,6 +76,35 @@ def resample_mask(mask: sitk.Image, spacing: Sequence[float] | None) -> sitk.Ima
     result = sitk.GetImageFromArray(best)
     result.CopyInformation(grid)
     return result
+
+
+def sparse_on_grid(drawn: np.ndarray, scan: sitk.Image, grid: sitk.Image) -> np.ndarray:
+    """Class indices drawn on a few voxels of a scan, on a coarser or finer `grid`; nothing that was drawn gets lost.
+
+    A voxel of the grid takes the class that most of the drawn voxels within it have (of two equal the larger index),
+    and IGNORE if there are none. Where the grid is finer, each drawn voxel fills those whose centres it holds.
+
+    :param drawn: uint8 (x, y, z) on the scan's grid, IGNORE where nothing was drawn
+    :return: uint8 (x, y, z) on `grid`
+    """
+    own, wanted = Geometry.of(scan), Geometry.of(grid)
+    votes = np.zeros((*wanted.size, int(drawn[drawn != IGNORE].max(initial=0)) + 1), np.int32)
+    voxels = np.argwhere(drawn != IGNORE)
+    _vote(votes, wanted.index(own.world(voxels)), drawn[tuple(voxels.T)])
+    centres = np.argwhere(np.ones(wanted.size, bool))
+    there = np.rint(own.index(wanted.world(centres))).astype(int)
+    inside = ((there >= 0) & (there < own.size)).all(1)
+    here = drawn[tuple(there[inside].T)]
+    _vote(votes, centres[inside][here != IGNORE], here[here != IGNORE])
+    best = votes.shape[-1] - 1 - votes[..., ::-1].argmax(-1)
+    return np.where(votes.any(-1), best, IGNORE).astype(np.uint8)
+
+
+def _vote(votes: np.ndarray, places: np.ndarray, classes: np.ndarray) -> None:
+    """Count classes at the nearest voxels of `places` (n, 3), where these lie within."""
+    nearest = np.rint(places).astype(int)
+    inside = ((nearest >= 0) & (nearest < votes.shape[:3])).all(1)
+    np.add.at(votes, (*nearest[inside].T, classes[inside].astype(int)), 1)
 
 
 def back_to_scan(values: np.ndarray, grid: sitk.Image, scan: sitk.Image, outside: float) -> np.ndarray:

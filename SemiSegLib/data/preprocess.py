@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +17,15 @@ from SemiSegLib.config import DataSettings
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.cases import Case, read_case
 from SemiSegLib.data.distance import label_distances
-from SemiSegLib.data.geometry import canonical, from_array, to_array
-from SemiSegLib.data.grid import resample_mask, to_network_grid
+from SemiSegLib.data.geometry import Geometry, canonical, from_array, to_array
+from SemiSegLib.data.grid import resample_mask, sparse_on_grid, to_network_grid
 from SemiSegLib.data.stored import stored_in
 from SemiSegLib.errors import SemiSegError
 
-_VERSION = 1  # of the files below; part of their key
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+_VERSION = 2  # of the files below; part of their key
 _MOST_VOXELS = 20_000  # remembered for each class, to centre patches on
 
 
@@ -89,7 +93,7 @@ def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:
     np.save(folder / "image.npy", np.clip(array, -60000, 60000).astype(np.float16))
     if given is not None:
         indices = class_indices(to_array(given.image), case, settings)
-        mask = to_array(resample_mask(canonical(from_array(indices, scan)), settings.spacing))
+        mask = mask_on_grid(indices, scan, image, settings)
         np.save(folder / "mask.npy", np.ascontiguousarray(mask))
         _save_foreground(mask, len(settings.labels), folder)
         if sdm:
@@ -99,6 +103,18 @@ def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:
             np.save(folder / "sdm.npy", maps.astype(np.float16))
     meta = {"shape": array.shape, "spacing": image.GetSpacing(), "case": case.name}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def mask_on_grid(indices: np.ndarray, scan: sitk.Image, grid: sitk.Image, settings: DataSettings) -> np.ndarray:
+    """Class indices (x, y, z) of a scan, canonical and resampled to the networks' grid.
+
+    Where voxels that nobody annotated outnumber the others, resampling would take their side: what was annotated there
+    (single slices, strokes) is put back.
+    """
+    mask = to_array(resample_mask(canonical(from_array(indices, scan)), settings.spacing))
+    if not (mask == IGNORE).any() or Geometry.of(grid).same_as(Geometry.of(canonical(scan))):
+        return mask
+    return np.where(mask == IGNORE, sparse_on_grid(indices, scan, grid), mask)
 
 
 def class_indices(mask: np.ndarray, case: Case, settings: DataSettings) -> np.ndarray:

@@ -65,7 +65,10 @@ class Predictor:
     def __call__(self, scan: sitk.Image) -> Prediction:
         """Predict one scan; raises SemiSegError if it cannot be brought to the networks' grid."""
         grid = to_network_grid(scan, self.data)
-        on_grid = self.probabilities(to_array(grid))
+        return self.on_scan(self.probabilities(to_array(grid)), grid, scan)
+
+    def on_scan(self, on_grid: np.ndarray, grid: sitk.Image, scan: sitk.Image) -> Prediction:
+        """The prediction that probabilities (C, x, y, z) on the networks' grid amount to."""
         # A single foreground class needs one channel; with more, background takes part in the choice.
         channels = [back_to_scan(channel, grid, scan, 0.0) for channel in on_grid[1:]]
         foreground = np.stack(channels)

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,18 @@ def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) 
 
         trainer.status("reporting")
         write_summary(run, cases, compute)
+        _calibrate(run, cases.validation, compute)
         trainer.status("finished")
     return outcome
+
+
+def _calibrate(run: RunFolder, cases: Sequence[Case], compute: Compute) -> None:
+    """Let the run's model know what its agreement with itself is worth, for `SemiSegLib.quality`."""
+    from SemiSegLib.inference.conformal import LEAST_CASES
+    from SemiSegLib.inference.quality import calibrate
+
+    if len(cases) >= LEAST_CASES:
+        calibrate(run.path, cases, f"{len(cases)} validation cases of the training", str(compute.device))
 
 
 def _agreed_compute(training: TrainingSettings) -> Compute:

@@ -10,6 +10,8 @@ import torch
 from SemiSegLib.config import Label
 from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Plan
+from SemiSegLib.models import Card, save_model
+from SemiSegLib.networks import build_network
 from SemiSegLib.presets import build_settings
 from SemiSegLib.schedules import step_at
 from SemiSegLib.synthetic import make_dataset
@@ -64,6 +66,35 @@ def ball():
         scan.CopyInformation(grid)
         mask.CopyInformation(grid)
         return scan, mask
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_brightness_model():
+    """A function that writes a V-Net whose foreground logit is (nearly) the normalised intensity one voxel away along x
+    (`offset` -1 or 1) or in place (0), so that the right answer is known.
+
+    Only the finest level passes the image on; every deeper path is cut by zero weights.
+    """
+
+    def make(path, offset=0, **overrides):
+        network = build_network(3, 2).eval()
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.fill_(1.0 if name.endswith("1.weight") and parameter.dim() == 1 else 0.0)
+            network.encoder[0][0].weight[0, 0, 1 + offset, 1, 1] = 1
+            network.decoder[0][0].weight[0, 0, 1, 1, 1] = 1
+            network.mask_head.weight[1, 0] = 20
+            network.mask_head.bias[1] = -20
+        values = {
+            "data.labels": [Label(4, "Ball of Light", (10, 200, 30))],
+            "data.spacing": "1,1,1",
+            "training.patch_size": "32,32,32",
+            "training.precision": "fp32",
+        }
+        save_model(path, network, Card(build_settings("supervised", overrides=values | overrides), False, 0))
+        return path
 
     return make
 

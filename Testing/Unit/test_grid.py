@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from SemiSegLib.config import DataSettings
 from SemiSegLib.data.geometry import canonical, from_array, to_array
-from SemiSegLib.data.grid import back_to_scan, resample_image, resample_mask, to_network_grid
+from SemiSegLib.data.grid import back_to_scan, resample_image, resample_mask, sparse_on_grid, to_network_grid
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.metrics import dice
 
@@ -113,3 +113,35 @@ def test_arrays_must_fit(ball):
     assert to_array(from_array(np.zeros((8, 9, 10)), scan)).shape == (8, 9, 10)
     with pytest.raises(SemiSegError):
         from_array(np.zeros((10, 9, 8)), scan)
+
+
+@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, 1, 1, 0, 0, 0, -1, 0)])
+def test_slices_drawn_on_a_fine_grid_survive_on_a_coarse_one(direction):
+    """Every fourth slice of 0.5 mm: each lies within some slice of 1.6 mm, which then is annotated."""
+    scan = sitk.Image([6, 8, 40], sitk.sitkFloat32)
+    scan.SetSpacing((1.0, 1.0, 0.5))
+    scan.SetDirection(direction)
+    drawn = np.full((6, 8, 40), 255, np.uint8)
+    drawn[:, :, ::4] = 0
+    drawn[2:4, 3:6, ::4] = 1
+    wanted = resample_image(canonical(scan), np.abs(np.reshape(direction, (3, 3)) @ (1.0, 1.0, 1.6)).tolist())
+    found = sparse_on_grid(drawn, scan, wanted)
+    along = int(np.abs(np.reshape(direction, (3, 3)))[:, 2].argmax())
+    centres = (np.arange(wanted.GetSize()[along]) - (wanted.GetSize()[along] - 1) / 2) * 1.6
+    slices = (np.arange(0, 40, 4) - 39 / 2) * 0.5
+    holds = np.array([(np.abs(slices - centre) < 0.8).any() for centre in centres])
+    if direction[0] == 0:
+        holds = holds | holds[::-1]  # the axis may run the other way
+    annotated = (found != 255).any(axis=tuple(axis for axis in range(3) if axis != along))
+    assert annotated.sum() >= 10  # as many as were drawn, or one more where one lies on a border
+    assert not (annotated & ~holds).any()
+    assert 0.1 < (found == 1).sum() / (found != 255).sum() < 0.15  # 6 of 48 voxels of each slice
+
+
+def test_voxels_drawn_on_a_coarse_grid_fill_a_fine_one():
+    scan = sitk.Image([4, 4, 4], sitk.sitkFloat32)
+    drawn = np.full((4, 4, 4), 255, np.uint8)
+    drawn[1, 2, 3] = 2
+    found = sparse_on_grid(drawn, scan, resample_image(scan, (0.5, 0.5, 0.5)))
+    assert (found == 2).sum() == 8
+    assert (found[2:4, 4:6, 6:8] == 2).all()

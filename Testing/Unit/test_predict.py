@@ -6,12 +6,9 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 from scipy import ndimage
 
 from SemiSegLib.data.images import read_mask
-from SemiSegLib.models import Card, save_model
-from SemiSegLib.networks import build_network
 from SemiSegLib.predict import PredictionError, main, predict
 
 GRIDS = {
@@ -23,35 +20,8 @@ GRIDS = {
 
 
 @pytest.fixture(scope="module")
-def brightness_model(tmp_path_factory):
-    """A V-Net whose foreground logit is (nearly) the normalised intensity, so that the right answer is known.
-
-    Only the finest level passes the image on; every deeper path is cut by zero weights.
-    """
-    from SemiSegLib.config import Label
-    from SemiSegLib.presets import build_settings
-
-    network = build_network(3, 2).eval()
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.fill_(1.0 if name.endswith("1.weight") and parameter.dim() == 1 else 0.0)
-        network.encoder[0][0].weight[0, 0, 1, 1, 1] = 1
-        network.decoder[0][0].weight[0, 0, 1, 1, 1] = 1
-        network.mask_head.weight[1, 0] = 20
-        network.mask_head.bias[1] = -20
-    labels = [Label(4, "Ball of Light", (10, 200, 30))]
-    settings = build_settings(
-        "supervised",
-        overrides={
-            "data.labels": labels,
-            "data.spacing": "1,1,1",
-            "training.patch_size": "32,32,32",
-            "training.precision": "fp32",
-        },
-    )
-    path = tmp_path_factory.mktemp("model") / "brightness.safetensors"
-    save_model(path, network, Card(settings, False, 0))
-    return path
+def brightness_model(make_brightness_model, tmp_path_factory):
+    return make_brightness_model(tmp_path_factory.mktemp("model") / "brightness.safetensors")
 
 
 @pytest.fixture(params=GRIDS, ids=list(GRIDS))

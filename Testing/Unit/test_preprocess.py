@@ -126,3 +126,27 @@ def test_the_cache_follows_voxel_files_that_a_header_names(layout, tmp_path):
     voxels.write_bytes(changed.tobytes())
     again = prepare(case, settings, tmp_path / "cache", sdm=False)
     assert not np.array_equal(again.image(), first.image())
+
+
+def test_single_annotated_slices_survive_coarser_voxels(case, tmp_path):
+    """Every fifth slice of 0.6 mm is annotated: at 1.6 mm each of them lies in some slice, which is annotated then."""
+    scan, mask = sitk.ReadImage(case.image), sitk.ReadImage(case.label)
+    values = sitk.GetArrayFromImage(mask).T
+    values[values == 255] = 0
+    values[:, :, [z for z in range(20) if z % 5 != 2]] = 255
+    drawn = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
+    for image, file in ((scan, case.image), (drawn, case.label)):
+        image.SetSpacing((1.0, 1.0, 0.6))
+        image.SetOrigin(scan.GetOrigin())
+        image.SetDirection(scan.GetDirection())
+        sitk.WriteImage(image, file)
+    settings = DataSettings(labels=LABELS, spacing=(1.0, 1.0, 1.6))
+    found = prepare(case, settings, tmp_path / "cache", sdm=False).mask()
+    annotated = [z for z in range(found.shape[2]) if (found[:, :, z] != 255).all()]
+    lowest = -(found.shape[2] - 1) / 2 * 1.6
+    wanted = {round(((z - 19 / 2) * 0.6 - lowest) / 1.6) for z in (2, 7, 12, 17)}
+    assert annotated == sorted(wanted)
+    assert all((found[:, :, z] == 255).all() for z in range(found.shape[2]) if z not in wanted)
+    shares = [(found[:, :, z] == index).mean() for z in annotated for index in (1, 2)]
+    exact = [(values[:, :, z] == value).mean() for z in (2, 7, 12, 17) for value in (3, 7)]
+    assert shares == pytest.approx(exact)

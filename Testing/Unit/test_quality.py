@@ -1,0 +1,184 @@
+"""Expected DSC: pairwise agreement worked by hand, and a model whose error and disagreement are both known."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from SemiSegLib.inference.ensemble import AS_IT_IS, MIRRORED, SHIFTED, Opinions, entropy, views_for
+from SemiSegLib.metrics import dice
+from SemiSegLib.models import load_model, rewrite_card
+from SemiSegLib.quality import main
+from SemiSegLib.runs import read_json
+from SemiSegLib.synthetic import make_dataset
+from SemiSegLib.train import train
+
+RADII = (3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7)
+SMALL = {"training.patch_size": "16,16,16"}
+
+
+@pytest.fixture(scope="module")
+def off_by_one(make_brightness_model, tmp_path_factory):
+    """A model whose masks lie one voxel too far along x, so one too far the other way in a mirror image."""
+    return make_brightness_model(tmp_path_factory.mktemp("model") / "shifted.safetensors", -1, **SMALL)
+
+
+@pytest.fixture
+def balls(ball, tmp_path):
+    """A function that writes scans of balls with masks, by radius."""
+
+    def write(folder, radii):
+        for part in ("images", "labels"):
+            (tmp_path / folder / part).mkdir(parents=True)
+        for radius in radii:
+            scan, mask = ball((16, 16, 16), (1, 1, 1), radius=radius)
+            sitk.WriteImage(scan, tmp_path / folder / "images" / f"ball_{radius}.nii.gz")
+            sitk.WriteImage(mask * 4, tmp_path / folder / "labels" / f"ball_{radius}.nii.gz")
+        return tmp_path / folder
+
+    return write
+
+
+def shifted_dice(mask, voxels):
+    """DSC of a mask (x, y, z) and itself so many voxels further along x."""
+    return dice(mask[voxels:], mask[:-voxels])
+
+
+def test_agreement_and_probable_dice_worked_by_hand():
+    judged = np.array([1, 1, 0, 0, 2], np.uint8)
+    votes = [judged, np.array([1, 0, 0, 0, 2], np.uint8), np.array([1, 1, 1, 0, 0], np.uint8)]
+    p = np.array([[0.1, 0.4, 0.8, 1.0, 0.3], [0.9, 0.6, 0.1, 0.0, 0.0], [0.0, 0.0, 0.1, 0.0, 0.7]])
+    opinions = Opinions(p, judged, votes, p)
+    assert opinions.agreement(1) == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert opinions.agreement(2) == pytest.approx((1 + 0) / 2)
+    assert opinions.probable_dice(1) == pytest.approx(2 * 1.5 / (1.6 + 2))
+    assert opinions.probable_dice(2) == pytest.approx(2 * 0.7 / (0.8 + 1))
+
+
+@pytest.mark.parametrize("view", [AS_IT_IS, *MIRRORED, *SHIFTED], ids=lambda view: view.name)
+def test_a_view_is_undone_exactly(view):
+    """Voxel by voxel in the middle; what a shift pushed over the edge comes back as well, since the edge is added."""
+    image = np.random.default_rng(0).normal(size=(12, 14, 9)).astype(np.float32)
+    seen = view.of(image)
+    back = view.undone(np.stack([seen, -seen])) / view.contrast
+    np.testing.assert_allclose(back, np.stack([image, -image]), rtol=1e-6)
+    assert view is AS_IT_IS or not np.array_equal(seen[: image.shape[0], :14, :9], image)
+
+
+def test_a_network_trained_without_flips_is_not_shown_mirror_images():
+    assert not any(view.mirrored for view in views_for("none"))
+    assert any(view.mirrored for view in views_for("each"))
+    assert views_for("none")[0] is views_for("one")[0] is AS_IT_IS
+
+
+def test_entropy_is_0_where_certain_and_1_where_all_classes_are_equal():
+    p = np.array([[1.0, 1 / 3, 0.5], [0.0, 1 / 3, 0.5], [0.0, 1 / 3, 0.0]])
+    assert entropy(p) == pytest.approx([0.0, 1.0, np.log(2) / np.log(3)], abs=1e-5)
+
+
+def test_a_known_error_is_foretold_from_a_known_disagreement(off_by_one, balls, tmp_path):
+    """The DSC is that of a ball and itself one voxel on; two of three mirror images lie two voxels on."""
+    calibration, new = balls("seen", RADII), balls("new", (3.25, 5.25, 6.75))
+    command = ["--model", str(off_by_one), "--device", "cpu"]
+    command += ["--calibrate", str(calibration), "--input", str(new / "images")]
+    assert main([*command, "--output", str(tmp_path / "quality.json"), "--maps", str(tmp_path / "maps")]) == 0
+    content = read_json(tmp_path / "quality.json")
+    assert content["coverage"] == pytest.approx(0.9)
+    assert content["calibration"]["cases"] == 9
+    assert content["calibration"]["spearman"] > 0.95
+    assert [case["name"] for case in content["cases"]] == [
+        "ball_3.25",
+        "ball_5.25",
+        "ball_6.75",
+    ]
+    for case in content["cases"]:
+        truth = sitk.GetArrayFromImage(sitk.ReadImage(new / "labels" / f"{case['name']}.nii.gz")).T == 4
+        found = case["classes"]["Ball of Light"]
+        assert found["agreement"] == pytest.approx((2 * shifted_dice(truth, 2) + 1) / 3, abs=0.01)
+        assert case["expected_dsc"] == pytest.approx(shifted_dice(truth, 1), abs=0.02)
+        assert 0 < case["low"] < case["expected_dsc"] < case["high"] < 1
+        assert case["low"] - 0.02 <= shifted_dice(truth, 1) <= case["high"] + 0.02
+        uncertain = sitk.GetArrayFromImage(sitk.ReadImage(case["uncertainty"])).T
+        assert uncertain.shape == truth.shape
+        middle, edge = int(np.argwhere(truth).mean(0)[0]), truth[:, 8, 8].nonzero()[0][-1]
+        assert uncertain[middle, 8, 8] < 0.05 < uncertain[edge : edge + 2, 8, 8].max()
+
+
+def test_the_calibration_travels_in_the_model_s_file(off_by_one, balls, tmp_path):
+    model = tmp_path / "copy.safetensors"
+    model.write_bytes(off_by_one.read_bytes())
+    before = load_model(model)
+    assert main(["--model", str(model), "--device", "cpu", "--calibrate", str(balls("seen", RADII))]) == 0
+    after = load_model(model)
+    assert len(after.card.quality["classes"]["Ball of Light"]["dsc"]) == 9
+    assert "9 annotated cases of seen" in after.card.quality["source"]
+    assert all((before.weights[name] == weight).all() for name, weight in after.weights.items())
+
+
+def test_without_calibration_there_is_no_interval_and_it_is_said(make_brightness_model, balls, tmp_path, capsys):
+    plain = make_brightness_model(tmp_path / "plain.safetensors", **SMALL)
+    new = balls("new", (6,))
+    (new / "images" / "broken.nrrd").write_bytes(b"no scan")
+    command = ["--model", str(plain), "--device", "cpu", "--input", str(new / "images"), "--json-progress"]
+    assert main([*command, "--output", str(tmp_path / "quality.json")]) == 3
+    content = read_json(tmp_path / "quality.json")
+    assert content["coverage"] is content["calibration"] is None
+    assert "no calibration" in content["messages"][0]
+    assert "broken.nrrd" in content["messages"][-1]
+    [case] = content["cases"]
+    assert (case["expected_dsc"], case["low"], case["high"]) == (pytest.approx(1, abs=0.01), None, None)
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["name"] == "ball_6"
+    assert main(["--model", str(plain), "--device", "cpu", "--calibrate", str(new)]) == 2
+    assert "too few" in capsys.readouterr().err
+
+
+def test_a_scan_in_which_nothing_is_found_comes_first_and_its_interval_says_nothing(off_by_one, balls, tmp_path):
+    new = balls("new", (6,))
+    scan = sitk.GetImageFromArray(np.random.default_rng(0).uniform(0, 1, (16, 16, 16)))  # no voxel lies 2 sd above
+    sitk.WriteImage(scan, new / "images" / "noise.nrrd")
+    dim = tmp_path / "dim.safetensors"
+    model = load_model(off_by_one)
+    model.weights["mask_head.bias"][1] = -40.0
+    rewrite_card(dim, model)
+    command = ["--model", str(dim), "--device", "cpu", "--input", str(new / "images")]
+    assert main([*command, "--output", str(tmp_path / "quality.json")]) == 0
+    first, second = read_json(tmp_path / "quality.json")["cases"]
+    assert first["name"] == "noise"
+    assert (first["expected_dsc"], first["low"], first["high"], first["empty"]) == (0.0, 0.0, 1.0, True)
+    assert not second["empty"]
+
+
+def test_a_run_without_validation_cases_is_cross_fitted(tiny_settings, tmp_path):
+    data = make_dataset(tmp_path / "data", cases=4, labelled=4, validation=0, size=(32, 32, 16))
+    settings = tiny_settings("supervised", **{"training.iterations": 2})
+    run = train(data, tmp_path / "run", settings, quiet=True)
+    assert not load_model(run.path).card.quality
+    assert main(["--model", str(run.path), "--cross-fit", "2", "--device", "cpu"]) == 0
+    stored = load_model(run.path).card.quality
+    assert "2 trainings, each without a part of the 4 annotated cases" in stored["source"]
+    parts = [read_json(run.path / "cross-fit" / part / "cases.json")["labelled"] for part in "12"]
+    assert not {case["name"] for case in parts[0]} & {case["name"] for case in parts[1]}
+    assert main(["--model", str(run.path), "--cross-fit", "5", "--device", "cpu"]) == 2
+
+
+@pytest.mark.parametrize("validation", [2, 4])
+def test_a_training_leaves_its_calibration_if_it_has_cases_for_it(validation, tiny_settings, tmp_path):
+    data = make_dataset(tmp_path / "data", cases=6, labelled=2, validation=validation, size=(32, 32, 16))
+    run = train(data, tmp_path / "run", tiny_settings("supervised"), f"{data / 'splits.json'}:demo", quiet=True)
+    stored = load_model(run.path).card.quality
+    if validation == 2:
+        assert not stored
+    else:
+        assert stored["source"] == "4 validation cases of the training"
+        assert set(stored["classes"]) == {"left atrium"}
+
+
+def test_wrong_input_is_answered(off_by_one, tmp_path, capsys):
+    for arguments, words in (
+        ([], "--input"),
+        (["--input", str(tmp_path)], "--output"),
+        (["--input", str(tmp_path), "--output", "x.json", "--coverage", "95"], "between 0 and 1"),
+    ):
+        assert main(["--model", str(off_by_one), *arguments]) == 2
+        assert words in capsys.readouterr().err
