@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": Command("SemiSegLib.evaluate", "score masks against reference masks"),
     "report": Command("SemiSegLib.summarise", "write a run's report anew: scores, curves, pictures, one page"),
     "quality": Command("SemiSegLib.quality", "the DSC to expect of a model's masks, with an interval"),
+    "suggest": Command("SemiSegLib.suggest", "which scans, and which of their slices, to annotate next"),
     "refine": Command("SemiSegLib.refine", "the mask of one scan follows strokes drawn on it; the rest stays"),
     "benchmark": Command("SemiSegLib.benchmark.__main__", "compare methods on your data: one table, resumable"),
     "models": Command("SemiSegLib.models", "list the models that have a name; export a model to share it"),

@@ -24,7 +24,7 @@ LAYERS = """
     run_page
     training
     synthetic console tensorboard device_report
-    predict evaluate summarise quality refine
+    predict evaluate summarise quality refine suggest
     demo
     train
     api benchmark

@@ -1,0 +1,73 @@
+"""Suggestions for real runs and folders, as files and lines for programs."""
+
+import json
+
+import pytest
+
+from SemiSegLib.data.images import read_geometry
+from SemiSegLib.runs import read_json
+from SemiSegLib.suggest import main
+from SemiSegLib.train import train
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data, tmp_path_factory):
+    """A training of two iterations: its model knows little, but it is one."""
+    from SemiSegLib.config import Label
+    from SemiSegLib.presets import build_settings
+
+    values = {
+        "training.iterations": 2,
+        "training.patch_size": (16, 16, 16),
+        "training.precision": "fp32",
+        "training.device": "cpu",
+        "data.spacing": (3.75, 3.75, 5.0),
+        "data.labels": [Label(1, "left atrium", (152, 55, 13))],
+    }
+    out = tmp_path_factory.mktemp("suggest") / "run"
+    settings = build_settings("supervised", overrides=values)
+    return train(tiny_data, out, settings, f"{tiny_data / 'splits.json'}:demo", quiet=True).path
+
+
+def test_a_run_s_unlabelled_scans_are_suggested_with_slices(run, tmp_path, capsys):
+    command = ["--run", str(run), "--budget", "2", "--slices", "3", "--axis", "2", "--device", "cpu", "--json-progress"]
+    assert main([*command, "--output", str(tmp_path / "s.json")]) == 0
+    content = read_json(tmp_path / "s.json")
+    assert content["strategy"] == "power"
+    unlabelled = {case["name"] for case in read_json(run / "cases.json")["unlabelled"]}
+    names = [entry["name"] for entry in content["suggestions"]]
+    assert len(set(names)) == 2
+    assert set(names) <= unlabelled
+    for entry in content["suggestions"]:
+        assert 0 <= entry["uncertainty"] <= 1
+        places = [place["index"] for place in entry["slices"]]
+        assert len(set(places)) == 3
+        assert all(place["axis"] == 2 and 0 <= place["index"] < 16 for place in entry["slices"])
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["event"] == "suggested"
+    assert last["suggestions"] == content["suggestions"]
+
+
+def test_scans_are_suggested_before_there_is_a_model(tiny_data, capsys):
+    assert main(["--data", str(tiny_data), "--budget", "2", "--slices", "2", "--json-progress"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["strategy"] == "cold-start"
+    for entry in content["suggestions"]:
+        assert not (tiny_data / "labels" / f"{entry['name']}.nii.gz").exists()
+        geometry = read_geometry(tiny_data / "images" / f"{entry['name']}.nii.gz")
+        axis = entry["slices"][0]["axis"]
+        assert geometry.spacing[axis] == max(geometry.spacing)
+        assert entry["slices"][0]["index"] in range(geometry.size[axis] // 4, 3 * geometry.size[axis] // 4 + 1)
+
+
+def test_wrong_input_is_answered(run, tiny_data, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for arguments, words in (
+        ([], "either --run"),
+        (["--run", str(run), "--data", str(tiny_data)], "either --run"),
+        (["--run", str(run), "--budget", "0"], "at least one scan"),
+        (["--run", str(tmp_path / "empty")], "not a run folder"),
+        (["--data", str(tiny_data), "--strategy", "power"], "needs a model"),
+    ):
+        assert main([*arguments]) == 2
+        assert words in capsys.readouterr().err
