@@ -34,9 +34,10 @@ class View:
 
     def undone(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities (C, x, y, z) of the view, brought back to the scan's voxels."""
-        back = np.flip(probabilities, [axis + 1 for axis in self.mirrored])
+        back = np.flip(probabilities, tuple(axis + 1 for axis in self.mirrored))
         ends = [length + min(step, 0) for step, length in zip(self.shift, back.shape[1:], strict=True)]
-        return back[(slice(None), *(slice(max(step, 0), end) for step, end in zip(self.shift, ends, strict=True)))]
+        x, y, z = (slice(max(step, 0), end) for step, end in zip(self.shift, ends, strict=True))
+        return back[:, x, y, z]
 
 
 AS_IT_IS = View("as it is")

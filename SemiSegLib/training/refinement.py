@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from SemiSegLib.compute.devices import Compute
@@ -26,7 +27,6 @@ from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.models import Model
-from SemiSegLib.networks import Network
 
 _FOLLOWED = 0.2  # mean cross-entropy of the drawn voxels below which a patch follows them (probability 0.82)
 _PATCHES_FOLLOWED = 4  # in a row, before the adaptation ends early
@@ -89,7 +89,7 @@ def adapt(
     :param progress: called after each step with its number and the strokes' cross-entropy
     """
     start = time.monotonic()
-    network: Network = model.network().to(compute.device)
+    network = model.network().to(compute.device)
     optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
     windows = _Windows(model, image, drawn, before, near)
     random = np.random.default_rng(settings.seed)
@@ -111,7 +111,7 @@ def adapt(
 
 
 def _step(
-    network: Network,
+    network: nn.Module,
     optimiser: torch.optim.Optimizer,
     patch: list[torch.Tensor],
     compute: Compute,
@@ -178,6 +178,6 @@ class _Windows:
             for v, side, n in zip(voxel, self.sides, self.image.shape, strict=True)
         ]
         box = tuple(slice(start, start + side) for start, side in zip(starts, self.sides, strict=True))
-        parts = [self.image[box][None], self.drawn[box], self.before[(slice(None), *box)], self.near[box]]
+        parts = [self.image[box][None], self.drawn[box], self.before[:, box[0], box[1], box[2]], self.near[box]]
         tensors = [torch.from_numpy(np.ascontiguousarray(part))[None] for part in parts]
         return [tensor[..., 0] for tensor in tensors] if self.flat else tensors
