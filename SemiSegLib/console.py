@@ -40,6 +40,10 @@ class Console:
     def _on_message(self, event: dict[str, Any]) -> None:
         self.line(event["text"])
 
+    def _on_plan(self, event: dict[str, Any]) -> None:
+        self.iterations = event["iterations"]
+        self.line(event["text"])
+
     def _on_preparing(self, event: dict[str, Any]) -> None:
         if event["index"] == event["count"] or self._due():
             self.line(f"prepared {event['index']} of {event['count']} scans ({event['name']})")

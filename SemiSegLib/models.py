@@ -140,7 +140,10 @@ def load_model(source: Path, which: str = "last") -> Model:
     if metadata.get("format") != _FORMAT:
         raise ModelError(f"{path} is not a SemiSeg model of this version (it says {metadata.get('format')!r}).")
     content = json.loads(metadata["card"])
+    older = "augmentation" not in content["settings"]  # its axes were mirrored as the task allows
     content["settings"] = Settings.from_dict(content["settings"])
+    if older:
+        content["settings"].augmentation.mirror_axes = () if content["settings"].preset == "custom" else (0, 1)
     return Model(Card(**content), weights)
 
 

@@ -22,6 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.labels": [Label(1, "left atrium", (152, 55, 13))],
         "data.spacing": (0.625, 0.625, 0.625),
         "training.patch_size": (112, 112, 80),
+        "augmentation.mirror_axes": (0, 1),
         "inference.largest_component": True,
     },
     "pancreas": {
@@ -29,6 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.spacing": (1.0, 1.0, 1.0),
         "data.window": (-125.0, 275.0),
         "training.patch_size": (96, 96, 96),
+        "augmentation.mirror_axes": (0, 1),
         "inference.largest_component": True,
     },
     "cardiac-cine": {
@@ -40,13 +42,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.dimensions": 2,
         "data.spacing": (1.5, 1.5, 0.0),
         "training.patch_size": (192, 192),
+        "augmentation.mirror_axes": (0, 1),
         "training.labelled_batch": 12,
         "training.unlabelled_batch": 12,
         "training.rotation_angle": 20.0,
         "training.schedule": "poly",
         "training.iterations": 30000,
     },
-    "custom": {},
+    # Whole bodies and paired organs must not be mirrored or turned over: left and right would be mixed up.
+    "custom": {"training.flip": "none", "training.rotate": False},
+}
+# Optimisation and augmentation of our own recipe, for every method and task; nnU-Net's where they agree with it.
+STRONG: dict[str, Any] = {
+    "augmentation.geometry": "warp",
+    "augmentation.intensity": 1.0,
+    "training.schedule": "poly",
+    "training.nesterov": True,
+    "training.weight_decay": 3e-5,
+    "training.ema_decay": 0.99,
+    "inference.network": "average",
+    "inference.mirror": True,
 }
 PRESET_TITLES = {
     "left-atrium": "Left atrium, LGE-MRI",
@@ -65,8 +80,11 @@ def build_settings(
     preset: str = "custom",
     file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    recipe: str = "strong",
 ) -> Settings:
-    """Complete settings. What comes later wins: defaults, preset, the method's own, `file`, `overrides`.
+    """Complete settings. What comes later wins: defaults, preset, recipe, `file`, `overrides`.
+
+    The recipe `published` trains as the method's paper does; `strong` in our own way, with the method's losses.
 
     `overrides` has dotted names, for example {"training.iterations": 3000}; `file` is JSON, nested or dotted.
     Raises SettingsError.
@@ -74,17 +92,28 @@ def build_settings(
     from_file = _read_file(file) if file else {}
     overrides = dict(overrides or {})
     preset = overrides.pop("preset", None) or from_file.pop("preset", None) or preset
+    recipe = overrides.pop("recipe", None) or from_file.pop("recipe", None) or recipe
     method = overrides.pop("method", None) or from_file.pop("method", None) or method
     if preset not in PRESETS:
         raise SettingsError(f"There is no preset '{preset}'; there are: {', '.join(PRESETS)}.")
     description = methods.describe(method)
-    settings = Settings(preset=preset, method=method)
-    for layer in (PRESETS[preset], description.training_defaults, from_file, overrides):
+    settings = Settings(preset=preset, method=method, recipe=recipe)
+    own = STRONG | description.strong_defaults if recipe == "strong" else description.training_defaults
+    for layer in (PRESETS[preset], own, from_file, overrides):
         for key, value in layer.items():
             settings.set(key, value)
     settings.method_settings = _method_settings(description, settings.method_settings)
     settings.check()
     return settings
+
+
+def at_preset(settings: Settings) -> bool:
+    """Whether voxel and patch size are still the preset's, so that the plan of the time may choose others."""
+    preset = PRESETS[settings.preset]
+    return (settings.data.spacing, settings.training.patch_size) == (
+        preset.get("data.spacing"),
+        preset.get("training.patch_size"),
+    )
 
 
 def _method_settings(description: Description, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from typing import Any
 from SemiSegLib import methods
 from SemiSegLib.commands import program
 from SemiSegLib.compute.torchrun import rank_and_world_size
-from SemiSegLib.config import Settings, SettingsError
+from SemiSegLib.config import RECIPES, Settings, SettingsError
+from SemiSegLib.durations import parse_minutes
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import PRESET_TITLES, all_settings, build_settings
 from SemiSegLib.runs import ReadOnlyRun, RunFolder
@@ -93,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     add("--data", type=Path, metavar="DIR", help="scans and masks: images/ + labels/, dataset.json, and others")
     add("--out", type=Path, metavar="RUN", help="the run folder to write")
     add("--method", choices=methods.available(), help="training method (default: simcvd)")
+    add("--recipe", choices=RECIPES, help="strong: our own (default); published: as the method's paper trains")
+    add(
+        "--time",
+        metavar="15m|1h|8h",
+        help="how long to train; the rest follows from this device's speed",
+    )
     add("--preset", choices=list(PRESET_TITLES), help="the task (default: custom)")
     add("--splits", metavar="FILE:NAME", help="JSON file with named splits, and the one to use")
     add("--labelled", metavar="N|FILE", help="use only so many annotations, or those of the cases listed in a file")
@@ -162,7 +169,9 @@ def settings_overrides(options: argparse.Namespace) -> dict[str, Any]:
     named = {
         "method": options.method,
         "preset": options.preset,
+        "recipe": options.recipe,
         "training.iterations": options.iterations,
+        "training.minutes": options.time and parse_minutes(options.time),
         "training.seed": options.seed,
         "training.device": options.device,
         "data.spacing": options.spacing,

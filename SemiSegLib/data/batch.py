@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import torch
 
@@ -17,12 +17,14 @@ class Patches:
     sdm       (B, C - 1, *S) true distance maps scaled to [-1, 1], NaN where unknown; empty where not needed
     frame     (B, 3, 4) affine map from the patch's coordinates to its scan's, both 0 to 1 along x, y, z: where the
               crop lies and how it is turned and mirrored
+    views     (B, V, 1, *S) further views of unlabelled patches: the same geometry, other intensities; else empty
     """
 
     image: torch.Tensor
     mask: torch.Tensor
     sdm: torch.Tensor
     frame: torch.Tensor
+    views: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
     @property
     def position(self) -> torch.Tensor:
@@ -52,7 +54,7 @@ class Patches:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Patches:
-        return Patches(function(self.image), function(self.mask), function(self.sdm), function(self.frame))
+        return Patches(*(function(getattr(self, entry.name)) for entry in fields(self)))
 
 
 @dataclass

@@ -5,19 +5,22 @@ So training resumes exactly without storing any state of the data pipeline, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from SemiSegLib.compute.distributed import rank_slice
-from SemiSegLib.config import DataSettings, TrainingSettings
+from SemiSegLib.config import AugmentationSettings, DataSettings, TrainingSettings
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.augmentation import Turn, random_turn, turn_matrix, turned
 from SemiSegLib.data.batch import Batch, Patches
-from SemiSegLib.data.distance import normalise
+from SemiSegLib.data.distance import label_distances, normalise
+from SemiSegLib.data.intensity import change_intensity
 from SemiSegLib.data.preprocess import Prepared
+from SemiSegLib.data.warping import Resampler, Warp, random_warp
 
 _LABELLED, _UNLABELLED, _ORDER = 0, 1, 2  # streams of random numbers
 
@@ -36,10 +39,17 @@ class PatchSampler:
         data: DataSettings,
         training: TrainingSettings,
         sdm: bool,
+        augmentation: AugmentationSettings | None = None,
+        unlabelled_views: Sequence[str] = ("strong",),
     ) -> None:
+        self.augmentation = augmentation or AugmentationSettings(geometry="turns", intensity=0)
+        self.unlabelled_views = unlabelled_views
+        self.labels: Path | None = None  # folder of the labels that the training itself made
         assert training.patch_size is not None
         self.cases = (list(labelled), list(unlabelled))
+        self.all_unlabelled = list(unlabelled)
         self.counts = (training.labelled_batch, training.unlabelled_batch if unlabelled else 0)
+        self.counts_at: Callable[[int], tuple[int, int]] = lambda iteration: self.counts
         self.data, self.training, self.sdm = data, training, sdm
         self.patch = (*training.patch_size, 1)[:3]  # a slice is one voxel thick
         self.flat = data.dimensions == 2
@@ -54,37 +64,91 @@ class PatchSampler:
         """Batches of the iterations `first` to `last` - 1, each drawn while the one before it is used."""
         with ThreadPoolExecutor(1) as thread:
             ahead: Future[Batch] = thread.submit(self.draw, first)
+            labels = self.labels
             for iteration in range(first, last):
                 batch = ahead.result()
+                if self.labels != labels:  # they were made after this batch had been drawn
+                    batch, labels = self.draw(iteration), self.labels
                 if iteration + 1 < last:
                     ahead = thread.submit(self.draw, iteration + 1)
                 yield batch
 
+    def use_labels(self, folder: Path, names: Sequence[str]) -> None:
+        """From now on unlabelled patches have the labels in `folder` (see training.labelling), of these cases alone."""
+        self.labels = folder
+        self.cases = (self.cases[0], [case for case in self.all_unlabelled if case.name in set(names)])
+
     def _draw_stream(self, iteration: int, stream: int) -> Patches:
-        count = self.counts[stream]
+        count = self.counts_at(iteration)[stream]
         drawn = [self._draw_patch(iteration, slot, stream) for slot in range(count)[rank_slice(count)]]
         if not drawn:
             images = torch.empty((0, 1, *self.patch[: self.data.dimensions]))
-            return Patches(images, torch.empty(0), torch.empty(0), torch.empty((0, 3, 4)))
+            return Patches(images, torch.empty(0), torch.empty(0), torch.empty((0, 3, 4)), torch.empty(0))
         return Patches(*(torch.stack(values) for values in zip(*drawn, strict=True)))
 
-    def _draw_patch(
-        self, iteration: int, slot: int, stream: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(image, mask, distance maps, frame); what a patch does not have is empty."""
+    def _draw_patch(self, iteration: int, slot: int, stream: int) -> tuple[torch.Tensor, ...]:
+        """(image, mask, distance maps, frame, further views); what a patch does not have is empty."""
         random = np.random.default_rng([self.training.seed, stream, iteration, slot])
-        index = self._case_index(iteration * self.counts[stream] + slot, stream)
+        index = self._case_index(iteration * self.counts_at(iteration)[stream] + slot, stream)
         case = self.cases[stream][index]
         centre = self._centre(case, index, stream, random)
         start = [self._start(axis, case.shape[axis], centre, random) for axis in range(3)]
+        if self.augmentation.geometry == "warp":
+            return self._warped(case, start, stream, random)
         turn = random_turn(self.patch, self.training, random)
-        image = self._cut(case.image(), start, turn, 0.0, smooth=True)[None].float()
+        image = self._cut(case.image(), start, turn, 0.0, smooth=True).float()
+        image, views = self._views(image, stream, random)
         frame = self._frame(case.shape, start, turn)
         nothing = torch.empty(0)
         if stream == _UNLABELLED:
-            return image, nothing, nothing, frame
+            return image, nothing, nothing, frame, views
         mask = self._cut(case.mask(), start, turn, IGNORE)
-        return image, mask, self._sdm(case, index, start, turn) if self.sdm else nothing, frame
+        return image, mask, self._sdm(case, index, start, turn) if self.sdm else nothing, frame, views
+
+    def _warped(
+        self, case: Prepared, start: Sequence[int], stream: int, random: np.random.Generator
+    ) -> tuple[torch.Tensor, ...]:
+        """The same, resampled once; distance maps are those of the resampled mask, within the patch."""
+        middle = [first + (side - 1) / 2 for first, side in zip(start, self.patch, strict=True)]
+        warp = random_warp(random, middle, self.patch, case.spacing, self.augmentation)
+        cut = Resampler(warp, self.patch)
+        image = cut(case.image(), smooth=True)
+        image, views = self._views(image[..., 0] if self.flat else image, stream, random)
+        frame = _warp_frame(warp, self.patch, case.shape)
+        nothing = torch.empty(0)
+        labels = case.mask() if stream == _LABELLED else self.own_labels(case)
+        if labels is None:
+            return image, nothing, nothing, frame, views
+        mask = cut(labels, smooth=False, padding=IGNORE).to(torch.uint8)
+        sdm = self._distances(mask, case.spacing) if self.sdm and stream == _LABELLED else nothing
+        return image, mask[..., 0] if self.flat else mask, sdm, frame, views
+
+    def _views(
+        self, image: torch.Tensor, stream: int, random: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(the patch as a batch shows it (1, *S), further views (V, 1, *S)): weak as it is, strong changed."""
+
+        def view(kind: str) -> torch.Tensor:
+            if kind == "weak" or self.augmentation.intensity <= 0:
+                return image[None]
+            solid = image[..., None] if self.flat else image
+            changed = change_intensity(solid, random, self.augmentation.intensity)
+            return (changed[..., 0] if self.flat else changed)[None]
+
+        if stream == _LABELLED:
+            return view("strong"), torch.empty(0)
+        first, *others = (view(kind) for kind in self.unlabelled_views)
+        return first, torch.stack(others) if others else torch.empty(0)
+
+    def own_labels(self, case: Prepared) -> np.ndarray | None:
+        """The labels that the training itself gave an unlabelled case, (x, y, z) class indices; None before that."""
+        return np.load(self.labels / f"{case.name}.npy", mmap_mode="r") if self.labels else None
+
+    def _distances(self, mask: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
+        axis = 2 if self.flat else None
+        maps = label_distances(mask.numpy(), range(1, len(self.data.labels) + 1), spacing, IGNORE, axis)
+        maps = maps[..., 0] if self.flat else maps
+        return torch.from_numpy(_within_patch(maps.astype(np.float32), self.data.dimensions))
 
     def _case_index(self, place: int, stream: int) -> int:
         """Case at a place in an endless sequence of random orders."""
@@ -146,6 +210,15 @@ class PatchSampler:
             outside, inside = self._scale[index]
             return torch.where(maps > 0, maps / outside, maps / inside)
         return torch.from_numpy(_within_patch(maps.numpy(), self.data.dimensions))
+
+
+def _warp_frame(warp: Warp, sides: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
+    """(3, 4): the affine part of a warp as `_frame` gives it, from 0 to 1 in the patch to 0 to 1 in the scan."""
+    half = np.eye(4)
+    half[:3, 3] = 0.5  # voxel centres lie half a voxel behind a scan's edge
+    inside = np.diag([*sides, 1.0])
+    whole = np.diag([*(1 / np.asarray(shape)), 1.0]) @ half @ warp.matrix @ np.linalg.inv(half) @ inside
+    return torch.tensor(whole[:3], dtype=torch.float32)
 
 
 def _within_patch(maps: np.ndarray, dimensions: int) -> np.ndarray:

@@ -60,6 +60,7 @@ class Predictor:
         self.compute = compute or choose_compute()
         self.settings = settings or self.card.settings.inference
         self.data = self.card.settings.data
+        self.mirror_axes = self.card.settings.augmentation.mirror_axes
         self.network = for_inference(model.network(), self.compute)
 
     def __call__(self, scan: sitk.Image) -> Prediction:
@@ -84,7 +85,7 @@ class Predictor:
         patch = self.card.settings.training.patch_size
         assert patch is not None
         tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-        return predict_probabilities(self.network, tensor, patch, self.settings, self.compute).numpy()
+        return predict_probabilities(self.network, tensor, patch, self.settings, self.compute, self.mirror_axes).numpy()
 
 
 def load_predictor(

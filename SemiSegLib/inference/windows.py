@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -28,15 +29,17 @@ def predict_probabilities(
     patch_size: Sequence[int],
     settings: InferenceSettings,
     compute: Compute,
+    mirror_axes: Sequence[int] = (0, 1),
 ) -> torch.Tensor:
     """Softmax probabilities (C, x, y, z) float32 on the CPU for a normalised scan (x, y, z).
 
     `network` is in eval() mode on the device; `patch_size` is the one it was trained with (two sides: slice by
     slice). Windows of that size overlap and are blended with Gaussian weights, or evenly at `settings.stride` as in
     the papers; without `stride` a side that the scan exceeds by a few voxels is stretched to all of it. With
-    `window="whole"` a scan goes through in one piece, or in few large ones where memory is short.
+    `window="whole"` a scan goes through in one piece, or in few large ones where memory is short. With
+    `settings.mirror` it is the mean over all mirrorings along `mirror_axes`.
     """
-    mirrored: list[tuple[int, ...]] = [(), (0,), (1,), (0, 1)] if settings.mirror else [()]
+    mirrored = mirrorings(mirror_axes) if settings.mirror else [()]
     total: torch.Tensor | None = None
     for axes in mirrored:
         flipped = image.flip(axes) if axes else image
@@ -48,6 +51,11 @@ def predict_probabilities(
         total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
     return total / len(mirrored) if len(mirrored) > 1 else total
+
+
+def mirrorings(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """All combinations of axes to mirror along, none of them first."""
+    return [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
 
 
 def run_network(network: nn.Module, batch: torch.Tensor, compute: Compute) -> torch.Tensor:

@@ -2,15 +2,16 @@
 
 A method is a file in this folder that defines a class `Method` (see base.py). Its module docstring's first line is
 its one-line description; its dataclass `MethodSettings` holds its settings; its dictionary `TRAINING_DEFAULTS` the
-training settings of its paper. All of this is read from the source text, so that the command line's help and the
-Slicer process can list the methods without importing torch.
+training settings of its paper, `STRONG_DEFAULTS` settings by their dotted names under our own recipe. All of this is
+read from the source text, so that the command line's help and the Slicer process can list the methods without
+importing torch.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ class Description:
     title: str
     options: tuple[Option, ...]
     training_defaults: dict[str, Any]
+    strong_defaults: dict[str, Any] = field(default_factory=dict)
 
 
 def available() -> list[str]:
@@ -81,13 +83,13 @@ def title(name: str) -> str:
 def _read(name: str, tree: ast.Module) -> Description:
     first_line = (ast.get_docstring(tree) or name).splitlines()[0]
     options: tuple[Option, ...] = ()
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, dict[str, Any]] = {"TRAINING_DEFAULTS": {}, "STRONG_DEFAULTS": {}}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "MethodSettings":
             options = tuple(_option(entry) for entry in node.body if isinstance(entry, ast.AnnAssign))
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TRAINING_DEFAULTS":
-            defaults = ast.literal_eval(node.value)
-    return Description(name, first_line, options, defaults)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in defaults:
+            defaults[ast.unparse(node.targets[0])] = ast.literal_eval(node.value)
+    return Description(name, first_line, options, defaults["TRAINING_DEFAULTS"], defaults["STRONG_DEFAULTS"])
 
 
 def method_class(name: str) -> type[Method]:

@@ -44,8 +44,10 @@ class Method(nn.Module):
 
     needs_sdm = False  # whether labelled patches come with true distance maps
     needs_unlabelled = True
+    unlabelled_views: Sequence[str] = ("strong",)  # of an unlabelled patch, weak or strong: `image`, then `views`
     idle_parameters = False  # whether some trained parameters take no part in some iterations with unlabelled patches
     stages: Mapping[str, float] = {"main": 1.0}  # in order, with their shares of all iterations
+    labelling: Mapping[str, tuple[float, float]] = {}
     student: nn.Module
 
     def __init__(self, settings: Any, plan: Plan) -> None:
@@ -62,6 +64,10 @@ class Method(nn.Module):
 
         The optimiser is made anew after it for the parameters that then require gradients.
         """
+
+    def patches(self, stage: str, labelled: int, unlabelled: int) -> tuple[int, int]:
+        """How many labelled and unlabelled patches a batch has in a stage, of what the settings give."""
+        return labelled, unlabelled
 
     def after_step(self, step: Step) -> None:
         """Called after each optimiser step (an EMA teacher is updated here)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from SemiSegLib.config import setting
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
@@ -16,17 +17,29 @@ from SemiSegLib.schedules import Step
 
 @dataclass
 class MethodSettings:
-    """This method has no settings of its own."""
+    """How the batch is used."""
+
+    fill: bool = setting(
+        False, "labelled patches also in the places of the unlabelled ones, so that the batch is as large as others'"
+    )
+
+
+STRONG_DEFAULTS = {"method_settings.fill": True}
 
 
 class Method(base.Method):
     """Supervised training of the literature's network."""
 
+    settings: MethodSettings
     needs_unlabelled = False
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
         self.student = build_network(plan.dimensions, plan.classes)
+
+    def patches(self, stage: str, labelled: int, unlabelled: int) -> tuple[int, int]:
+        """Labelled patches alone."""
+        return (labelled + unlabelled if self.settings.fill else labelled), 0
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
         """The supervised term alone."""

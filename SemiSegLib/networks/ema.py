@@ -33,6 +33,17 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float, iterati
 
 
 @torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float, iteration: int) -> None:
+    """The same for parameters and batch statistics both, so that the average predicts in eval() mode at any time."""
+    current = min(1.0 - 1.0 / (iteration + 1), decay)
+    for mine, other in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mine.is_floating_point():
+            mine.lerp_(other, 1.0 - current)
+        else:
+            mine.copy_(other)
+
+
+@torch.no_grad()
 def copy_statistics(teacher: nn.Module, student: nn.Module) -> None:
     """Give the teacher the student's batch-norm statistics, for a teacher that works in eval() mode."""
     for ours, theirs in zip(teacher.buffers(), student.buffers(), strict=True):

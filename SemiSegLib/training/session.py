@@ -20,6 +20,7 @@ from SemiSegLib.compute.devices import Compute, choose_compute, verified
 from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.cases import Case, CaseList, fingerprint
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.presets import at_preset
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
 from SemiSegLib.training.signals import stop_signals
 from SemiSegLib.training.trainer import PreparedCases, Trainer
@@ -90,11 +91,31 @@ def load_cases(run: RunFolder, root: Path | None = None) -> CaseList:
 def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) -> str:
     from SemiSegLib.training.planning import complete
 
+    adaptable = at_preset(settings)
     complete(settings, cases)
+    if settings.training.minutes > 0:
+        _plan_time(run, settings, adaptable)
     if distributed.rank() == 0:
         write_json(run.settings_file, settings.to_dict())
         save_cases(run, cases, fingerprint(cases))
     return _go(run, settings, cases, init)
+
+
+def _plan_time(run: RunFolder, settings: Settings, adaptable: bool) -> None:
+    """Let the training be as long as was asked for, and say what that means."""
+    from SemiSegLib.training.timing import plan_time
+
+    if distributed.size() > 1:
+        raise SemiSegError("A time can be given to a training on one process; on several set --iterations.")
+    timetable = plan_time(settings, _agreed_compute(settings.training), adaptable)
+    run.event(
+        "plan",
+        iterations=timetable.iterations,
+        spacing=timetable.spacing,
+        patch_size=timetable.patch,
+        seconds_per_iteration=timetable.seconds,
+        text=timetable.sentence(settings.training.minutes),
+    )
 
 
 def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) -> str:

@@ -23,11 +23,13 @@ from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Method, Plan
 from SemiSegLib.models import Card, save_model
+from SemiSegLib.networks.ema import make_teacher, update_average
 from SemiSegLib.networks.parts import InParts
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.schedules import Step, learning_rate, step_at
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
 from SemiSegLib.training.initial import differences, load_initial, take_weights
+from SemiSegLib.training.labelling import Round, label_cases
 from SemiSegLib.training.log import Log
 from SemiSegLib.training.validation import mean_of_existing, validation_dice
 
@@ -55,11 +57,21 @@ class Trainer:
             distributed.synchronised(self.method, compute.device)
         self.method.to(compute.device)
         self.method.to(memory_format=compute.memory_format(settings.data.dimensions))  # type: ignore[call-overload]
+        self.average = make_teacher(self.method.student) if training.ema_decay > 0 else None
         self.losses: nn.Module = _Losses(self.method)
         self.optimiser = _optimiser(self.method, training)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         unlabelled = cases.unlabelled if self.method.needs_unlabelled else []
-        self.sampler = PatchSampler(cases.labelled, unlabelled, settings.data, training, self.method.needs_sdm)
+        self.sampler = PatchSampler(
+            cases.labelled,
+            unlabelled,
+            settings.data,
+            training,
+            self.method.needs_sdm,
+            settings.augmentation,
+            self.method.unlabelled_views,
+        )
+        self.sampler.counts_at = self._patches_at
         self.iteration = 0
         self._compute_in(max(1, training.accumulation))
         self.best = -math.inf
@@ -93,6 +105,8 @@ class Trainer:
         step = step_at(self.iteration, training.iterations, self.method.stages)
         if step.iteration == 0:
             self._enter_stage(step.stage, first=True)
+            if step.stage in self.method.labelling:
+                batch = self.sampler.draw(self.iteration)  # with the labels just made
         rate = learning_rate(step, training)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -109,6 +123,8 @@ class Trainer:
         self.scaler.update()
         distributed.average_statistics(self.method)
         self.method.after_step(step)
+        if self.average is not None:
+            update_average(self.average, self.method.student, training.ema_decay, self.iteration)
         self.iteration += 1
         if self.log.add(self.iteration, terms, rate):
             self.status("training")
@@ -117,10 +133,46 @@ class Trainer:
         """Let the method prepare for a stage; each has its own optimiser, as in a training of its own."""
         if first and len(self.method.stages) > 1:
             self.run.event("stage", stage=stage, iteration=self.iteration)
+        if stage in self.method.labelling:
+            self._label(stage)
         self.method.enter_stage(stage, first)
         idle = self.method.idle_parameters or (self.method.needs_unlabelled and self.sampler.counts[1] == 0)
         self.losses = distributed.parallel(_Losses(self.method), idle)
         self.optimiser = _optimiser(self.method, self.settings.training)
+
+    def _label(self, stage: str) -> None:
+        """Let the network that predicts label the unlabelled scans, or take the labels made before an interruption."""
+        self.status("labelling")
+        network = self.predicting()
+        folder = self.run.path / "labels" / stage.replace(" ", "-")
+        choice = Round(*self.method.labelling[stage])
+        unlabelled = self.sampler.all_unlabelled
+        kept = label_cases(network, unlabelled, folder, choice, self.settings, self.compute)
+        self.sampler.use_labels(folder, kept)
+        text = f"labelled {len(unlabelled)} scans, {len(kept)} of them stable enough to train with"
+        self.run.event("message", level="info", text=text)
+        self.log.since = time.monotonic()
+
+    def _patches_at(self, iteration: int) -> tuple[int, int]:
+        stage = step_at(iteration, self.settings.training.iterations, self.method.stages).stage
+        training = self.settings.training
+        labelled, unlabelled = self.method.patches(stage, training.labelled_batch, training.unlabelled_batch)
+        return labelled, unlabelled if self.sampler.all_unlabelled else 0
+
+    def predictors(self) -> dict[str, nn.Module]:
+        """Networks that can predict, by name: the method's and the average of the student's weights."""
+        networks = self.method.predictors()
+        return networks if self.average is None else {**networks, "average": self.average}
+
+    def predicting(self) -> nn.Module:
+        """The one that the settings choose, in eval() mode; raises TrainingError if the method has no such network."""
+        name, networks = self.settings.inference.network, self.predictors()
+        if name not in networks:
+            raise TrainingError(
+                f"The setting 'inference.network' is {name}; the method {self.settings.method} has "
+                f"{' and '.join(networks)}."
+            )
+        return networks[name].eval()
 
     def _forward_backward(self, batch: Batch, step: Step) -> dict[str, torch.Tensor]:
         # Each iteration seeds itself: dropout and noise after a resume are those of an uninterrupted run.
@@ -163,7 +215,7 @@ class Trainer:
         """Score the network that will predict on the validation cases, on the networks' grid; keep the best."""
         self.log.flush(self.iteration)
         self.status("validating")
-        network = for_inference(self.method.predictors()[self.settings.inference.network].eval(), self.compute)
+        network = for_inference(self.predicting(), self.compute)
         cases = self.cases.validation
         mine = cases[distributed.rank() :: distributed.size()]
         found = [(case.name, validation_dice(network, case, self.settings, self.compute)) for case in mine]
@@ -192,6 +244,7 @@ class Trainer:
             )
         content = {
             "method": self.method.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "iteration": self.iteration,
@@ -207,6 +260,8 @@ class Trainer:
         """Go on from the run's checkpoint."""
         content = load_checkpoint(self.run.checkpoint)
         self.method.load_state_dict(content["method"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
         self.iteration, self.best = content["iteration"], content["best"]
         self._compute_in(content["parts"])
         if self.iteration < self.settings.training.iterations:
@@ -220,7 +275,7 @@ class Trainer:
     def start_from(self, source: Path) -> None:
         """Take the weights of a trained model, and say what does not fit; raises ModelError if that is too much."""
         model = load_initial(source, self.settings)
-        notes = take_weights(self.method.predictors(), model)
+        notes = take_weights(self.predictors(), model)
         self.run.event("message", level="info", text="; ".join([f"Starting from {source}", *notes]))
         if found := differences(model.card, self.settings):
             text = f"The model that training starts from was made for other data: {'; '.join(found)}"
@@ -243,18 +298,19 @@ class Trainer:
         if distributed.rank() != 0:
             return
         name = self.settings.inference.network
-        network = self.method.predictors()[name]
+        network = self.predicting()
         card = Card(self.settings, self.method.needs_sdm, self.iteration, name, self.scores, self.cases.fingerprint)
         save_model(path, network, card)
 
 
-def build_method(settings: Settings) -> Method:
-    """The method that the settings name, with fresh networks on the CPU; raises SettingsError."""
+def build_method(settings: Settings, patch: tuple[int, ...] | None = None) -> Method:
+    """The method that the settings name, with fresh networks on the CPU, for patches of other sides than the settings'
+    where given; raises SettingsError."""
     import importlib
 
     cls = method_class(settings.method)
     module = importlib.import_module(cls.__module__)
-    patch = settings.training.patch_size
+    patch = patch or settings.training.patch_size
     assert patch is not None
     plan = Plan(settings.data.dimensions, len(settings.data.labels) + 1, patch, settings.training.iterations)
     return cls(module.MethodSettings(**settings.method_settings), plan)
@@ -300,5 +356,9 @@ def _optimiser(method: Method, training: TrainingSettings) -> torch.optim.Optimi
     if training.optimiser == "adamw":
         return torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
     return torch.optim.SGD(
-        parameters, training.learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
+        parameters,
+        training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        nesterov=training.nesterov,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,11 +25,14 @@ def mean_of_existing(scores: Sequence[float]) -> float:
 
 
 def validation_dice(network: torch.nn.Module, case: Prepared, settings: Settings, compute: Compute) -> list[float]:
-    """DSC of each class of one case, post-processed as `predict` does; NaN where a class is absent from both."""
+    """DSC of each class of one case, post-processed as `predict` does; NaN where a class is absent from both.
+
+    Without mirroring, which would take several times as long; the report after the last iteration has it.
+    """
     patch = settings.training.patch_size
     assert patch is not None
     image = torch.from_numpy(np.array(case.image(), np.float32))
-    inference: InferenceSettings = settings.inference
+    inference: InferenceSettings = replace(settings.inference, mirror=False)
     indices = predict_probabilities(network, image, patch, inference, compute).argmax(0).numpy().astype(np.uint8)
     reference = np.asarray(case.mask())
     classes = len(settings.data.labels)

@@ -121,12 +121,13 @@ def make_batch():
         frame = torch.eye(4)[:3].repeat(count, 1, 1)  # each patch is its whole scan, neither turned nor mirrored
         return Patches(image, torch.tensor(np.stack(masks)), torch.tensor(np.stack(maps)), frame)
 
-    def make(sides=(32, 32), classes=2, labelled=2, unlabelled=2, seed=0):
+    def make(sides=(32, 32), classes=2, labelled=2, unlabelled=2, seed=0, labels=False):
         random = np.random.default_rng(seed)
         annotated = patches(sides, classes, labelled, random)
         rest = patches(sides, classes, max(unlabelled, 1), random)[slice(unlabelled)]
         nothing = torch.empty(unlabelled, 0)
-        return Batch(annotated, Patches(rest.image, nothing, nothing, rest.frame))
+        views = torch.stack([rest.image + 0.1, 0.9 * rest.image], 1)
+        return Batch(annotated, Patches(rest.image, rest.mask if labels else nothing, nothing, rest.frame, views))
 
     return make
 

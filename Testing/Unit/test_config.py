@@ -16,7 +16,7 @@ from SemiSegLib.presets import PRESETS, build_settings
 def test_later_sources_win(tmp_path):
     file = tmp_path / "settings.json"
     file.write_text(json.dumps({"training": {"iterations": 500, "learning_rate": 0.5}}))
-    settings = build_settings("simcvd", "left-atrium", file, {"training.iterations": "700"})
+    settings = build_settings("simcvd", "left-atrium", file, {"training.iterations": "700"}, "published")
     assert settings.data.spacing == (0.625, 0.625, 0.625)  # preset
     assert settings.training.weight_decay == 5e-4  # the method's paper
     assert settings.training.learning_rate == 0.5  # file

@@ -16,7 +16,7 @@ LAYERS = """
     __init__ errors constants
     compute commands values
     config
-    runs schedules networks
+    runs schedules networks durations
     data
     losses metrics models
     report methods inference

@@ -1,0 +1,96 @@
+"""The network labels the unlabelled scans itself and learns from the stable labels, in rounds.
+
+What many winners of segmentation challenges do (FLARE 2022: Huang et al., "Revisiting nnU-Net for iterative pseudo
+labeling and efficient sliding window inference"). Stages, each with a schedule of its own:
+
+    supervised    L = (CE + Dice) / 2 on labelled patches, the whole batch
+    round 1, 2..  all unlabelled scans are predicted as a whole in mirrored views; voxels of low confidence and the
+                  scans whose views differ most are left out; then
+                  L = [L(annotated voxels) + w L(self-labelled voxels)] / (1 + w), each (CE + Dice) / 2,
+                  where with CutMix labelled and unlabelled patches are pasted into each other
+
+Choices: stages go on from the last one's weights (`restart=false`) at the schedule's first learning rate; confidence,
+share of scans left out and lengths of the stages; CutMix between the halves (after BCP, Bai et al. 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from SemiSegLib.config import setting
+from SemiSegLib.constants import IGNORE
+from SemiSegLib.data.views import half_boxes, mix_with_next
+from SemiSegLib.errors import SemiSegError
+from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.methods import base
+from SemiSegLib.methods.base import Batch, Plan, Term
+from SemiSegLib.networks import build_network
+from SemiSegLib.schedules import Step
+
+
+@dataclass
+class MethodSettings:
+    """No source gives these: choices."""
+
+    shares: tuple[float, ...] = setting(
+        (2.0, 3.0), "shares of the supervised stage and of each round of all iterations", above=0
+    )
+    confidence: float = setting(
+        0.75, "mean confidence of the views from which a voxel's label is used", at_least=0, at_most=1
+    )
+    dropped: float = setting(
+        0.1, "share of the unlabelled scans left out of a round, those whose views differ most", at_least=0, below=1
+    )
+    weight: float = setting(1.0, "w, weight of the self-labelled voxels", at_least=0)
+    cutmix: float = setting(0.5, "share of patches into which the next of the batch is pasted", at_least=0, at_most=1)
+    restart: bool = setting(False, "each round starts from new weights")
+
+
+class Method(base.Method):
+    """Self-training."""
+
+    settings: MethodSettings
+
+    def __init__(self, settings: MethodSettings, plan: Plan) -> None:
+        super().__init__(settings, plan)
+        if len(settings.shares) < 2 or min(settings.shares) <= 0:
+            raise SemiSegError(
+                f"The setting 'method_settings.shares' is {list(settings.shares)}; it needs a positive number for the "
+                "supervised stage and one for each round, at least one."
+            )
+        names = ["supervised", *(f"round {index}" for index in range(1, len(settings.shares)))]
+        self.stages = dict(zip(names, settings.shares, strict=True))
+        self.labelling = {name: (settings.confidence, settings.dropped) for name in names[1:]}
+        self.student = build_network(plan.dimensions, plan.classes)
+
+    def patches(self, stage: str, labelled: int, unlabelled: int) -> tuple[int, int]:
+        """The supervised stage fills the batch with labelled patches."""
+        return (labelled + unlabelled, 0) if stage == "supervised" else (labelled, unlabelled)
+
+    def enter_stage(self, stage: str, first: bool) -> None:
+        """A round may begin anew (the labels have been made by then)."""
+        if stage != "supervised" and first and self.settings.restart:
+            fresh = build_network(self.plan.dimensions, self.plan.classes)
+            self.student.load_state_dict(fresh.state_dict())
+
+    def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
+        """Annotated and self-labelled voxels, each with a term of its own."""
+        annotated = batch.labelled.mask.long()
+        if not len(batch.unlabelled) or not batch.unlabelled.mask.numel():
+            return {"supervised": Term(mask_loss(self.student(batch.labelled.image).logits, annotated))}
+        own = batch.unlabelled.mask.long()
+        image = batch.images
+        drawn = torch.cat([annotated, torch.full_like(own, IGNORE)])
+        imagined = torch.cat([torch.full_like(annotated, IGNORE), own])
+        boxes = half_boxes(image)
+        chosen = torch.rand(len(image), device=image.device) < self.settings.cutmix
+        boxes = boxes & chosen.reshape(-1, *[1] * (image.dim() - 1))
+        logits = self.student(mix_with_next(boxes, image)).logits
+        drawn, imagined = mix_with_next(boxes, drawn), mix_with_next(boxes, imagined)
+        whole = 1 + self.settings.weight
+        return {
+            "supervised": Term(mask_loss(logits, drawn), 1 / whole),
+            "pseudo": Term(mask_loss(logits, imagined), self.settings.weight / whole),
+        }

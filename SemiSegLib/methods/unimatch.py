@@ -1,0 +1,125 @@
+"""Weak to strong: confident labels of a weakly changed view must hold on strongly changed ones (Yang et al. 2023).
+
+Yang, Qi, Feng, Zhang, Shi: "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation", CVPR 2023
+(arXiv 2208.09910), with the medical part of its code (LiheYoung/UniMatch, more-scenarios/medical/unimatch.py).
+
+    label     argmax of the labelling network on the weak view u_w, without gradient, in eval() mode
+              voxels below the confidence threshold take part in no loss on unlabelled scans
+    strong    views u_s of the same geometry with changed intensities, and CutMix: inside a box each shows the next
+              patch of the batch, its label likewise
+    features  the weak view once more through the decoder with half of the feature maps' channels dropped
+    L = [L_x + sum_i w_s / n L_s_i + w_f L_f] / (1 + w_s + w_f), each L = (CE + Dice) / 2
+
+Choices: the labelling network is by default an average of the student's weights (EMA) instead of the student itself,
+since its labels are steadier (`ema_decay=0` is the paper's single network); CE besides Dice on unlabelled voxels (the
+medical code has Dice alone); a CutMix box of half the patch's area through all slices (the code: a random rectangle of
+2 to 40 % in half of the patches); the loss of unlabelled voxels ramps up within a tenth of the training. Under
+`published` the strong views differ in intensity, too (`augmentation.intensity`), since the paper has no other geometry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from SemiSegLib.config import setting
+from SemiSegLib.constants import IGNORE
+from SemiSegLib.data.batch import Patches
+from SemiSegLib.data.views import half_boxes, mix_with_next
+from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.methods import base
+from SemiSegLib.methods.base import Batch, Plan, Term
+from SemiSegLib.networks import Network, build_network
+from SemiSegLib.networks.ema import copy_statistics, make_teacher, update_teacher
+from SemiSegLib.schedules import Step, gaussian_ramp
+
+TRAINING_DEFAULTS = {"training.schedule": "poly", "augmentation.intensity": 1.0}
+STRONG_DEFAULTS = {"method_settings.views": 1, "method_settings.features": 0.0, "method_settings.strong": 1.0}
+
+
+@dataclass
+class MethodSettings:
+    """Weights and threshold are the paper's, the rest choices."""
+
+    threshold: float = setting(0.95, "confidence from which a voxel's label is used", at_least=0, at_most=1)
+    strong: float = setting(0.5, "w_s, weight of the strong views together", at_least=0)
+    features: float = setting(0.5, "w_f, weight of the pass with dropped features; 0: without it", at_least=0)
+    views: int = setting(2, "n, strong views of an unlabelled patch", at_least=1)
+    cutmix: float = setting(1.0, "share of the strong views that are mixed", at_least=0, at_most=1)
+    ema_decay: float = setting(
+        0.99, "decay of the labelling network's average; 0: the student labels", at_least=0, below=1
+    )
+    ramp: float = setting(
+        0.1, "share of the training after which the unlabelled terms have their full weight", at_least=0, at_most=1
+    )
+
+
+class Method(base.Method):
+    """UniMatch."""
+
+    settings: MethodSettings
+    student: Network
+    teacher: Network
+    unlabelled_views: Sequence[str] = ("weak", "strong", "strong")
+
+    def __init__(self, settings: MethodSettings, plan: Plan) -> None:
+        super().__init__(settings, plan)
+        self.unlabelled_views = ("weak", *["strong"] * settings.views)
+        self.student = build_network(plan.dimensions, plan.classes)
+        self.teacher = make_teacher(self.student)
+
+    def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
+        """Supervised term, strong views, dropped features."""
+        s, labelled = self.settings, len(batch.labelled)
+        if not len(batch.unlabelled):
+            return {"supervised": Term(mask_loss(self.student(batch.labelled.image).logits, batch.labelled.mask))}
+        target = self._labels(batch.unlabelled.image)
+        strong, targets = self._strong_views(batch.unlabelled, target)
+        weak = [batch.unlabelled.image] if s.features > 0 else []
+        features = self.student.encode(torch.cat([batch.labelled.image, *strong, *weak]))
+        if weak:
+            features = [_drop_channels(level, len(weak[0])) for level in features]
+        logits = self.student.decode(features).logits
+        parts = logits.split([labelled, *(len(view) for view in strong), *(len(view) for view in weak)])
+        whole, ramp = 1 + s.strong + s.features, gaussian_ramp(step.fraction / s.ramp if s.ramp > 0 else 1.0)
+        terms = {"supervised": Term(mask_loss(parts[0], batch.labelled.mask), 1 / whole)}
+        losses = [mask_loss(part, wanted) for part, wanted in zip(parts[1:], targets, strict=False)]
+        terms["strong"] = Term(torch.stack(losses).mean(), ramp * s.strong / whole)
+        if weak:
+            terms["features"] = Term(mask_loss(parts[-1], target), ramp * s.features / whole)
+        return terms
+
+    @torch.no_grad()
+    def _labels(self, weak: torch.Tensor) -> torch.Tensor:
+        """(B, *S) classes of the labelling network, IGNORE where it is not sure."""
+        network = self.teacher if self.settings.ema_decay > 0 else self.student
+        training = network.training
+        network.eval()
+        confidence, label = network(weak).probabilities.max(1)
+        network.train(training)
+        return torch.where(confidence >= self.settings.threshold, label, IGNORE)
+
+    def _strong_views(self, patches: Patches, target: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        views, targets = [], []
+        for index in range(self.settings.views):
+            view = patches.views[:, index]
+            boxes = half_boxes(view)
+            mixed = torch.rand(len(view), device=view.device) < self.settings.cutmix
+            boxes = boxes & mixed.reshape(-1, *[1] * (view.dim() - 1))
+            views.append(mix_with_next(boxes, view))
+            targets.append(mix_with_next(boxes, target))
+        return views, targets
+
+    def after_step(self, step: Step) -> None:
+        """Move the labelling network towards the student."""
+        update_teacher(self.teacher, self.student, self.settings.ema_decay, step.iteration)
+        copy_statistics(self.teacher, self.student)
+
+
+def _drop_channels(features: torch.Tensor, last: int) -> torch.Tensor:
+    """Half of the channels of the last so many patches' feature maps set to 0, the others doubled."""
+    kept, dropped = features[:-last], features[-last:]
+    mask = (torch.rand(dropped.shape[:2], device=features.device) < 0.5).to(features.dtype) * 2
+    return torch.cat([kept, dropped * mask.reshape(*mask.shape, *[1] * (features.dim() - 2))])

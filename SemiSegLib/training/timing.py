@@ -1,0 +1,132 @@
+"""A training of a given length: how fine, how large and how many, from the speed that this device shows.
+
+The speed is measured with the method's own networks on random patches, in seconds. Then the finest voxel size is
+taken at which enough iterations fit; a training that is too short for its resolution is worse than a coarser one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from SemiSegLib.compute.devices import Compute
+from SemiSegLib.config import Settings, SettingsError
+from SemiSegLib.data.batch import Batch, Patches
+from SemiSegLib.durations import duration
+from SemiSegLib.schedules import step_at
+
+# All choices. On the left atrium, 1,500 iterations were worth more at 1.6 mm than at 1.25 mm; see Testing/Benchmarks.
+COARSENINGS = (1.0, 1.25, 1.6, 2.0, 2.56)
+LEAST_ITERATIONS = 3000
+MOST_ITERATIONS = 40000
+_FOR_TRAINING = 0.85  # of the time; preparing, validating and the report take the rest
+_SMALLEST_SIDE = 32  # voxels; the bottleneck has a sixteenth of them
+_TIMED = 3  # iterations, after one that is not counted
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """What fits: voxel size (mm), patch (voxels), iterations, and the seconds that one takes."""
+
+    spacing: tuple[float, ...]
+    patch: tuple[int, ...]
+    iterations: int
+    seconds: float
+
+    def sentence(self, minutes: float) -> str:
+        """For people."""
+        size = " x ".join(f"{side:g}" for side in self.spacing if side > 0)
+        patch = " x ".join(map(str, self.patch))
+        end = time.strftime("%H:%M", time.localtime(time.time() + 60 * minutes))
+        return (
+            f"About {duration(minutes)} of training: {self.iterations:,} iterations with patches of {patch} voxels of "
+            f"{size} mm, {self.seconds:.2g} s each on this device; done at about {end}."
+        )
+
+
+def plan_time(settings: Settings, compute: Compute, adaptable: bool) -> Timetable:
+    """Fill in iterations and, where `adaptable`, voxel size and patch for `training.minutes`; returns what was chosen.
+
+    The settings must be complete otherwise. Raises SettingsError when not even a few iterations fit.
+    """
+    training, data = settings.training, settings.data
+    assert training.patch_size is not None
+    assert data.spacing is not None
+    budget = _FOR_TRAINING * 60 * training.minutes
+    options = [_coarser(data.spacing, training.patch_size, factor) for factor in COARSENINGS]
+    if not adaptable or data.dimensions == 2:
+        options = options[:1]
+    _, smallest = options[-1]
+    for_voxel = measured_seconds(settings, compute, smallest) / math.prod(smallest)
+    chosen = options[-1]
+    for option in options:
+        if budget / (for_voxel * math.prod(option[1])) >= LEAST_ITERATIONS:
+            chosen = option
+            break
+    seconds = for_voxel * math.prod(chosen[1])
+    iterations = min(MOST_ITERATIONS, int(budget / seconds))
+    if iterations < 10:
+        raise SettingsError(
+            f"In {duration(training.minutes)} not even ten iterations fit on this device ({seconds:.1f} s each): give "
+            "more time, a coarser --spacing or a smaller --patch."
+        )
+    data.spacing, training.patch_size, training.iterations = chosen[0], chosen[1], iterations
+    settings.check()
+    return Timetable(chosen[0], chosen[1], iterations, seconds)
+
+
+def _coarser(
+    spacing: Sequence[float], patch: Sequence[int], factor: float
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Voxels and patch coarser by a factor: the patch covers about as much of the patient as before."""
+    sides = tuple(max(min(_SMALLEST_SIDE, side), 16 * round(side / factor / 16)) for side in patch)
+    return tuple(round(size * factor, 4) for size in spacing), sides
+
+
+def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int]) -> float:
+    """Seconds of one iteration of the method with patches of this size, in the stage that takes most of the time."""
+    from SemiSegLib.training.trainer import build_method
+
+    method = build_method(settings, tuple(patch)).to(compute.device)
+    method.to(memory_format=compute.memory_format(settings.data.dimensions))  # type: ignore[call-overload]
+    training = settings.training
+    longest = max(method.stages, key=lambda name: method.stages[name])
+    labelled, unlabelled = method.patches(longest, training.labelled_batch, training.unlabelled_batch)
+    if not method.needs_unlabelled:
+        unlabelled = 0
+    batch = _random_batch(settings, patch, labelled, unlabelled, len(method.unlabelled_views) - 1).to(compute.device)
+    step = step_at(training.iterations - 1, training.iterations, method.stages)
+    optimiser = torch.optim.SGD(method.trained_parameters(), 1e-9)
+    started = 0.0
+    for index in range(_TIMED + 1):
+        if index == 1:
+            started = time.monotonic()
+        optimiser.zero_grad(set_to_none=True)
+        with compute.autocast():
+            terms = method.losses(batch, step)
+            total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
+        total.backward()
+        optimiser.step()
+        method.after_step(step)
+        float(total.detach())  # waits for a GPU
+    return (time.monotonic() - started) / _TIMED
+
+
+def _random_batch(settings: Settings, patch: Sequence[int], labelled: int, unlabelled: int, views: int) -> Batch:
+    """A batch of noise in which every class occurs."""
+    generator = torch.Generator().manual_seed(0)
+    classes = len(settings.data.labels)
+
+    def patches(count: int, more: int) -> Patches:
+        image = torch.randn(count, 1, *patch, generator=generator)
+        mask = torch.randint(classes + 1, (count, *patch), generator=generator, dtype=torch.uint8)
+        sdm = torch.rand(count, classes, *patch, generator=generator) * 2 - 1
+        frame = torch.eye(3, 4).expand(count, 3, 4)
+        further = torch.randn(count, more, 1, *patch, generator=generator) if more > 0 else torch.empty(0)
+        return Patches(image, mask, sdm, frame, further)
+
+    return Batch(patches(labelled, 0), patches(unlabelled, views))

@@ -1,0 +1,87 @@
+"""A training of a given length, with speeds that are given: voxel size, patch and iterations worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from SemiSegLib.compute.devices import Compute
+from SemiSegLib.config import Label, SettingsError
+from SemiSegLib.durations import duration, parse_minutes
+from SemiSegLib.presets import at_preset, build_settings
+from SemiSegLib.training import timing
+
+CPU = Compute(torch.device("cpu"), torch.float32, "")
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("15m", 15), ("1h", 60), ("1.5h", 90), ("90", 90)])
+def test_times_as_people_write_them(text, minutes):
+    assert parse_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "0h", "nan", "inf", "5d"])
+def test_other_times_are_refused(text):
+    with pytest.raises(SettingsError, match="15m, 1h or 8h"):
+        parse_minutes(text)
+
+
+def test_times_as_people_read_them():
+    assert [duration(minutes) for minutes in (15, 60, 90, 480)] == ["15 minutes", "1 hour", "1.5 hours", "8 hours"]
+
+
+@pytest.fixture
+def plan(monkeypatch):
+    """A function that plans so many minutes on a device that takes so many microseconds a voxel."""
+
+    def make(minutes, microseconds, adaptable=True, preset="left-atrium", **overrides):
+        settings = build_settings("supervised", preset, overrides=overrides)
+        settings.training.minutes = minutes
+        monkeypatch.setattr(timing, "measured_seconds", lambda s, c, patch: 1e-6 * microseconds * math.prod(patch))
+        return timing.plan_time(settings, CPU, adaptable), settings
+
+    return make
+
+
+def test_a_fast_device_trains_at_the_tasks_own_resolution(plan):
+    timetable, settings = plan(60, 0.1)
+    # 0.1 s for 112 x 112 x 80 = 1,003,520 voxels: 0.85 * 3,600 s are 30,492 iterations
+    assert (timetable.spacing, timetable.patch) == ((0.625, 0.625, 0.625), (112, 112, 80))
+    assert settings.training.iterations == timetable.iterations == int(0.85 * 3600 / 0.1003520)
+
+
+def test_a_slow_one_at_a_coarser_one(plan):
+    """7 us: 0.51 s for 48 x 48 x 32 voxels, so 15 minutes are 1,482 iterations; three hours allow 1.25 mm."""
+    short, _ = plan(15, 7.0)
+    assert (short.spacing, short.patch) == ((1.6, 1.6, 1.6), (48, 48, 32))
+    assert short.iterations == int(0.85 * 900 / (7e-6 * 48 * 48 * 32))
+    longer, settings = plan(180, 7.0)
+    assert longer.spacing == settings.data.spacing == (1.0, 1.0, 1.0)
+    assert longer.patch == settings.training.patch_size == (64, 64, 48)
+    assert longer.iterations >= timing.LEAST_ITERATIONS
+
+
+def test_what_was_set_by_hand_stays(plan):
+    settings = build_settings("supervised", "left-atrium", overrides={"data.spacing": "1,1,1"})
+    assert not at_preset(settings)
+    assert at_preset(build_settings("supervised", "left-atrium"))
+    timetable, settings = plan(15, 7.0, adaptable=False)
+    assert settings.training.patch_size == (112, 112, 80)
+    assert timetable.iterations == int(0.85 * 900 / (7e-6 * 112 * 112 * 80))
+
+
+def test_slices_keep_their_size(plan):
+    timetable, settings = plan(60, 1.0, preset="cardiac-cine")
+    assert timetable.patch == settings.training.patch_size == (192, 192)
+    assert settings.data.spacing == (1.5, 1.5, 0.0)
+
+
+def test_too_little_time_says_so(plan):
+    with pytest.raises(SettingsError, match="not even ten iterations"):
+        plan(0.1, 100.0)
+
+
+@pytest.mark.parametrize("method", ["supervised", "simcvd", "unimatch", "self-training", "action"])
+def test_the_speed_of_every_kind_of_method_can_be_measured(method):
+    settings = build_settings(method, "custom", overrides={"data.spacing": "1,1,1", "training.patch_size": "16,16,16"})
+    settings.data.labels = [Label(1, "one", (1, 2, 3)), Label(2, "two", (4, 5, 6))]
+    assert 0 < timing.measured_seconds(settings, CPU, (16, 16, 16)) < 60
