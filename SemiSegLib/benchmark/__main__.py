@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--methods", nargs="+", metavar="METHOD", help="the methods to compare")
     add("--labelled", nargs="+", type=int, metavar="N", help="how many cases (patients) have their mask used")
     add("--seeds", nargs="+", type=int, default=[1, 2], metavar="N", help="one training for each (default: 1 2)")
-    add("--budget", choices=list(BUDGETS), default="lite", help="lite for CPUs, paper for GPUs (default: lite)")
+    add("--budget", choices=list(BUDGETS), default="lite", help="lite, strong: CPUs; paper: GPUs (default: lite)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all cells; may be repeated")
     add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--jobs", type=int, default=1, metavar="N", help="cells at work at once (default: 1)")

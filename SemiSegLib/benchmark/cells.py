@@ -141,10 +141,14 @@ def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = Settings().to_dict()
     values = {
-        f"{section}.{key}": settings[section].get(key, default)
-        for section in ("data", "training", "inference")
+        f"{section}.{key}": settings.get(section, {}).get(key, default)
+        for section in ("data", "training", "augmentation", "inference")
         for key, default in known[section].items()
     }
+    values["recipe"] = settings.get("recipe", known["recipe"])
+    if values["augmentation.geometry"] == "turns":  # the ranges are not used, the axes only to predict with mirroring
+        used = ("augmentation.geometry", "augmentation.intensity")
+        values = {key: value for key, value in values.items() if key in used or not key.startswith("augmentation.")}
     for option in methods.describe(settings["method"]).options:
         values[f"method_settings.{option.name}"] = settings["method_settings"].get(option.name, option.default)
     return {key: _plain(value) for key, value in values.items() if key not in INCIDENTAL}

@@ -1,0 +1,78 @@
+"""Self-training: annotated and self-labelled voxels each have their term, stages their patches."""
+
+import pytest
+import torch
+
+from SemiSegLib.constants import IGNORE
+from SemiSegLib.errors import SemiSegError
+from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.methods.self_training import MethodSettings
+from SemiSegLib.schedules import Step
+
+ROUND = Step(5, 10, "round 1")
+
+
+def test_the_terms_are_those_of_two_separate_batches(make_method, make_batch):
+    """Without CutMix and with fixed statistics the network sees patches one by one."""
+    method = make_method("self-training", classes=3, cutmix=0.0, weight=0.5).eval()
+    batch = make_batch(classes=3, labels=True)
+    terms = method.losses(batch, ROUND)
+    for name, patches, weight in (("supervised", batch.labelled, 1 / 1.5), ("pseudo", batch.unlabelled, 0.5 / 1.5)):
+        expected = mask_loss(method.student(patches.image).logits, patches.mask.long())
+        torch.testing.assert_close(terms[name].value, expected)
+        assert terms[name].weight == pytest.approx(weight)
+
+
+def test_with_cutmix_labels_go_where_the_pixels_go(make_method, make_batch):
+    """A network that shows what it is given: all that is pasted is still labelled rightly."""
+    method = make_method("self-training", cutmix=1.0).eval()
+    batch = make_batch(labels=True)
+    for patches in (batch.labelled, batch.unlabelled):
+        patches.image = 20.0 * patches.mask.unsqueeze(1).float() - 10.0
+
+    class Mirror(torch.nn.Module):
+        def forward(self, image):
+            from SemiSegLib.networks.output import NetworkOutput
+
+            return NetworkOutput(torch.cat([-image, image], 1), None, image, [image])
+
+    method.student = Mirror()
+    terms = method.losses(batch, ROUND)
+    assert terms["supervised"].value < 1e-3
+    assert terms["pseudo"].value < 1e-3
+
+
+def test_unsure_voxels_have_no_influence(make_method, make_batch):
+    method, values = make_method("self-training", cutmix=0.0).eval(), []
+    for other in (0, 1):
+        batch = make_batch(labels=True)
+        batch.unlabelled.mask[:, :10] = other
+        batch.unlabelled.mask[:, :10] = IGNORE
+        values.append(method.losses(batch, ROUND)["pseudo"].value.item())
+    assert values[0] == values[1]
+
+
+def test_stages_and_their_patches(make_method):
+    method = make_method("self-training", shares=(2.0, 1.0, 1.0))
+    assert list(method.stages) == ["supervised", "round 1", "round 2"]
+    assert set(method.labelling) == {"round 1", "round 2"}
+    assert method.patches("supervised", 2, 3) == (5, 0)
+    assert method.patches("round 2", 2, 3) == (2, 3)
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (1.0, 0.0)])
+def test_a_round_is_needed(make_method, shares):
+    with pytest.raises(SemiSegError, match=r"method_settings\.shares"):
+        make_method("self-training", shares=shares)
+
+
+def test_a_restarted_round_begins_with_new_weights(make_method):
+    for restart in (True, False):
+        method = make_method("self-training", restart=restart)
+        before = method.student.state_dict()["mask_head.weight"].clone()
+        method.enter_stage("round 1", first=True)
+        assert torch.equal(before, method.student.state_dict()["mask_head.weight"]) != restart
+        kept = method.student.state_dict()["mask_head.weight"].clone()
+        method.enter_stage("round 1", first=False)
+        assert torch.equal(kept, method.student.state_dict()["mask_head.weight"])
+    assert MethodSettings().restart is False
