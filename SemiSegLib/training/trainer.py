@@ -58,6 +58,7 @@ class Trainer:
         self.method.to(compute.device)
         self.method.to(memory_format=compute.memory_format(settings.data.dimensions))  # type: ignore[call-overload]
         self.average = make_teacher(self.method.student) if training.ema_decay > 0 else None
+        self.predicting()  # a network that is not there is said now, not after hours
         self.losses: nn.Module = _Losses(self.method)
         self.optimiser = _optimiser(self.method, training)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)

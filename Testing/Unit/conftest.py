@@ -142,6 +142,7 @@ def make_method():
         "simcvd": {"pool": 32, "hidden": 64},
         "action": {"queries": 32, "negatives": 64, "keys": 32, "bank": 8},
         "ua-mt": {"passes": 2},
+        "ad-mt": {"weight": 0.5},  # in so few steps the teachers know nothing yet
     }
 
     def make(name, sides=(32, 32), classes=2, iterations=8, seed=0, **settings):

@@ -53,7 +53,7 @@ def process(*arguments):
 def measured(tiny_data, tmp_path_factory):
     """Two cells measured and one failed, side by side: the folder and what the command said."""
     folder = tmp_path_factory.mktemp("first")
-    arguments = command(tiny_data, folder, (*GOOD, "secl:sampling=nowhere"), extra=("--jobs", "2"))
+    arguments = command(tiny_data, folder, (*GOOD, "supervised:inference.network=teacher"), extra=("--jobs", "2"))
     return folder, subprocess.run(process(*arguments), capture_output=True, text=True, check=False)
 
 
@@ -63,8 +63,8 @@ def measured(tiny_data, tmp_path_factory):
 def test_a_failed_cell_is_named_and_the_others_go_on(measured):
     folder, result = measured
     assert result.returncode == 1, result.stderr
-    failed = "left-atrium-secl-sampling-nowhere-2-seed1"
-    assert f"error: {failed}: The setting 'method_settings.sampling' is 'nowhere'" in result.stderr
+    failed = "left-atrium-supervised-inference.network-teacher-2-seed1"
+    assert f"error: {failed}: The setting 'inference.network' is teacher" in result.stderr
     assert sorted(file.stem for file in (folder / "results").glob("*.json")) == sorted(NAMES)
     assert all(RunFolder(folder / "runs" / name).status().state == "finished" for name in NAMES)
 

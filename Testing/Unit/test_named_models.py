@@ -102,8 +102,8 @@ def two_models(run, tmp_path):
 def test_everything_uses_the_model_that_the_report_is_of(two_models, tiny_data, tmp_path, capsys):
     """Nothing is chosen by the cases that it is scored on, unless asked for."""
     report = two_models / "report"
-    assert read_json(report / "validation.json")["model"] == {"which": "last", "iteration": 4, "network": "student"}
-    assert (report / "validation.txt").read_text().startswith("The last model (iteration 4, student)")
+    assert read_json(report / "validation.json")["model"] == {"which": "last", "iteration": 4, "network": "average"}
+    assert (report / "validation.txt").read_text().startswith("The last model (iteration 4, average)")
     assert load_model(two_models).card.iteration == 4
     assert load_model(two_models, "best").card.iteration == 2
     assert export_model(two_models, tmp_path / "shared.safetensors").iteration == 4
