@@ -116,6 +116,7 @@ class SemiSegModuleParameterNode:
 
     task - What is segmented; a preset of SemiSegLib.
     studyFolder - Trainings, models and predictions are kept here.
+    hideNames - Scans are called by their numbers, in the panel and in every file.
     currentCase - ID of the case at hand.
     method, device, iterations, learningRate, spacing, patchSize, validationCases, extraSettings - The training.
     startFromLastModel - Learn on from the model in use.
@@ -127,6 +128,7 @@ class SemiSegModuleParameterNode:
 
     task: Task = Task.LEFT_ATRIUM
     studyFolder: Path = Path()
+    hideNames: bool = False
     currentCase: str = ""
     method: Method = Method.SIMCVD
     device: Device = Device.AUTO

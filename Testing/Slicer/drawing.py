@@ -66,6 +66,7 @@ def same_points(first: np.ndarray, second: np.ndarray, tolerance: float = 1e-3) 
 def write_prediction(folder: Path, image_file: Path, mask: np.ndarray, labels, suffix=".seg.nrrd", maps=()) -> Path:
     """Files as `SemiSegLib.predict` writes them: mask on the grid of `image_file`, labels.json, maps of `kinds`."""
     import json
+    import shutil
 
     from SemiSegLib.data.images import write_mask
 
@@ -74,6 +75,7 @@ def write_prediction(folder: Path, image_file: Path, mask: np.ndarray, labels, s
     image.CopyInformation(template)
     stem = image_file.name.split(".")[0]
     folder.mkdir(exist_ok=True)
+    shutil.copy(image_file.parent.parent / "identity.json", folder)
     write_mask(image, folder / (stem + suffix), labels)
     entries = [{"value": label.value, "name": label.name, "color": list(label.color)} for label in labels]
     (folder / "labels.json").write_text(json.dumps({"labels": entries}))

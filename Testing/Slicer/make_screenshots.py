@@ -25,7 +25,7 @@ from SemiSegModuleLib.scene.annotations import add_region  # noqa: E402
 from SemiSegModuleLib.scene.case_table import CaseTable  # noqa: E402
 from SemiSegModuleLib.scene.loading import add_files  # noqa: E402
 from SemiSegModuleLib.scene.overlays import Overlays  # noqa: E402
-from SemiSegModuleLib.scene.predictions import load_predictions  # noqa: E402
+from SemiSegModuleLib.scene.predictions import find_prediction, load_prediction  # noqa: E402
 
 from SemiSegLib.presets import PRESETS  # noqa: E402
 
@@ -84,8 +84,9 @@ def main() -> None:
     views = FourUp(application)
     draw_region(views, table, next(case for case in table if case.done), options.out)
     if options.predictions:
-        load_predictions(table, options.predictions)
-        case = table.by_file_name(options.case) if options.case else next(case for case in table if not case.done)
+        case = next(case for case in table if (case.name == options.case if options.case else not case.done))
+        files = find_prediction(options.predictions, case.name)
+        load_prediction(table, case, files.mask, files.sdms, files.probabilities)
         draw(views, table, case, options.out)
     table.close()
     application.close()

@@ -180,21 +180,92 @@ def test_what_is_no_scan_is_refused_by_name(scene, table, kind):
         table.add_volume(scene.AddNewNodeByClass(kind, "thing"))
 
 
-def test_file_names_are_safe_and_unique(table, add_volume):
+NAMES = ["a b", "a/b", "A_B", "CON", "Müller: 3/4?", "名前", "x" * 200, "case.1"]
+
+
+def test_file_names_are_unique_and_say_of_nobody_who_that_is(table, add_volume):
+    stems = [table.add_volume(add_volume(name)).file_name for name in NAMES]
+    assert stems == [f"scan_{number:03d}" for number in range(1, 9)]
+    table.remove(table.cases[2])
+    assert table.add_volume(add_volume("later")).file_name == "scan_009"
+
+
+def test_files_to_give_away_are_called_as_the_scans_are_in_safe_letters(table, add_volume):
     import re
 
-    names = ["a b", "a/b", "A_B", "CON", "Müller: 3/4?", "名前", "x" * 200, "case.1"]
-    stems = [table.add_volume(add_volume(name)).file_name for name in names]
-    assert len({stem.casefold() for stem in stems}) == len(stems)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,70}", stem) for stem in stems)
-    assert not {stem.casefold() for stem in stems} & {"con", "nul", "aux"}
+    from SemiSegModuleLib.exports.names import stems
+
+    cases = [table.add_volume(add_volume(name)) for name in NAMES]
+    given = stems(table, cases)
+    assert given[0] == "a_b"
+    assert len({stem.casefold() for stem in given}) == len(given)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,70}", stem) for stem in given)
+    assert not {stem.casefold() for stem in given} & {"con", "nul", "aux"}
+    assert stems(table, cases[1:2]) == given[1:2], "the same whichever are exported"
+    table.names_hidden = True
+    assert stems(table, cases) == [case.file_name for case in cases]
 
 
 def test_file_name_stays_when_the_volume_is_renamed(table, a_volume):
     case = table.add_volume(a_volume)
     a_volume.SetName("another")
-    assert case.file_name == "scan"
-    assert table.by_file_name("scan") == case
+    assert case.file_name == "scan_001"
+    assert table.by_file_name("scan_001") == case
+
+
+def file_under_a_patient(scene, volume, patient):
+    """As Slicer's DICOM module does: patient, study, series."""
+    import slicer
+
+    hierarchy, levels = scene.GetSubjectHierarchyNode(), slicer.vtkMRMLSubjectHierarchyConstants
+    top = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), patient)
+    hierarchy.SetItemLevel(top, levels.GetDICOMLevelPatient())
+    study = hierarchy.CreateStudyItem(top, "2026-01-02")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(volume), study)
+
+
+def test_scans_of_one_name_are_told_apart_by_their_patients(scene, table, add_volume, tmp_path):
+    import csv
+
+    from SemiSegModuleLib.scene.names_list import write_names
+
+    cases = []
+    for patient in ("Müller^Hans", "王小明"):
+        volume = add_volume("3: CT Thorax")
+        file_under_a_patient(scene, volume, patient)
+        cases.append(table.add_volume(volume))
+    assert [case.name for case in cases] == ["Müller^Hans · 3: CT Thorax", "王小明 · 3: CT Thorax"]
+    write_names(tmp_path, {case.file_name: case for case in cases})
+    rows = list(csv.reader((tmp_path / "scans.csv").open(encoding="utf-8-sig", newline="")))
+    assert rows == [
+        ["file", "patient", "scan"],
+        ["scan_001", "Müller^Hans", "3: CT Thorax"],
+        ["scan_002", "王小明", "3: CT Thorax"],
+    ]
+
+
+def test_hidden_names_are_hidden_everywhere(scene, table, add_volume, tmp_path, caplog):
+    """In the table, in what is made of it, in the list beside files, and in what is logged."""
+    from SemiSegModuleLib.scene.annotations import make_annotation
+    from SemiSegModuleLib.scene.names_list import write_names
+
+    volume = add_volume("secret scan")
+    file_under_a_patient(scene, volume, "secret patient")
+    case = table.add_volume(volume)
+    write_names(tmp_path, {case.file_name: case})
+    table.names_hidden = True
+    assert (case.name, case.patient) == ("Scan 1", "")
+    assert make_annotation(table, case).GetName() == "Scan 1 annotation"
+    write_names(tmp_path, {case.file_name: case})
+    assert "secret" not in (tmp_path / "scans.csv").read_text(encoding="utf-8-sig")
+    other = table.add_volume(add_volume("another secret"))
+    assert other.name == "Scan 2"
+    with caplog.at_level("DEBUG"):
+        scene.RemoveNode(volume)
+    assert "leaves the table" in caplog.text
+    assert "secret" not in caplog.text
+    table.names_hidden = False
+    assert other.name == "another secret"
 
 
 def test_stepping_through_the_cases_goes_round(table, add_volume):
@@ -225,7 +296,7 @@ def test_saving_and_loading_the_scene_brings_the_work_back(application, table, a
     done.quality = Quality(0.9, "by eye")
     excluded.excluded = True
     table.run_folder = tmp_path / "run"
-    labels, volumes_ml = table.labels, done.volumes_ml(table.labels)
+    labels, volumes_ml, identifier = table.labels, done.volumes_ml(table.labels), done.identifier
     application.save(tmp_path / "work.mrb")
     application.load(tmp_path / "work.mrb")
 
@@ -235,7 +306,7 @@ def test_saving_and_loading_the_scene_brings_the_work_back(application, table, a
     fresh.close()
     assert again.partial == "axial"
     assert again.quality == Quality(0.9, "by eye")
-    assert again.file_name == "done"
+    assert (again.file_name, again.identifier) == ("scan_001", identifier)
     assert table.labels == labels
     assert again.volume.GetName() == "done"
     assert again.volumes_ml(labels) == pytest.approx(volumes_ml)

@@ -85,7 +85,7 @@ def test_an_annotation_outside_its_scans_transform_keeps_its_place_in_the_world(
     case.mark_done()
     export_cases(table, tmp_path)
     expected = np.argwhere(np.ones((3, 5, 5)))[:, ::-1] + [4, 3, 2]  # i, j, k of the box = its RAS
-    found = world_points(tmp_path / "labels" / "cube.nrrd", 1)
+    found = world_points(tmp_path / "labels" / "scan_001.nrrd", 1)
     assert same_points(found, expected * [-1.0, -1.0, 1.0])
 
 
@@ -129,7 +129,7 @@ def test_values_follow_the_label_and_not_the_order_or_the_name_of_segments(table
     case.mark_done()
     export_cases(table, tmp_path)
     for value in (1, 3):
-        found = world_points(tmp_path / "labels" / "scan.nrrd", value)
+        found = world_points(tmp_path / "labels" / "scan_001.nrrd", value)
         assert same_points(found, corner_points(a_volume, np.argwhere(mask == value)))
 
 
@@ -148,7 +148,7 @@ def test_a_segmentation_of_the_user_is_matched_by_segment_name(scene, table, a_v
     case.mark_done()
     export = export_cases(table, tmp_path)
     expected = np.argwhere(array)
-    assert same_points(world_points(tmp_path / "labels" / "scan.nrrd", 3), corner_points(a_volume, expected))
+    assert same_points(world_points(tmp_path / "labels" / "scan_001.nrrd", 3), corner_points(a_volume, expected))
     assert len(export.remarks) == 1
     assert "helper" in export.remarks[0]
 
@@ -177,7 +177,7 @@ def test_partial_annotation_marks_slices_that_nobody_looked_at(table, a_volume, 
     case.partial = orientation
     case.mark_done()
     export_cases(table, tmp_path)
-    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "scan.nrrd")))
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "scan_001.nrrd")))
     drawn_slices = {int(index[axis]) for index in np.argwhere(mask)}
     for number in range(mask.shape[axis]):
         expected = np.take(mask, number, axis) if number in drawn_slices else 255
@@ -194,7 +194,7 @@ def test_partial_slices_follow_the_patient_not_the_voxel_order(table, add_volume
     case.partial = "axial"
     case.mark_done()
     export_cases(table, tmp_path)
-    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "sagittal.nrrd")))
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "scan_001.nrrd")))
     ignored = (written == 255).all(axis=(0, 2))
     assert np.array_equal(~ignored, mask.any(axis=(0, 2)))
 
@@ -212,8 +212,8 @@ def test_the_exported_folder_is_what_training_reads(table, add_volume, tmp_path)
     export = export_cases(table, tmp_path / "data", file_format=".nrrd")
     assert (export.labelled, export.unlabelled) == ([annotated.file_name], [plain.file_name])
     found = find_cases(tmp_path / "data")
-    assert [case.name for case in found.labelled] == ["one"]
-    assert [case.name for case in found.unlabelled] == ["two"]
+    assert [case.name for case in found.labelled] == ["scan_001"]
+    assert [case.name for case in found.unlabelled] == ["scan_002"]
     assert [(label.value, label.name) for label in found.labels] == [(1, "left atrium"), (3, "aorta")]
     _, read = read_case(found.labelled[0])
     import SimpleITK as sitk
@@ -234,9 +234,9 @@ def test_a_second_export_writes_only_what_changed_and_removes_what_is_no_longer_
     draw(table, cases[1], 3, np.s_[7, 7, 7])
     export_cases(table, tmp_path)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nrrd")}
-    assert {path.name for path in after} == {"two.nrrd", "three.nrrd"}
+    assert {path.name for path in after} == {"scan_002.nrrd", "scan_003.nrrd"}
     changed = {str(path.relative_to(tmp_path)) for path in after if after[path] != files[path]}
-    assert {name.replace("\\", "/") for name in changed} == {"labels/two.nrrd"}
+    assert {name.replace("\\", "/") for name in changed} == {"labels/scan_002.nrrd"}
 
 
 def test_a_case_not_done_any_more_loses_its_exported_mask(table, a_volume, tmp_path):
@@ -248,7 +248,7 @@ def test_a_case_not_done_any_more_loses_its_exported_mask(table, a_volume, tmp_p
     export_cases(table, tmp_path)
     case.mark_done(False)
     export_cases(table, tmp_path)
-    assert [path.parent.name for path in tmp_path.rglob("scan.nrrd")] == ["images"]
+    assert [path.parent.name for path in tmp_path.rglob("scan_001.nrrd")] == ["images"]
 
 
 def test_files_of_others_in_the_folder_are_never_touched(table, a_volume, tmp_path):

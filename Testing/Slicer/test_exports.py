@@ -13,6 +13,11 @@ GEOMETRIES = ["a_volume", "an_oblique_volume", "a_left_handed_volume"]
 BLOCK = np.s_[2:6, 3:9, 4:12]
 
 
+def stem_of(case):
+    """The name of the scan as a file name."""
+    return case.name.replace(" ", "_")
+
+
 @pytest.fixture
 def annotated(request, scene, table):
     """A finished case with both labels, its scan below a transform, segments in the wrong order."""
@@ -43,7 +48,7 @@ def test_masks_are_in_place_with_the_values_of_the_task(table, annotated, tmp_pa
 
     case, mask = annotated(geometry)
     (path,) = export_masks(table, [case], tmp_path, suffix)
-    assert path.name == case.file_name + suffix
+    assert path.name == stem_of(case) + suffix
     for value in (1, 3):
         expected = corner_points(case.volume, np.argwhere(mask == value))
         assert same_points(world_points(path, value), expected)
@@ -127,10 +132,10 @@ def test_surfaces_lie_round_the_voxels_in_lps(table, annotated, tmp_path, suffix
     case, mask = annotated(geometry)
     paths = export_surfaces(table, [case], tmp_path, suffix, smoothing=0.0)
     assert sorted(path.name for path in paths) == [
-        f"{case.file_name}_aorta{suffix}",
-        f"{case.file_name}_left_atrium{suffix}",
+        f"{stem_of(case)}_aorta{suffix}",
+        f"{stem_of(case)}_left_atrium{suffix}",
     ]
-    points, _, volume = read_surface(tmp_path / f"{case.file_name}_left_atrium{suffix}")
+    points, _, volume = read_surface(tmp_path / f"{stem_of(case)}_left_atrium{suffix}")
     voxels = corner_points(case.volume, np.argwhere(mask == 1))
     assert np.allclose(points.mean(axis=0), voxels.mean(axis=0), atol=0.6)
     assert np.abs(points.min(axis=0) - voxels.min(axis=0)).max() < 2.6  # half a voxel's diagonal at most
@@ -195,19 +200,19 @@ def test_surface_files_carry_the_colour_where_they_can(table, annotated, tmp_pat
     case, _ = annotated()
     for suffix in (".ply", ".obj", ".stl"):
         export_surfaces(table, [case], tmp_path, suffix)
-    _, surface, _ = read_surface(tmp_path / f"{case.file_name}_aorta.ply")
+    _, surface, _ = read_surface(tmp_path / f"{stem_of(case)}_aorta.ply")
     assert (vtk_to_numpy(surface.GetPointData().GetScalars())[:, :3] == [224, 97, 76]).all()
-    assert "Kd 0.8784 0.3804 0.2980" in (tmp_path / f"{case.file_name}_aorta.mtl").read_text()
-    obj = (tmp_path / f"{case.file_name}_aorta.obj").read_text()
-    assert f"mtllib {case.file_name}_aorta.mtl\nusemtl aorta\n" in obj
-    assert b"SPACE=LPS" in (tmp_path / f"{case.file_name}_aorta.stl").read_bytes()[:80]
+    assert "Kd 0.8784 0.3804 0.2980" in (tmp_path / f"{stem_of(case)}_aorta.mtl").read_text()
+    obj = (tmp_path / f"{stem_of(case)}_aorta.obj").read_text()
+    assert f"mtllib {stem_of(case)}_aorta.mtl\nusemtl aorta\n" in obj
+    assert b"SPACE=LPS" in (tmp_path / f"{stem_of(case)}_aorta.stl").read_bytes()[:80]
 
 
 def test_existing_files_are_kept_unless_overwriting_is_asked_for(table, annotated, tmp_path):
     from SemiSegModuleLib import exports
 
     case, _ = annotated()
-    stem, cases = case.file_name, [case]
+    stem, cases = stem_of(case), [case]
     for write, name in (
         (lambda **more: exports.export_masks(table, cases, tmp_path, ".nrrd", **more), f"{stem}.nrrd"),
         (lambda **more: exports.export_surfaces(table, cases, tmp_path, ".stl", **more), f"{stem}_aorta.stl"),

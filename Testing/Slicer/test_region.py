@@ -214,7 +214,7 @@ def test_a_moved_region_is_written_anew_and_a_removed_one_gives_the_whole_scan(t
     case = table.add_volume(a_volume)
     limit(table, case)
     export_cases(table, tmp_path)
-    file = tmp_path / "images" / "scan.nrrd"
+    file = tmp_path / "images" / "scan_001.nrrd"
     before = sitk.ReadImage(str(file)).GetOrigin()
     limit(table, case, np.s_[2:9, 2:9, 3:12])
     export_cases(table, tmp_path)
@@ -238,7 +238,7 @@ def test_what_is_drawn_outside_is_kept_and_counted(table, a_volume, tmp_path):
     assert voxels_outside(case.annotation, a_volume, case.box(), table.labels) == outside
     export = export_cases(table, tmp_path)
     assert export.remarks == [f"scan: {outside} annotated voxels outside the region of interest are not learnt from."]
-    assert len(world_points(tmp_path / "labels" / "scan.nrrd", 1)) == mask.sum() - outside
+    assert len(world_points(tmp_path / "labels" / "scan_001.nrrd", 1)) == mask.sum() - outside
     assert np.array_equal(segments.voxels_on_grid(case.annotation, a_volume, table.labels), mask)
 
 
@@ -278,7 +278,7 @@ def test_slices_of_a_partial_annotation_count_by_the_whole_drawing(table, a_volu
     case.mark_done()
     limit(table, case)
     export_cases(table, tmp_path)
-    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "scan.nrrd")))
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "scan_001.nrrd")))
     unknown = [bool((part == 255).all()) for part in written]
     assert unknown == [number not in (2, 3, 4, 6) for number in range(1, 8)]
     assert not written[6 - 1].any()
@@ -371,7 +371,7 @@ def test_a_region_that_moves_while_the_network_predicts_does_not_shift_the_mask(
 
     case = table.add_volume(a_volume)
     limit(table, case)
-    image = export_cases(table, tmp_path / "data").images / "scan.nrrd"
+    image = export_cases(table, tmp_path / "data").images / "scan_001.nrrd"
     mask = cube(BOX) * 3
     write_prediction(tmp_path / "predictions", image, mask[INSIDE], table.labels)
     limit(table, case, np.s_[2:9, 2:9, 3:12])

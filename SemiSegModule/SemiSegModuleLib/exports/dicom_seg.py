@@ -21,6 +21,7 @@ from ..scene import segments, volumes
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from .choice import ExportError, FilesExist, segmentation_of
+from .names import stems
 
 _OFF_GRID = 0.1  # voxels that a DICOM pixel may lie beside the volume's voxel; more means the volume was resampled
 
@@ -52,7 +53,7 @@ def export_dicom_seg(
         raise ExportError("None of the chosen cases has a mask to export.")
     if _has_quantitative_reporting():
         return [_export_by_extension(case, source, Path(folder)) for case in chosen]
-    paths = [Path(folder) / f"{case.file_name}.seg.dcm" for case in chosen]
+    paths = [Path(folder) / f"{name}.seg.dcm" for name in stems(table, chosen)]
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         raise FilesExist(existing)

@@ -15,7 +15,9 @@ from SemiSegLib.runs import write_whole
 from ..scene import segments, volumes
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
+from ..scene.names_list import write_names
 from .choice import check_format, refuse_existing, segmentation_of, with_mask
+from .names import stems
 
 MASK_FORMATS = (".seg.nrrd", ".nrrd", ".nii.gz")
 
@@ -42,7 +44,8 @@ def export_masks(
     chosen = with_mask(cases, source)
     folder = Path(folder)
     labels = table.labels
-    paths = [folder / (case.file_name + file_format) for case in chosen]
+    names = stems(table, chosen)
+    paths = [folder / (name + file_format) for name in names]
     beside = {} if file_format == ".seg.nrrd" else _label_files(labels)
     refuse_existing([*paths, *_different(folder, beside)], overwrite)
     for number, (case, path) in enumerate(zip(chosen, paths, strict=True)):
@@ -52,6 +55,7 @@ def export_masks(
         _write_mask(volumes.world_image(case.volume, array), path, labels)
     for name, text in beside.items():
         write_whole(folder / name, text)
+    write_names(folder, dict(zip(names, chosen, strict=True)))
     return paths
 
 

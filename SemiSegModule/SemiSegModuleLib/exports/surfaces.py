@@ -20,7 +20,9 @@ from ..scene import segments
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.file_names import safe_file_name
+from ..scene.names_list import write_names
 from .choice import ExportError, check_format, refuse_existing, segmentation_of, with_mask
+from .names import stems
 
 SURFACE_FORMATS = (".stl", ".obj", ".ply")
 
@@ -50,9 +52,11 @@ def export_surfaces(
         raise ExportError("Smoothing must lie between 0 and 1, decimation between 0 and 0.95.")
     labels = segments.by_value(table.labels)
     wanted = []
-    for case in with_mask(cases, source):
+    chosen = with_mask(cases, source)
+    names = stems(table, chosen)
+    for case, name in zip(chosen, names, strict=True):
         for value, count in segments.voxel_counts(segmentation_of(case, source), table.labels).items():
-            stem = f"{case.file_name}_{safe_file_name(labels[value].name)}"
+            stem = f"{name}_{safe_file_name(labels[value].name)}"
             if count:
                 wanted.append((case, labels[value], Path(folder) / (stem + file_format)))
     if not wanted:
@@ -63,6 +67,7 @@ def export_surfaces(
             progress(number, len(wanted), f"{case.name}, {label.name}")
         surface = world_surface(segmentation_of(case, source), label, table.labels, smoothing, decimation)
         write_surface(surface, path, label)
+    write_names(folder, dict(zip(names, chosen, strict=True)))
     return [path for _, _, path in wanted]
 
 

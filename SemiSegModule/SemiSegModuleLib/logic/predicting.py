@@ -8,10 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 
 from ..i18n import _
 from ..processes.prediction_process import PredictionProcess
 from ..scene.case import Case, CaseError, State
+from ..scene.identity import check_identity, new_identifier, write_identity
+from ..scene.names_list import write_names
 from ..scene.predictions import find_prediction, load_prediction
 from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
@@ -25,6 +29,7 @@ class Predicting:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.process: PredictionProcess | None = None
+        self._identifier = ""  # of the prediction that runs
         self.changed = Signal()  # something happened
         self.loaded = Signal()  # the case whose prediction is in the scene now
         self.ended = Signal()  # the process, once, when it has ended
@@ -52,9 +57,12 @@ class Predicting:
         """
         if self.study.model is None or not cases:
             raise CaseError(_("A model and at least one scan are needed."))
-        folder = self.study.folder / "predictions"
+        self._identifier = new_identifier()
+        folder = self._new_folder(self._identifier)
         export = export_cases(self.study.cases, folder / "scans", cases, progress=progress)
         self.process = PredictionProcess(folder / "masks")
+        write_names(self.study.folder, {case.file_name: case for case in cases})
+        write_identity(self.process.output, self.study.cases.identifier, cases, self._identifier)
         options = ["--sdm", "--probabilities", "--format", "seg.nrrd", "--overwrite"]
         options += ["--device", self.study.parameters.device.value]
         self.process.start(self.study.model, export.images, len(cases), options)
@@ -85,10 +93,18 @@ class Predicting:
                 self.ended.emit(self.process)
         return self.process.active
 
+    def _new_folder(self, identifier: str) -> Path:
+        """A folder for one prediction, that no other window has."""
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{identifier[:8]}"
+        folder = self.study.claim_folder() / "predictions" / name
+        folder.mkdir(parents=True)
+        return folder
+
     def _load(self, file_name: str) -> None:
         case = self.study.cases.by_file_name(file_name)
         files = find_prediction(self.process.output, file_name)
         if case is not None and files is not None:  # the case may have been removed meanwhile
+            check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
             load_prediction(self.study.cases, case, files.mask, files.sdms, files.probabilities)
             self.study.select_first([case])
             self.loaded.emit(case)

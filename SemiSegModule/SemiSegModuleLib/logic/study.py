@@ -22,6 +22,7 @@ from SemiSegLib.presets import PRESETS
 
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
+from ..scene.identity import claim, claimed
 from ..signal import Signal
 from .model_card import read_card
 
@@ -65,6 +66,8 @@ class Study:
         self._values = _values(node)
         self._observed = node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._settings_modified())
         self.cases.refresh()
+        if parameters.hideNames != self.cases.names_hidden:
+            self.cases.names_hidden = parameters.hideNames
         if not self.cases.labels:
             self.use_labels_of_task()
         self._tell(self.opened)
@@ -78,6 +81,8 @@ class Study:
     def _settings_modified(self) -> None:
         before, self._values = self._values, _values(self.parameters.parameterNode)
         names = {name for name in {*before, *self._values} if before.get(name) != self._values.get(name)}
+        if "hideNames" in names:
+            self.cases.names_hidden = self.parameters.hideNames
         if "currentCase" in names:
             self._tell(self.current_changed)
         if names - {"currentCase"}:
@@ -133,8 +138,13 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """The folder of everything that is not in the scene."""
-        return Path(self.parameters.studyFolder)
+        """The folder of everything that is not in the scene: the one chosen, or one below it where that one is another
+        study's."""
+        return claimed(self.parameters.studyFolder, self.cases.identifier)
+
+    def claim_folder(self) -> Path:
+        """Make the folder, for this study alone; raises OSError when it cannot be made."""
+        return claim(self.parameters.studyFolder, self.cases.identifier)
 
     @property
     def model(self) -> Path | None:

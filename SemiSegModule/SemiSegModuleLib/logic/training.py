@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from SemiSegLib.runs import RunError, RunFolder
 from ..processes.training_process import TrainingProcess
 from ..scene.case import State
 from ..scene.curves import TrainingCurves
+from ..scene.names_list import write_names
 from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
 from .poller import Poller
@@ -30,6 +32,7 @@ class Training:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.process: TrainingProcess | None = None
+        self.running_elsewhere: Path | None = None  # the training of another study that runs on this computer
         self.remarks: list[str] = []  # what was left out of the scans and masks of the last start
         self.adopted = Signal()  # another training is at hand
         self.changed = Signal()  # something happened in it
@@ -76,6 +79,7 @@ class Training:
         values = run_settings(parameters, cases.labels)
         run_path = self._new_run_folder()
         export = export_cases(cases, run_path / "data", progress=progress)
+        write_names(run_path.parent, {case.file_name: case for case in cases})
         process = TrainingProcess(run_path)
         process.start(export.folder, values, self.initial_model(), parameters.validationCases)
         self.remarks = export.remarks
@@ -108,28 +112,42 @@ class Training:
         return process
 
     def find_again(self) -> None:
-        """Take the training to hand that this scene, or else this computer, began last; one that runs stays."""
+        """Take the training to hand that this scene began last; one that runs stays.
+
+        What another study left on this computer is not taken up: its model knows other patients and labels. If it
+        still runs, `running_elsewhere` names it.
+        """
         if self.active:
             return
-        folder = self.study.cases.run_folder or (Path(setting("LastRun")) if setting("LastRun") else None)
-        if folder is None or (self.process is not None and self.process.run.path == folder):
-            return
+        folder = self.study.cases.run_folder
+        if folder is None:
+            self.running_elsewhere = self._running_elsewhere()
+            self.changed.emit()
+        elif self.process is None or self.process.run.path != folder:
+            with contextlib.suppress(RunError):
+                self.attach(folder)
+
+    def _running_elsewhere(self) -> Path | None:
+        last = setting("LastRun")
+        if not last or (self.process is not None and self.process.run.path == Path(last)):
+            return None
         try:
-            self.attach(folder)
+            return Path(last) if RunFolder.open(Path(last)).status().active else None
         except RunError:
-            return
+            return None
 
     def _new_run_folder(self) -> Path:
         """A folder for a new training, not there yet."""
         name = datetime.now().strftime("training-%Y%m%d-%H%M%S")
-        path, number = self.study.folder / name, 1
+        folder, number = self.study.claim_folder(), 1
+        path = folder / name
         while path.exists():
             number += 1
-            path = self.study.folder / f"{name}-{number}"
+            path = folder / f"{name}-{number}"
         return path
 
     def _adopt(self, process: TrainingProcess) -> None:
-        self.process = process
+        self.process, self.running_elsewhere = process, None
         self._announced = ""
         process.log.position = 0
         self.curves.clear()

@@ -51,8 +51,15 @@ def model(path: Path | None) -> str:
         return str(error)
 
 
-def training(process: TrainingProcess | None) -> str:
-    """State, progress, speed, time left and score of a training in one line."""
+def training(process: TrainingProcess | None, elsewhere: Path | None = None) -> str:
+    """State, progress, speed, time left and score of a training in one line.
+
+    :param elsewhere: the training of another study that runs on this computer
+    """
+    if process is None and elsewhere is not None:
+        return _(
+            "No training of this study yet. One of another study is running; Open training… shows it: {path}"
+        ).format(path=elsewhere)
     if process is None:
         return _("No training yet")
     status = process.status

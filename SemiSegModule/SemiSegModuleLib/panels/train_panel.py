@@ -172,7 +172,7 @@ class TrainPanel:
         ui.stopButton.text = _("End now") if running and process.state == "stopping" else _("Stop")
         ui.resumeButton.enabled = process is not None and process.resumable
         ui.showCurvesButton.enabled = process is not None
-        ui.stateLabel.text = texts.training(process)
+        ui.stateLabel.text = texts.training(process, self._training.running_elsewhere)
         ui.trainingProgressBar.maximum = max(1, process.status.iterations) if process else 1
         ui.trainingProgressBar.value = process.status.iteration if process else 0
         self._show_failure(process.failure.text if process and process.failure else "")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import uuid
 from collections.abc import Sequence
+
+import slicer
 
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
@@ -66,13 +69,39 @@ class Case:
         return self.node.GetID() or ""
 
     @property
+    def identifier(self) -> str:
+        """Of this case alone, in every scene and on every computer."""
+        if not self._get("identifier"):  # a scene of an earlier version
+            self._set("identifier", uuid.uuid4().hex)
+        return self._get("identifier")
+
+    @property
     def name(self) -> str:
-        """What the user sees: the name of the volume, followed when it is renamed."""
-        return self.volume.GetName() if self.volume else self.node.GetName()
+        """What the user sees: patient, where known, and the name of the volume; a number while names are hidden."""
+        return " · ".join(part for part in (self.patient, self.scan_name) if part)
+
+    @property
+    def scan_name(self) -> str:
+        """The name of the volume (with DICOM that of the series), followed when it is renamed; or the number."""
+        if self._flag("name_hidden"):
+            return f"Scan {self.number}"
+        return self.volume.GetName() if self.volume is not None else self.node.GetName()
+
+    @property
+    def patient(self) -> str:
+        """The patient above the scan in the subject hierarchy, where DICOM loading puts one; '' without one."""
+        return patient_of(self.volume) if self.volume is not None and not self._flag("name_hidden") else ""
+
+    @property
+    def number(self) -> int:
+        """Of the case in its study, from 1, as in `file_name`."""
+        digits = self.file_name.rpartition("_")[2]
+        return int(digits) if digits.isdigit() else 0
 
     @property
     def file_name(self) -> str:
-        """Stem of the case's files: unique in the scene, safe on every system, fixed once the case is added."""
+        """Stem of the case's files, `scan_001`: unique in the scene, fixed once the case is added, and says of nobody
+        who that is; `scans.csv` beside the files does."""
         return self._get("file_name")
 
     @property
@@ -296,6 +325,15 @@ class Case:
 
     def _set_flag(self, name: str, value: bool) -> None:
         self._set(name, "true" if value else "false")
+
+
+def patient_of(node) -> str:
+    """Name of the patient above a node in the subject hierarchy; '' where there is none."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelPatient()
+    above = hierarchy.GetItemAncestorAtLevel(item, level) if item else 0
+    return hierarchy.GetItemName(above) if above else ""
 
 
 def _role(kind: str) -> str:

@@ -29,7 +29,7 @@ from SemiSegLib.errors import SemiSegError
 from ..signal import Signal
 from . import segments
 from .case import ROLE, Case, CaseError, State
-from .file_names import safe_file_name
+from .identity import new_identifier
 from .volumes import VoxelBox
 
 
@@ -168,6 +168,25 @@ class CaseTable:
             self.labels_changed.emit()
 
     @property
+    def identifier(self) -> str:
+        """Of this study alone, in every scene and on every computer; made when it is first asked for."""
+        if not self._read("identifier"):
+            self._work().SetParameter("identifier", new_identifier())
+        return self._read("identifier")
+
+    @property
+    def names_hidden(self) -> bool:
+        """Cases are called by their numbers, everywhere in this module and in its files."""
+        return self._read("names_hidden") == "true"
+
+    @names_hidden.setter
+    def names_hidden(self, hidden: bool) -> None:
+        self._work().SetParameter("names_hidden", "true" if hidden else "false")
+        with self.paused():
+            for case in self:
+                case._set_flag("name_hidden", hidden)
+
+    @property
     def run_folder(self) -> Path | None:
         """The folder of the last training of this scene, to be found again after a restart."""
         text = self._read("run_folder")
@@ -302,9 +321,11 @@ class CaseTable:
         return (existing[0].GetParameter(parameter) or "") if existing else ""
 
     def _new_case(self, volume_node) -> Case:
-        taken = {case.file_name.casefold() for case in self}
-        case = Case(self._new_node("case", f"SemiSeg case {volume_node.GetName()}"))
-        case._set("file_name", safe_file_name(volume_node.GetName(), taken))
+        number = max((case.number for case in self), default=0) + 1
+        case = Case(self._new_node("case", f"SemiSeg case {number}"))
+        case._set("file_name", f"scan_{number:03d}")
+        case._set("identifier", new_identifier())
+        case._set_flag("name_hidden", self.names_hidden)
         case._refer("volume", volume_node)
         self.scene.AddNode(case.node)  # when it is complete: a case without a scan leaves the table at once
         return case

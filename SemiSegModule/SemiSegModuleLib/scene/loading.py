@@ -99,7 +99,7 @@ def _partial_orientation(case: Case, array: np.ndarray, drawn: np.ndarray) -> st
     for orientation in ORIENTATIONS:
         if np.array_equal(ignore_slices(drawn, volumes.slice_axis(case.volume, orientation)), array):
             return orientation
-    logging.warning("SemiSeg: %s: voxels of value %d are not whole slices; axial is assumed", case.name, IGNORE_VALUE)
+    logging.warning("SemiSeg: %s: not whole slices have the value %d; axial is assumed", case.file_name, IGNORE_VALUE)
     return "axial"
 
 

@@ -18,6 +18,7 @@ from SemiSegLib.config import Label
 from . import segments, volumes
 from .case import Case, Quality
 from .case_table import CaseTable
+from .identity import check_identity
 from .mask_files import read_labels, relabelled, scene_labels
 from .nodes import follow, new_segmentation, put_beside
 from .region import voxel_box
@@ -63,11 +64,14 @@ def load_predictions(table: CaseTable, folder: Path, progress: Progress | None =
     """Load every prediction in a folder that belongs to a case; returns these cases.
 
     The files are named as `python -m SemiSegLib.predict` does (see `find_prediction`).
+
+    :raises CaseError: the folder does not say, or says otherwise, that they are of this study's cases
     """
     found = [(case, files) for case in table if (files := find_prediction(folder, case.file_name))]
     for number, (case, files) in enumerate(found):
         if progress:
             progress(number, len(found), case.name)
+        check_identity(folder, table.identifier, case)
         load_prediction(table, case, files.mask, files.sdms, files.probabilities)
     return [case for case, _ in found]
 

@@ -21,6 +21,7 @@ from . import segments, volumes
 from .annotations import IGNORE_VALUE, annotation_mask
 from .case import Case, CaseError, State
 from .case_table import CaseTable
+from .identity import write_identity
 
 MANIFEST = "exported_from_scene.json"
 FILE_FORMATS = (".nrrd", ".nii.gz")
@@ -80,6 +81,7 @@ def export_cases(
     store.finish()
     names = {"background": 0, **{label.name: label.value for label in labels}}
     write_json(export.folder / "dataset.json", {"labels": names})
+    write_identity(export.folder, table.identifier, chosen)
     if progress:
         progress(len(chosen), len(chosen), "")
     return export

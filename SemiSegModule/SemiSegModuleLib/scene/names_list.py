@@ -1,0 +1,37 @@
+"""The readable list beside files whose names say of nobody who that is: `scans.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from SemiSegLib.runs import write_whole
+
+from .case import Case
+
+FILE = "scans.csv"
+_COLUMNS = ("file", "patient", "scan")
+
+
+def write_names(folder: Path, cases: Mapping[str, Case]) -> None:
+    """Say which scan each stem stands for; lines of other files that the list has already stay.
+
+    While names are hidden the list gives numbers only, and nothing that it said of these files before is kept.
+    """
+    rows = {row["file"]: row for row in _read(Path(folder) / FILE)}
+    for stem, case in cases.items():
+        rows[stem] = {"file": stem, "patient": case.patient, "scan": case.scan_name}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows[stem] for stem in sorted(rows))
+    write_whole(Path(folder) / FILE, "\ufeff" + text.getvalue())  # the mark makes Excel read UTF-8
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        return [row for row in csv.DictReader(stream) if row.get("file")]
