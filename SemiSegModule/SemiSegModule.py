@@ -24,6 +24,7 @@ from slicer.util import VTKObservationMixin
 paths.make_library_importable()
 
 from SemiSegLib import methods  # noqa: E402  found only after the line above in an unbuilt checkout
+from SemiSegLib.config import SettingsError  # noqa: E402
 from SemiSegLib.presets import PRESET_TITLES  # noqa: E402
 
 
@@ -67,6 +68,15 @@ class _Choice(enum.Enum):
 def _choices(name, values):
     """The parameter node keeps the member's name, so it must be stable: the value in capitals."""
     return _Choice(name, {value.strip(".").upper().replace("-", "_").replace(".", "_"): value for value in values})
+
+
+def _member(choices, value):
+    """The choice with this value; raises SettingsError naming those that there are."""
+    try:
+        return choices(value)
+    except ValueError:
+        known = ", ".join(choice.value for choice in choices)
+        raise SettingsError(f"{choices.__name__} is one of {known}, not '{value}'.") from None
 
 
 Task = _choices("Task", PRESET_TITLES)
@@ -227,7 +237,22 @@ class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
-    """The settings in the scene, and access to the work without a panel."""
+    """Everything the panel does, for scripts and other modules; the panel of the same scene shows what they do.
+
+    In Slicer's Python console, with scans loaded and the packages installed (the panel's *Check installation*):
+
+    >>> logic = slicer.modules.semisegmodule.widgetRepresentation().self().logic    # doctest: +SKIP
+    >>> logic.addCases(["/data/images/a.nii.gz", "/data/images/b.nii.gz"])          # doctest: +SKIP
+    >>> logic.train(method="mean-teacher", settings={"training.iterations": 500}, wait=True)    # doctest: +SKIP
+    >>> logic.predict(wait=True)                                                    # doctest: +SKIP
+    >>> for case in logic.review():                                                 # doctest: +SKIP
+    ...     if case.confidence > 0.9:
+    ...         logic.acceptPrediction(case)
+    >>> logic.exportMasks("/data/masks", ".nii.gz")                                 # doctest: +SKIP
+
+    `workbench` holds the parts (study, training, predicting, review) with their signals, such as
+    `logic.workbench.training.ended.connect(print)`. Without a panel, make a logic of your own: SemiSegModuleLogic().
+    """
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleLogic.__init__(self, parent)
@@ -241,6 +266,112 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         if self._workbench is None:
             self._workbench = Workbench()
         return self._workbench
+
+    def addCases(self, scans=None, annotations=None):
+        """Add scans to the study and return their cases.
+
+        :param scans: volume nodes, or paths of scans or folders (masks beside them become annotations); None: every
+            scan of the scene
+        :param annotations: finished vtkMRMLSegmentationNodes, one for each volume node, None where there is none
+        """
+        from SemiSegModuleLib.scene.loading import add_files
+
+        study = self._study()
+        if scans is None or all(hasattr(scan, "GetImageData") for scan in scans):
+            cases = study.cases.add_volumes(scans)
+            for case, annotation in zip(cases, annotations or [], strict=False):
+                if annotation is not None:
+                    study.cases.add_volume(case.volume, annotation)
+                    case.mark_done()
+        else:
+            with study.labels_from_data():
+                cases = add_files(study.cases, [Path(scan) for scan in scans])
+        study.select_first(cases)
+        return cases
+
+    def train(self, method=None, settings=None, validation=None, wait=False):
+        """Start a training on the study's cases and return its process.
+
+        :param method: name of a method; None: the one chosen in the panel
+        :param settings: any setting of SemiSegLib by its name, over those of the panel
+        :param validation: so many annotated cases are held out to measure with
+        :param wait: return when the training has ended; the window lives meanwhile
+        :raises SemiSegError: a setting is wrong, nothing is annotated, or a case cannot be written
+        """
+        parameters = self._study().parameters
+        if method is not None:
+            parameters.method = _member(Method, method)
+        if validation is not None:
+            parameters.validationCases = validation
+        process = self.workbench.training.start(settings=settings)
+        if wait:
+            self.wait()
+        return process
+
+    def predict(self, volumes=None, model=None, wait=False):
+        """Start a prediction and return its process; masks appear in the scene one after the other.
+
+        :param volumes: volume nodes or cases; None: every case without a finished annotation. Volumes that are not in
+            the study yet are added
+        :param model: a model file or the name of a model that comes with SemiSeg; None: the one in use
+        :param wait: return when all is predicted; the window lives meanwhile
+        :raises SemiSegError: no model, no scan, or a scan cannot be written
+        """
+        study, predicting = self._study(), self.workbench.predicting
+        if model is not None:
+            study.use_model(model)
+        nodes = [getattr(volume, "volume", volume) for volume in volumes or ()]
+        cases = predicting.waiting() if volumes is None else [study.cases.add_volume(node) for node in nodes]
+        process = predicting.start(cases)
+        if wait:
+            self.wait()
+        return process
+
+    def review(self):
+        """Predicted cases that nobody has decided on, the least certain first."""
+        self._study()
+        self.workbench.review.sort("confidence", descending=False)
+        return self.workbench.review.open()
+
+    def acceptPrediction(self, case, overwrite=False):
+        """The prediction of a case is right as it is; raises CaseError where it would replace a drawing."""
+        self._study().case = case
+        self.workbench.review.accept(overwrite)
+
+    def correctPrediction(self, case, overwrite=False):
+        """Make a copy of the prediction to be edited, and return that segmentation node."""
+        self._study().case = case
+        self.workbench.review.correct(overwrite)
+        return case.annotation
+
+    def undo(self):
+        """Take the last accept, correct, leave out or remove back."""
+        self._study()
+        self.workbench.review.take_back()
+
+    def exportMasks(self, folder, format=".seg.nrrd", cases=None, overwrite=False):
+        """Write the masks that are shown as files and return their paths."""
+        from SemiSegModuleLib.exports import export_masks
+
+        table = self._study().cases
+        return export_masks(table, cases or table.cases, Path(folder), format, overwrite=overwrite)
+
+    def wait(self, seconds=None):
+        """Let the window live until no training and no prediction runs; returns whether that is so."""
+        import time
+
+        end = None if seconds is None else time.monotonic() + seconds
+        while self.workbench.active and (end is None or time.monotonic() < end):
+            slicer.app.processEvents()
+            time.sleep(0.02)
+        return not self.workbench.active
+
+    def _study(self):
+        """The study of the present scene."""
+        study = self.workbench.study
+        if study.parameters is None:
+            self.workbench.adopt(self.getParameterNode())
+        return study
 
     def close(self):
         """Stop looking at scene and processes; trainings go on."""

@@ -94,7 +94,7 @@ def test_pictures(study):
     study.ui.predictAllButton.click()
     prediction = study.logic.predicting.process
     study.wait_until(lambda: not prediction.active, 1000)
-    study.work.case = study.work.cases.by_file_name("atrium_006")
+    study.work.case = study.work.cases.by_file_name("scan_006")
     study.ui.showSdmCheckBox.click()
     shoot(study, "results")
     study.ui.acceptButton.click()

@@ -34,9 +34,9 @@ def answers(monkeypatch):
 def test_opens_in_an_empty_scene(opened):
     assert opened.ui.casesTable.rowCount == 0
     assert "Annotate at least one scan" in opened.ui.readyLabel.text
-    for name in ("train", "stop", "resume", "predictAll", "predictOne", "cancelPrediction", "accept", "correct"):
+    for name in ("train", "stop", "resume", "predictAll", "predictOne", "cancelPrediction", "accept", "correct", "review", "undo"):
         assert not getattr(opened.ui, f"{name}Button").enabled, name
-    for name in ("export", "exportVolumes", "exportModel", "annotate", "excludeCase", "removeCase"):
+    for name in ("export", "exportVolumes", "exportModel", "annotate", "excludeCase", "removeCase", "checkMasks"):
         assert not getattr(opened.ui, f"{name}Button").enabled, name
 
 
@@ -183,19 +183,35 @@ def test_excluding_and_including_again(with_cases):
     assert "1 unlabeled" in with_cases.ui.readyLabel.text
     with_cases.ui.excludeCaseButton.click()
     assert states(with_cases)[3] == "unlabeled"
+    with_cases.ui.undoButton.click()
+    assert states(with_cases)[3] == "excluded"
+    with_cases.ui.undoButton.click()
+    assert states(with_cases)[3] == "unlabeled"
 
 
-def test_removing_asks_and_keeps_the_scan(with_cases, answers):
-    volume = select(with_cases, 1).volume
-    answers.yes = False
-    with_cases.ui.removeCaseButton.click()
-    assert len(with_cases.work.cases) == 4
-    answers.yes = True
-    with_cases.ui.removeCaseButton.click()
-    assert [case.name for case in with_cases.work.cases] == ["atrium_001", "atrium_003", "atrium_004"]
-    assert with_cases.work.case.name == "atrium_003"
+def test_removing_keeps_the_scan_and_can_be_taken_back(with_prediction):
+    """With the prediction, its maps and the region that went with it."""
+    from SemiSegModuleLib.scene import segments
+
+    opened, case = with_prediction, with_prediction.work.case
+    volume, identifier, labels = case.volume, case.identifier, with_prediction.work.cases.labels
+    opened.ui.addRegionButton.click()
+    box = case.box()
+    mask = segments.voxels_on_grid(case.prediction, volume, labels)
+    opened.ui.removeCaseButton.click()
+    assert [case.name for case in opened.work.cases] == ["atrium_001", "atrium_002", "atrium_004"]
+    assert opened.work.case.name == "atrium_004"
     assert volume.GetScene() is not None
-    assert "stay in the scene" in answers.asked[0]
+    assert opened.ui.undoButton.toolTip == "Take back: removing atrium_003"
+    opened.ui.undoButton.click()
+    again = opened.work.case
+    assert (again.identifier, again.state.value, again.box()) == (identifier, "predicted", box)
+    assert again.volume is volume
+    assert list(again.sdms) == [1]
+    assert (segments.voxels_on_grid(again.prediction, volume, labels) == mask).all()
+    assert again.prediction.GetDisplayNode() is not None
+    assert states(opened).count("predicted") == 1
+    assert not opened.ui.undoButton.enabled
 
 
 def test_selecting_a_row_shows_the_scan(with_cases, mrml):
@@ -212,7 +228,7 @@ def test_a_change_reaches_only_what_it_concerns(with_prediction):
     table = with_prediction.ui.casesTable
 
     def cells():
-        return [[table.item(row, column) for column in range(5)] for row in range(table.rowCount)]
+        return [[table.item(row, column) for column in range(6)] for row in range(table.rowCount)]
 
     before = cells()
     with_prediction.ui.maskOpacitySlider.value = 0.3
@@ -493,12 +509,40 @@ def test_memory_of_the_graphics_card_is_told_while_it_is_used(opened, a_run):
     assert "GPU" not in opened.ui.stateLabel.text
 
 
-def test_the_last_training_of_this_computer_is_found(opened, a_run, mrml):
+def test_the_training_of_a_saved_study_is_found(opened, a_run, mrml, tmp_path):
     opened.logic.training.attach(a_run.path)
+    mrml.save(tmp_path / "work.mrb")
     opened.close()
     mrml.scene.Clear(0)
+    mrml.load(tmp_path / "work.mrb")
     opened.__init__(opened.qt, opened.module)
     assert opened.ui.stateLabel.text.startswith("Stopped; it can be resumed")
+
+
+def test_a_new_study_takes_nothing_over_from_another_one(with_cases, a_run, mrml, scans):
+    """Neither its training nor its model, though both are of this computer and the labels are the same."""
+    give_model(a_run, "left atrium")
+    with_cases.logic.training.attach(a_run.path)
+    assert "Starts from the model in use" in with_cases.ui.readyLabel.text
+    with_cases.close()
+    mrml.scene.Clear(0)
+    with_cases.__init__(with_cases.qt, with_cases.module)
+    with_cases.panel.data.add_folder(scans)
+    assert with_cases.ui.stateLabel.text == "No training yet"
+    assert with_cases.work.model is None
+    assert "Starts from" not in with_cases.ui.readyLabel.text
+
+
+def test_a_training_of_another_study_that_runs_is_named(opened, a_run, mrml):
+    with a_run.lock():
+        a_run.set_status("training", iteration=2, iterations=4)
+        opened.logic.training.attach(a_run.path)
+        opened.close()
+        mrml.scene.Clear(0)
+        opened.__init__(opened.qt, opened.module)
+        assert opened.logic.training.process is None
+        assert str(a_run.path) in opened.ui.stateLabel.text
+        assert not opened.ui.stopButton.enabled
 
 
 def test_a_folder_that_is_no_training_is_told(opened, tmp_path, monkeypatch):
@@ -632,13 +676,17 @@ def test_overlays_follow_the_panel(with_prediction, mrml):
     assert composite.GetForegroundVolumeID() is None
 
 
-def test_quality_says_what_was_measured(with_prediction):
-    case = with_prediction.work.case
-    assert with_prediction.ui.casesTable.item(2, 4).text() == ""
+def test_confidence_and_agreement_are_two_things(with_prediction):
+    """The one is known before anybody looks, the other once there is something to compare with."""
+    case, table = with_prediction.work.case, with_prediction.ui.casesTable
+    headings = [table.horizontalHeaderItem(column).text() for column in range(table.columnCount)]
+    assert headings[4:] == ["Confidence", "DSC"]
+    assert [table.item(2, column).text() for column in (4, 5)] == ["", ""]
+    case.confidence = 0.875
+    assert [table.item(2, column).text() for column in (4, 5)] == ["0.88", ""]
     with_prediction.ui.acceptButton.click()
     load_again(with_prediction, case)
-    cell = with_prediction.ui.casesTable.item(2, 4)
-    assert (cell.text(), cell.toolTip()) == ("1.00", "DSC with the annotation")
+    assert [table.item(2, column).text() for column in (4, 5)] == ["", "1.00"]
 
 
 def load_again(opened, case):
@@ -726,7 +774,7 @@ def test_only_the_selected_scan_is_exported(with_cases, tmp_path):
     select(with_cases, 1)
     with_cases.ui.exportSelectedCheckBox.click()
     with_cases.ui.exportButton.click()
-    assert [path.name for path in (tmp_path / "exports").iterdir()] == ["atrium_002.seg.nrrd"]
+    assert {path.name for path in (tmp_path / "exports").iterdir()} == {"atrium_002.seg.nrrd", "scans.csv"}
     select(with_cases, 3)
     assert not with_cases.ui.exportButton.enabled
 
@@ -771,7 +819,7 @@ def test_a_drawing_that_nobody_called_done_is_learnt_from_only_as_a_scan_and_tha
 def test_volumes_are_exported(with_cases, tmp_path):
     with_cases.ui.exportVolumesButton.click()
     lines = (tmp_path / "exports" / "volumes.csv").read_text(encoding="utf-8-sig").splitlines()
-    assert lines[0].startswith("case,state,mask,left atrium [ml]")
+    assert lines[0].startswith("scan,patient,file,state,mask,left atrium [ml]")
     assert [line.split(",")[0] for line in lines[1:]] == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
 
 

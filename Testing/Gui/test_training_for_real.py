@@ -135,8 +135,8 @@ def test_the_whole_workflow(ready, mrml, barred, tmp_path, monkeypatch):
     assert [case.name for case in predicted] == ["atrium_003", "atrium_004"]
     assert all(case.sdms and case.probabilities for case in predicted)
     scans = ready.logic.training.process.run.path / "data" / "images"
-    sizes = {name: sitk.ReadImage(str(scans / f"{name}.nrrd")).GetSize()[0] for name in ("atrium_003", "atrium_004")}
-    assert sizes == {"atrium_003": 24, "atrium_004": 32}
+    sizes = {name: sitk.ReadImage(str(scans / f"{name}.nrrd")).GetSize()[0] for name in ("scan_003", "scan_004")}
+    assert sizes == {"scan_003": 24, "scan_004": 32}
     assert limited.predicted_box.size == (24, 24, 24)
     assert limited.sdms[1].GetImageData().GetDimensions() == (24, 24, 24)
 
@@ -190,7 +190,7 @@ def test_stopped_and_resumed(ready):
     assert "left" in ready.ui.stateLabel.text
     ready.ui.stopButton.click()
     assert ready.ui.stateLabel.text.startswith("Stopping")
-    assert ready.ui.stopButton.text == "End now"
+    assert not ready.ui.stopButton.enabled
     wait_for_the_end(ready)
     training = ready.logic.training.process
     assert training.state == "stopped"
@@ -205,12 +205,27 @@ def test_stopped_and_resumed(ready):
     assert any(event["event"] == "resumed" for event in training.run.events())
 
 
-def test_ended_at_once_by_a_second_press(ready):
+def test_stop_does_not_turn_into_something_worse_under_the_cursor(ready, monkeypatch):
+    """A second press does nothing; ending at once is another button, elsewhere, and it asks."""
+    from SemiSegModuleLib.panels import dialogs
+
+    asked = []
+    monkeypatch.setattr(dialogs, "confirm", lambda text: asked.append(text) or len(asked) > 1)
     ready.parameters.iterations = 1000
+    ready.unfold("train")
     ready.ui.trainButton.click()
     wait_for_iteration(ready, 1)
+    section = ready.ui.trainCollapsibleButton
+    assert not ready.ui.endNowButton.isVisibleTo(section)
+    ready.logic.training.process._grace = 600
     ready.ui.stopButton.click()
     ready.ui.stopButton.click()
+    assert ready.ui.endNowButton.isVisibleTo(section)
+    assert not ready.ui.stopButton.geometry.intersects(ready.ui.endNowButton.geometry)
+    ready.ui.endNowButton.click()
+    assert "is lost" in asked[0]
+    assert ready.logic.training.active
+    ready.ui.endNowButton.click()
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith(("Interrupted", "Stopped"))
     assert not ready.logic.training.process.run.is_locked()
@@ -231,14 +246,14 @@ def test_killed_from_outside_and_resumed(ready):
 
 
 def test_a_damaged_file_is_named(ready, monkeypatch, tmp_path):
-    damage = f'for scan in "{tmp_path}"/study/training-*/data/images/atrium_003.nrrd; do echo rubbish > "$scan"; done'
+    damage = f'for scan in "{tmp_path}"/study/training-*/data/images/scan_003.nrrd; do echo rubbish > "$scan"; done'
     wrap_python(ready, monkeypatch, tmp_path, damage)
     ready.ui.trainButton.click()
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Failed")
-    assert "atrium_003.nrrd" in ready.ui.failureLabel.text
+    assert "scan_003.nrrd" in ready.ui.failureLabel.text
     ready.ui.copyLogButton.click()
-    assert "atrium_003.nrrd" in ready.qt.QApplication.clipboard().text()
+    assert "scan_003.nrrd" in ready.qt.QApplication.clipboard().text()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by ulimit")
@@ -253,14 +268,16 @@ def test_lack_of_memory_is_told(ready, monkeypatch, tmp_path):
     assert "smaller patch size" in ready.ui.failureLabel.text
 
 
-def test_a_running_training_is_found_after_a_restart(ready, mrml):
-    """The scene is closed without saving and the panel made anew; the training goes on meanwhile."""
+def test_a_running_training_is_found_after_a_restart(ready, mrml, tmp_path):
+    """The scene is saved and opened again, and the panel made anew; the training goes on meanwhile."""
     ready.parameters.iterations = 1000
     ready.ui.trainButton.click()
     wait_for_iteration(ready, 1)
     folder = ready.logic.training.process.run.path
+    mrml.save(tmp_path / "work.mrb")
     ready.close()
     mrml.scene.Clear(0)
+    mrml.load(tmp_path / "work.mrb")
     ready.__init__(ready.qt, ready.module)
     assert ready.logic.training.process.run.path == folder
     assert ready.ui.stateLabel.text.startswith("Training, iteration")

@@ -286,14 +286,13 @@ def test_a_prediction_cannot_be_taken_as_the_human_annotation(scene, table, a_vo
 
 
 def test_saving_and_loading_the_scene_brings_the_work_back(application, table, add_volume, tmp_path):
-    from SemiSegModuleLib.scene.case import Quality
     from SemiSegModuleLib.scene.case_table import CaseTable
 
     done, excluded = table.add_volume(add_volume("done")), table.add_volume(add_volume("excluded"))
     mask = draw(table, done)
     done.mark_done()
     done.partial = "axial"
-    done.quality = Quality(0.9, "by eye")
+    done.confidence = 0.9
     excluded.excluded = True
     table.run_folder = tmp_path / "run"
     labels, volumes_ml, identifier = table.labels, done.volumes_ml(table.labels), done.identifier
@@ -305,7 +304,7 @@ def test_saving_and_loading_the_scene_brings_the_work_back(application, table, a
     again = fresh.cases[0]
     fresh.close()
     assert again.partial == "axial"
-    assert again.quality == Quality(0.9, "by eye")
+    assert (again.confidence, again.dsc) == (0.9, None)
     assert (again.file_name, again.identifier) == ("scan_001", identifier)
     assert table.labels == labels
     assert again.volume.GetName() == "done"

@@ -124,10 +124,10 @@ def test_maps_are_volumes_with_values_in_place_and_beside_the_scan(scene, table,
     assert np.allclose(corner_points(sdm, index), corner_points(case.volume, index))
     for node in (case.prediction, sdm, case.probabilities[1]):
         assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
-    assert case.quality.value == pytest.approx(0.75)
+    assert (case.confidence, case.dsc) == (pytest.approx(0.75), None)
 
 
-def test_quality_of_an_annotated_case_is_its_agreement_with_the_human(table, predicted, tmp_path):
+def test_dsc_of_an_annotated_case_is_its_agreement_with_the_human(table, predicted, tmp_path):
     from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, _ = predicted(3)
@@ -135,7 +135,7 @@ def test_quality_of_an_annotated_case_is_its_agreement_with_the_human(table, pre
     case.mark_done()
     load_predictions(table, tmp_path / "predictions")
     both, predicted_voxels = np.count_nonzero(human), 3 * 4 * 6
-    assert case.quality.value == pytest.approx(2 * both / (both + predicted_voxels))
+    assert case.dsc == pytest.approx(2 * both / (both + predicted_voxels))
 
 
 def test_loading_again_replaces_the_prediction_and_not_the_human_mask(scene, table, predicted, tmp_path):

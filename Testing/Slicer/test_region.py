@@ -335,7 +335,7 @@ def test_maps_of_the_box_lie_in_place(table, an_oblique_volume, predicted):
         assert values.shape == (7, 7, 9)
         inside = np.argwhere(values < 0.5 if node is case.sdms[3] else values > 0.5)
         assert same_points(corner_points(node, inside), corner_points(case.volume, np.argwhere(mask)))
-    assert (case.quality.value, case.quality.measure) == (pytest.approx(0.75), "mean probability in the mask")
+    assert (case.confidence, case.dsc) == (pytest.approx(0.75), None)
 
 
 def test_agreement_is_measured_where_the_network_predicted(table, a_volume, predicted):
@@ -344,7 +344,7 @@ def test_agreement_is_measured_where_the_network_predicted(table, a_volume, pred
     case.mark_done()
     limit(table, case, np.s_[1:8, 2:9, 4:12])
     predicted(case)
-    assert (case.quality.value, case.quality.measure) == (1.0, "DSC with the annotation")
+    assert (case.confidence, case.dsc) == (pytest.approx(0.75), 1.0)
 
 
 def test_a_prediction_stays_valid_when_the_region_changes(table, a_volume, predicted):

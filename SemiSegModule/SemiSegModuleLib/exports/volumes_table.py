@@ -22,7 +22,8 @@ from .choice import refuse_existing, segmentation_of
 def export_volumes_csv(
     table: CaseTable, cases: Iterable[Case], path: Path, source: str = "best", overwrite: bool = False
 ) -> Path:
-    """Write a table: case, state, source of the mask, and the volume in ml of each label; empty without a mask.
+    """Write a table: scan, patient, stem of its files, state, source of the mask, the volume in ml of each label, empty
+    without a mask, and what is known of how good it is.
 
     :raises FilesExist: and nothing is written
     """
@@ -31,7 +32,9 @@ def export_volumes_csv(
     labels = table.labels
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "state", "mask", *(f"{label.name} [ml]" for label in labels), "quality", "measure"])
+    writer.writerow(
+        ["scan", "patient", "file", "state", "mask", *(f"{label.name} [ml]" for label in labels), "confidence", "DSC"]
+    )
     for case in cases:
         writer.writerow(_volumes_row(case, labels, source))
     write_whole(path, "\ufeff" + text.getvalue())  # the mark makes Excel read UTF-8
@@ -43,9 +46,9 @@ def _volumes_row(case: Case, labels: Sequence[Label], source: str) -> list[str]:
     measured = segments.volumes_ml(node, labels) if node is not None else {}
     origin = "" if node is None else _origin(case, node)
     amounts = [f"{measured[label.value]:.3f}" if label.value in measured else "" for label in labels]
-    quality = case.quality if origin == "prediction" else None
-    rating = [f"{quality.value:.3f}", quality.measure] if quality else ["", ""]
-    return [case.name, case.state.value, origin, *amounts, *rating]
+    rated = (case.confidence, case.dsc) if origin == "prediction" else (None, None)
+    rating = ["" if value is None else f"{value:.3f}" for value in rated]
+    return [case.scan_name, case.patient, case.file_name, case.state.value, origin, *amounts, *rating]
 
 
 def _origin(case: Case, node) -> str:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from ..scene.names_list import write_names
 from ..scene.predictions import find_prediction, load_prediction
 from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
+from .model_card import read_card
+from .model_fit import misfits
 from .poller import Poller
 from .study import Study
 
@@ -48,6 +50,15 @@ class Predicting:
     def waiting(self) -> list[Case]:
         """Every case without a finished annotation."""
         return self.study.cases.in_state(State.UNLABELLED, State.PREDICTED)
+
+    def edited(self, cases: Iterable[Case]) -> list[Case]:
+        """Those of the cases whose prediction somebody has changed: ask before they are predicted again."""
+        return [case for case in cases if case.prediction_edited]
+
+    def misfits(self) -> list[str]:
+        """Why the model in use may not suit the scans that wait; empty when nothing speaks against it."""
+        model = self.study.model
+        return misfits(read_card(model), self.waiting(), self.study.cases.labels) if model is not None else []
 
     def start(self, cases: Sequence[Case], progress: Progress | None = None) -> PredictionProcess:
         """Write the scans and start the child process; annotations are never touched.

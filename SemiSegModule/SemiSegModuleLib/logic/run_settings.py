@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from SemiSegLib.config import Label, Settings, SettingsError
@@ -13,10 +13,11 @@ from SemiSegLib.presets import build_settings
 from ..i18n import _
 
 
-def run_settings(parameters: Any, labels: Sequence[Label]) -> dict[str, Any]:
+def run_settings(parameters: Any, labels: Sequence[Label], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Dotted names and values for a `--config` file; raises SettingsError when they do not make a valid run.
 
     :param parameters: the module's parameter node; 0 and empty text mean: as task and method suggest
+    :param more: settings by their names, which win
     """
     values: dict[str, Any] = {
         "preset": parameters.task.value,
@@ -33,6 +34,7 @@ def run_settings(parameters: Any, labels: Sequence[Label]) -> dict[str, Any]:
     if parameters.patchSize.strip():
         values["training.patch_size"] = _numbers(parameters.patchSize, int, _("Patch size"))
     values.update(parse_lines(parameters.extraSettings))
+    values.update(more or {})
     complete_settings(values)
     return values
 

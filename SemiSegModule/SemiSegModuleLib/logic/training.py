@@ -8,15 +8,18 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import slicer
 
 from SemiSegLib.runs import RunError, RunFolder
 
+from ..i18n import _
 from ..processes.training_process import TrainingProcess
-from ..scene.case import State
+from ..scene.case import CaseError, State
 from ..scene.curves import TrainingCurves
 from ..scene.names_list import write_names
 from ..scene.training_files import Progress, export_cases
@@ -69,14 +72,17 @@ class Training:
 
     # ---- the training ----------------------------------------------------------------------------------------
 
-    def start(self, progress: Progress | None = None) -> TrainingProcess:
+    def start(self, progress: Progress | None = None, settings: Mapping[str, Any] | None = None) -> TrainingProcess:
         """Check the settings, write scans and annotations into a new run folder, start the child process.
 
+        :param settings: over those of the parameter node, by their names in SemiSegLib
         :raises SemiSegError: a setting is wrong, or a scan or annotation cannot be exported
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
         parameters, cases = self.study.parameters, self.study.cases
-        values = run_settings(parameters, cases.labels)
+        if not any(case.state.trains_with_mask for case in cases):
+            raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
+        values = run_settings(parameters, cases.labels, settings)
         run_path = self._new_run_folder()
         export = export_cases(cases, run_path / "data", progress=progress)
         write_names(run_path.parent, {case.file_name: case for case in cases})

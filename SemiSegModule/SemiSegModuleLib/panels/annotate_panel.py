@@ -114,6 +114,10 @@ class AnnotatePanel:
         if annotation is None or self.editor.segmentationNode() is not annotation:
             self._edit(case)
 
+    def show(self) -> None:
+        """Open the section, and the editor with it."""
+        self._ui.annotateCollapsibleButton.collapsed = False
+
     def annotate(self) -> None:
         """Make the segments for the case at hand and edit them."""
         with slicer.util.tryWithErrorDisplay(_("The scan cannot be annotated."), waitCursor=True):

@@ -27,14 +27,16 @@ _STATE_COLORS = {
     State.UNLABELLED: (160, 160, 160),
     State.EXCLUDED: (230, 230, 230),
 }
+COLUMNS = ("scan", "state", "labels", "volume", "confidence", "dsc")
+REVIEW_COLUMNS = ("scan", "state", "confidence", "dsc")
 _DRAWING_SECONDS = 0.03  # of pictures at a time, so that the window never waits for a long table
 
 
 class CaseRows:
     """Fills a QTableWidget; `cases` are those of its rows, from top to bottom."""
 
-    def __init__(self, table: Any, study: Study) -> None:
-        self._table, self._study = table, study
+    def __init__(self, table: Any, study: Study, columns: Sequence[str] = COLUMNS) -> None:
+        self._table, self._study, self._columns = table, study, columns
         self.cases: list[Case] = []
         self._looks: dict[str, tuple] = {}  # what the row of a case was made of
         self._undrawn: list[Case] = []
@@ -42,7 +44,7 @@ class CaseRows:
         self._timer = qt.QTimer()
         self._timer.setInterval(0)
         self._timer.connect("timeout()", self._draw_some)
-        table.setHorizontalHeaderLabels([_("Scan"), _("State"), _("Labels"), _("Volume"), _("Quality")])
+        table.setHorizontalHeaderLabels([_headings()[column] for column in columns])
         table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
@@ -107,17 +109,18 @@ class CaseRows:
         if not moved and self._looks.get(case.id) == look:
             return False
         self._looks[case.id] = look
-        for column, text in enumerate(_texts(case, labels)):
-            self._table.setItem(number, column, qt.QTableWidgetItem(text))
+        cells = _texts(case, labels)
+        for column, name in enumerate(self._columns):
+            self._table.setItem(number, column, qt.QTableWidgetItem(cells[name]))
+        self._table.item(number, 0).setToolTip(f"{case.name} ({case.file_name})")
         self._table.item(number, 1).setIcon(_dot(_STATE_COLORS[case.state]))
-        self._table.item(number, 4).setToolTip(case.quality.measure if case.quality else "")
         if case not in self._undrawn:
             self._undrawn.append(case)
             self._timer.start()
         return True
 
     def _fit_columns(self) -> None:
-        for column in range(1, 5):
+        for column in range(1, len(self._columns)):
             self._table.resizeColumnToContents(column)
 
     def _draw_some(self) -> None:
@@ -133,15 +136,26 @@ class CaseRows:
             self._table.item(self.cases.index(case), 0).setIcon(picture)
 
 
-def _texts(case: Case, labels: list[Label]) -> list[str]:
-    volumes, quality = case.volumes_ml(labels), case.quality
-    return [
-        case.name,
-        texts.case_state(case.state),
-        ", ".join(label.name for label in case.labels_present(labels)),
-        ", ".join(_("{amount:.1f} ml").format(amount=volume) for volume in volumes.values()),
-        f"{quality.value:.2f}" if quality else "",
-    ]
+def _headings() -> dict[str, str]:
+    return {
+        "scan": _("Scan"),
+        "state": _("State"),
+        "labels": _("Labels"),
+        "volume": _("Volume"),
+        "confidence": _("Confidence"),
+        "dsc": _("DSC"),
+    }
+
+
+def _texts(case: Case, labels: list[Label]) -> dict[str, str]:
+    return {
+        "scan": case.name,
+        "state": texts.case_state(case.state),
+        "labels": ", ".join(label.name for label in case.labels_present(labels)),
+        "volume": ", ".join(_("{amount:.1f} ml").format(amount=ml) for ml in case.volumes_ml(labels).values()),
+        "confidence": "" if case.confidence is None else f"{case.confidence:.2f}",
+        "dsc": "" if case.dsc is None else f"{case.dsc:.2f}",
+    }
 
 
 def _look(case: Case, labels: list[Label]) -> tuple:
@@ -152,7 +166,7 @@ def _look(case: Case, labels: list[Label]) -> tuple:
         if node is not None
     )
     image = case.volume.GetImageData()
-    return case.name, case.state, case.quality, drawn, tuple(labels), image.GetMTime() if image else 0
+    return case.name, case.state, case.confidence, case.dsc, drawn, tuple(labels), image.GetMTime() if image else 0
 
 
 def _dot(color: tuple[int, int, int]) -> Any:

@@ -14,10 +14,11 @@ from SemiSegLib.config import Label
 
 from .. import sample_data
 from ..i18n import _
+from ..logic.storage import tidy_up
 from ..logic.workbench import Workbench
 from ..scene.case import Case
 from ..scene.loading import add_files
-from . import dialogs
+from . import dialogs, texts
 from .busy import Busy
 from .case_rows import CaseRows
 from .fields import FolderField
@@ -29,7 +30,8 @@ class DataPanel:
     """Connects the widgets of the Data section."""
 
     def __init__(self, ui: Any, logic: Workbench, busy: Busy) -> None:
-        self._ui, self._study, self._busy = ui, logic.study, busy
+        self._ui, self._logic, self._study, self._busy = ui, logic, logic.study, busy
+        self._review = logic.review
         self._filling = False
         self.rows = CaseRows(ui.casesTable, self._study)
         self._shown: Case | None = None  # the case at hand, as far as the table knows
@@ -50,21 +52,31 @@ class DataPanel:
         ui.addFolderButton.connect("clicked()", self.add_folder)
         ui.excludeCaseButton.connect("clicked()", self.exclude)
         ui.removeCaseButton.connect("clicked()", self.remove)
+        ui.undoButton.connect("clicked()", self.undo)
+        ui.storageButton.connect("clicked()", self.tidy_up)
         self._listen()
 
     def _listen(self) -> None:
         study = self._study
+        self._review.undo.changed.connect(self._show_buttons)
         study.opened.connect(self.update)
         study.cases_changed.connect(self._fill_cases)
         study.case_changed.connect(self._case_changed)
         study.current_changed.connect(self._show_current)
         study.labels_changed.connect(self.update)
-        study.settings_changed.connect(lambda names: "task" in names and self._fill_labels())
+        study.settings_changed.connect(self._settings_changed)
 
     def update(self) -> None:
         """Show labels and cases as they are."""
         self._fill_labels()
         self._fill_cases()
+        self._show_storage()
+
+    def _settings_changed(self, names: set[str]) -> None:
+        if "task" in names:
+            self._fill_labels()
+        if "studyFolder" in names:
+            self._show_storage()
 
     def _fill_cases(self) -> None:
         self.rows.fill(self._study.cases.cases)
@@ -85,9 +97,11 @@ class DataPanel:
         self._show_buttons()
 
     def _show_buttons(self) -> None:
-        case = self._study.case
+        case = self._study.case  # None while a scene closes
         self._ui.excludeCaseButton.enabled = case is not None
         self._ui.removeCaseButton.enabled = case is not None
+        self._ui.undoButton.enabled = bool(self._review.undo.text)
+        self._ui.undoButton.toolTip = _("Take back: {step}").format(step=self._review.undo.text)
         self._ui.excludeCaseButton.checked = case is not None and case.excluded
 
     # ---- adding ----------------------------------------------------------------------------------------------
@@ -146,19 +160,36 @@ class DataPanel:
     def exclude(self) -> None:
         """Take the selected case out of the training, or in again."""
         if self._study.case is not None:
-            self._study.case.excluded = self._ui.excludeCaseButton.checked
+            self._review.leave_out(self._study.case, self._ui.excludeCaseButton.checked)
 
     def remove(self) -> None:
-        """Take the selected case off the table."""
-        case = self._study.case
-        if case and dialogs.confirm(
-            _("Take {name} off the table? Its prediction is deleted; scan and annotation stay in the scene.").format(
-                name=case.name
-            )
-        ):
-            following = self._study.cases.next(case)
-            self._study.cases.remove(case)
-            self._study.case = following if following != case else None
+        """Take the selected case off the table; that can be undone."""
+        if self._study.case is not None:
+            self._review.remove(self._study.case)
+
+    def undo(self) -> None:
+        """Take the last step back."""
+        with slicer.util.tryWithErrorDisplay(_("The step cannot be taken back."), waitCursor=True):
+            self._review.take_back()
+
+    # ---- storage ---------------------------------------------------------------------------------------------
+
+    def tidy_up(self) -> None:
+        """Say what the study takes on the disk, and remove what can be made again if that is wanted."""
+        with slicer.util.tryWithErrorDisplay(_("The study folder cannot be tidied up.")):
+            storage = self._logic.storage()
+            question = _(
+                "The study takes {total} in {folder}. {spare} of that can be made again: scans written for trainings "
+                "that have ended and for predictions. Models and reports stay. Remove it?"
+            ).format(total=texts.size(storage.total), spare=texts.size(storage.spare), folder=self._study.folder)
+            if dialogs.confirm(question):
+                tidy_up(storage)
+            self._show_storage()
+
+    def _show_storage(self) -> None:
+        """Where copies of the scans are kept, since that may be a folder that is copied to a cloud."""
+        text = _("Copies of the scans are kept in {folder}, unencrypted.")
+        self._ui.storageLabel.text = text.format(folder=self._study.folder)
 
     # ---- labels ----------------------------------------------------------------------------------------------
 

@@ -57,6 +57,12 @@ def names(cases: Sequence[Case]) -> str:
     return "\n".join([case.name for case in cases[:_MOST_NAMES]] + ([more] if len(cases) > _MOST_NAMES else []))
 
 
+def may_replace(case: Case) -> bool:
+    """A drawing in the annotation of the case may be replaced by its prediction, or there is none."""
+    question = _("{name} has an annotation already. Replace it by the prediction?").format(name=case.name)
+    return not case.has_drawing or confirm(question)
+
+
 def confirm(text: str) -> bool:
     """A question that can be declined; nobody is asked while tests run."""
     return bool(slicer.util.confirmOkCancelDisplay(text, _("SemiSeg")))

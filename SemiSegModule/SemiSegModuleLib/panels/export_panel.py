@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ctk
+import qt
 import slicer
 
 from .. import exports
@@ -16,6 +17,8 @@ from ..i18n import _
 from ..logic.model_card import read_card
 from ..logic.study import Study
 from ..scene.case import Case
+from ..scene.checks import Remark, check_masks
+from ..scene.overlays import jump_to
 from . import dialogs
 from .busy import Busy
 from .fields import FolderField
@@ -33,6 +36,16 @@ class ExportPanel:
         ui.exportButton.connect("clicked()", self.export_masks)
         ui.exportVolumesButton.connect("clicked()", self.export_volumes)
         ui.exportModelButton.connect("clicked()", self.export_model)
+        ui.checkMasksButton.connect("clicked()", self.check)
+        ui.checksTable.connect("itemSelectionChanged()", self._remark_selected)
+        ui.checksTable.setHorizontalHeaderLabels([_("Scan"), _("Look at this")])
+        ui.checksTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Stretch)
+        ui.checksTable.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        ui.checksTable.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        ui.checksTable.verticalHeader().setVisible(False)
+        ui.checksTable.visible = False
+        self._remarks: list[Remark] = []
+        study.cases_changed.connect(self._forget_remarks)
         study.opened.connect(self.update)
         study.cases_changed.connect(self.update)
         study.case_changed.connect(lambda case: self.update())
@@ -51,6 +64,37 @@ class ExportPanel:
             )
             if files:
                 self._say(_("{count} files written to {folder}").format(count=len(files), folder=self._folder()))
+
+    def check(self) -> None:
+        """List what to look at before masks are given away; each line leads to the place."""
+        with slicer.util.tryWithErrorDisplay(_("The masks cannot be checked."), waitCursor=True):
+            self._show_remarks(check_masks(self._cases(), self._study.cases.labels))
+            self._say(
+                _("{count} remarks: click one to see the place.").format(count=len(self._remarks))
+                if self._remarks
+                else _("Nothing unusual was found in these masks.")
+            )
+
+    def _show_remarks(self, remarks: list[Remark]) -> None:
+        self._remarks, table = [], self._ui.checksTable
+        table.setRowCount(len(remarks))
+        for row, remark in enumerate(remarks):
+            table.setItem(row, 0, qt.QTableWidgetItem(remark.case.name))
+            table.setItem(row, 1, qt.QTableWidgetItem(remark.text))
+            table.item(row, 1).setToolTip(remark.text)
+        table.clearSelection()
+        table.visible = bool(remarks)
+        self._remarks = remarks
+
+    def _forget_remarks(self) -> None:
+        self._show_remarks([])
+
+    def _remark_selected(self) -> None:
+        row = self._ui.checksTable.currentRow()
+        if 0 <= row < len(self._remarks) and self._ui.checksTable.selectedItems():
+            remark = self._remarks[row]
+            self._study.case = remark.case
+            jump_to(remark.case, remark.place)
 
     def export_volumes(self) -> None:
         """A table of the volumes of every label of the chosen cases."""
@@ -81,6 +125,7 @@ class ExportPanel:
         some = any(exports.segmentation_of(case) is not None for case in self._cases())
         self._ui.exportButton.enabled = some
         self._ui.exportVolumesButton.enabled = some
+        self._ui.checkMasksButton.enabled = some
 
     def _cases(self) -> list[Case]:
         if self._study.parameters.exportSelectedOnly:

@@ -10,6 +10,8 @@ from .busy import Busy
 from .data_panel import DataPanel
 from .export_panel import ExportPanel
 from .results_panel import ResultsPanel
+from .review_panel import ReviewPanel
+from .start_panel import StartPanel
 from .train_panel import TrainPanel
 
 
@@ -31,6 +33,8 @@ class Panel:
         self.train = TrainPanel(ui, logic, self.busy)
         self.results = ResultsPanel(ui, logic, self.busy)
         self.export = ExportPanel(ui, logic.study, self.busy)
+        self.start = StartPanel(ui, logic)
+        self.review = ReviewPanel(ui, logic, [ui.startWidget, *sections], self.annotate.show)
 
     def adopt(self, parameters: Any) -> None:
         """Work with these settings; None while a scene closes."""
@@ -41,10 +45,12 @@ class Panel:
     def sceneClosed(self) -> None:
         """What belonged to the scene is gone."""
         self.annotate.scene_closed()
+        self.review.end()
         self.logic.scene_closed()
 
     def close(self) -> None:
         """The window is going."""
+        self.review.end()
         self.annotate.close()
 
     def enter(self) -> None:
@@ -53,4 +59,5 @@ class Panel:
 
     def leave(self) -> None:
         """Another module is shown."""
+        self.review.end()
         self.annotate.leave()

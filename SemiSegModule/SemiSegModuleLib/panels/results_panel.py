@@ -8,7 +8,7 @@ from typing import Any
 import qt
 import slicer
 
-from SemiSegLib.models import named_models
+from SemiSegLib.models import ModelError, named_models
 
 from ..i18n import _
 from ..logic.workbench import Workbench
@@ -52,6 +52,7 @@ class ResultsPanel:
         study, predicting = self._study, self._predicting
         study.opened.connect(self.update)
         study.cases_changed.connect(self.update)
+        study.labels_changed.connect(self._show_fit)
         study.case_changed.connect(self._case_changed)
         study.current_changed.connect(self.update)
         study.labels_changed.connect(self._show_case)
@@ -90,6 +91,10 @@ class ResultsPanel:
         self._predict([self._study.case] if self._study.case else [])
 
     def _predict(self, cases: Sequence[Case]) -> None:
+        edited = self._predicting.edited(cases)
+        question = _("Somebody has changed these predictions. Replace them by new ones?\n\n{names}")
+        if edited and not dialogs.confirm(question.format(names=dialogs.names(edited))):
+            return
         error = slicer.util.tryWithErrorDisplay(_("The prediction cannot be started."))
         with error, self._busy(_("Preparing the scans")) as progress:
             self._installation.install(dialogs.confirm)
@@ -113,10 +118,7 @@ class ResultsPanel:
 
     def _take_over(self, done: bool) -> bool:
         case = self._study.case
-        if case is None:
-            return False
-        question = _("{name} has an annotation already. Replace it by the prediction?").format(name=case.name)
-        if case.has_drawing and not dialogs.confirm(question):
+        if case is None or not dialogs.may_replace(case):
             return False
         with slicer.util.tryWithErrorDisplay(_("The prediction cannot be taken over."), waitCursor=True):
             take_over = self._review.accept if done else self._review.correct
@@ -147,13 +149,24 @@ class ResultsPanel:
         self._ui.modelLabel.text = texts.model(model)
         self._ui.modelLabel.toolTip = str(model or "")
         self._ui.exportModelButton.enabled = model is not None
+        self._show_fit()
         self._show_buttons()
+
+    def _show_fit(self) -> None:
+        """What speaks against the model, before it predicts."""
+        try:
+            problems = self._predicting.misfits()
+        except ModelError as error:
+            problems = [str(error)]
+        self._ui.fitLabel.text = "\n".join([_("Look twice:"), *problems]) if problems else ""
+        self._ui.fitLabel.visible = bool(problems)
 
     def _show_buttons(self) -> None:
         ready = self._study.model is not None and not self._predicting.active
         self._ui.predictAllButton.enabled = ready and bool(self._predicting.waiting())
         self._ui.predictOneButton.enabled = ready and self._study.case is not None
         self._ui.cancelPredictionButton.enabled = self._predicting.active
+        self._ui.reviewButton.enabled = bool(self._review.cases)
 
     def _show_prediction(self) -> None:
         process = self._predicting.process

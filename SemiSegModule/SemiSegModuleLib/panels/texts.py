@@ -24,6 +24,13 @@ def duration(seconds: float) -> str:
     return _("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
 
 
+def size(count: float) -> str:
+    """Bytes for people: 800 MB, 1.2 GB."""
+    if count >= 1e9:
+        return _("{amount:.1f} GB").format(amount=count / 1e9)
+    return _("{amount:.0f} MB").format(amount=count / 1e6)
+
+
 def case_state(state: State) -> str:
     """The state of a case."""
     return {

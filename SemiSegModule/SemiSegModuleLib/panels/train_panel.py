@@ -30,6 +30,7 @@ class TrainPanel:
         self._more_settings = TextField(ui.extraSettingsTextEdit, self._study, "extraSettings")
         ui.trainButton.connect("clicked()", self.train)
         ui.stopButton.connect("clicked()", self.stop)
+        ui.endNowButton.connect("clicked()", self.end_now)
         ui.resumeButton.connect("clicked()", self.resume)
         ui.openRunButton.connect("clicked()", self.open_run)
         ui.showCurvesButton.connect("clicked()", self.show_curves)
@@ -75,12 +76,13 @@ class TrainPanel:
         return not unfinished or dialogs.confirm(question.format(names=dialogs.names(unfinished)))
 
     def stop(self) -> None:
-        """First ask for a checkpoint and an end; pressed again, end at once."""
-        if self._training.active:
-            if self._training.process.state == "stopping":
-                self._training.end_now()
-            else:
-                self._training.stop()
+        """Ask for a checkpoint and an end."""
+        self._training.stop()
+
+    def end_now(self) -> None:
+        """End at once, after asking: it cannot be taken back."""
+        if dialogs.confirm(_("End the training now? What was learnt since the last checkpoint is lost.")):
+            self._training.end_now()
 
     def resume(self) -> None:
         """Go on from the checkpoint of the run shown."""
@@ -168,8 +170,9 @@ class TrainPanel:
         process, ui = self._training.process, self._ui
         running = self._training.active
         ui.trainButton.enabled = not running and not self._why_not_ready()
-        ui.stopButton.enabled = running
-        ui.stopButton.text = _("End now") if running and process.state == "stopping" else _("Stop")
+        stopping = running and process.state == "stopping"
+        ui.stopButton.enabled = running and not stopping
+        ui.endNowButton.visible = stopping  # elsewhere: under the cursor nothing turns into something worse
         ui.resumeButton.enabled = process is not None and process.resumable
         ui.showCurvesButton.enabled = process is not None
         ui.stateLabel.text = texts.training(process, self._training.running_elsewhere)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 import uuid
@@ -38,14 +37,6 @@ class State(str, enum.Enum):
     def trains_with_mask(self) -> bool:
         """The human mask of the case takes part in the training."""
         return self in (State.ANNOTATED, State.CORRECTED)
-
-
-@dataclasses.dataclass(frozen=True)
-class Quality:
-    """How good a prediction is, 0 to 1, and by which measure."""
-
-    value: float
-    measure: str
 
 
 class Case:
@@ -158,6 +149,16 @@ class Case:
         self._set("predicted_box", json.dumps([box.start, box.size]) if box else "")
 
     @property
+    def prediction_edited(self) -> bool:
+        """Somebody has changed the prediction since it was loaded: another one would destroy that work."""
+        loaded = self._get("prediction_fingerprint")
+        return bool(loaded) and self.prediction is not None and segments.fingerprint(self.prediction) != loaded
+
+    def remember_prediction(self) -> None:
+        """The prediction is now as the network made it."""
+        self._set("prediction_fingerprint", segments.fingerprint(self.prediction))
+
+    @property
     def predicted_elsewhere(self) -> bool:
         """The prediction was made for another part of the scan than the region of interest is now.
 
@@ -256,14 +257,23 @@ class Case:
         self._set("partial", orientation)
 
     @property
-    def quality(self) -> Quality | None:
-        """Of the prediction, where known."""
-        text = self._get("quality")
-        return Quality(**json.loads(text)) if text else None
+    def confidence(self) -> float | None:
+        """How sure the network is of its prediction, 0 to 1, before anybody has looked: the mean probability in the
+        mask. None when that is not known."""
+        return self._number("confidence")
 
-    @quality.setter
-    def quality(self, quality: Quality | None) -> None:
-        self._set("quality", json.dumps(dataclasses.asdict(quality)) if quality else "")
+    @confidence.setter
+    def confidence(self, value: float | None) -> None:
+        self._set_number("confidence", value)
+
+    @property
+    def dsc(self) -> float | None:
+        """Agreement of the prediction with a finished annotation (Dice coefficient, mean of the labels); else None."""
+        return self._number("dsc")
+
+    @dsc.setter
+    def dsc(self, value: float | None) -> None:
+        self._set_number("dsc", value)
 
     @property
     def exported_world_matrix(self) -> list[list[float]] | None:
@@ -311,6 +321,11 @@ class Case:
     def _reference(self, kind: str):
         return self.node.GetNodeReference(_role(kind))
 
+    def add_reference(self, kind: str, node) -> None:
+        """Refer to a node of this kind, unless it is referred to already."""
+        if not self.node.HasNodeReferenceID(_role(kind), node.GetID()):
+            self.node.AddNodeReferenceID(_role(kind), node.GetID())
+
     def _refer(self, kind: str, node) -> None:
         self.node.SetNodeReferenceID(_role(kind), node.GetID() if node is not None else None)
 
@@ -319,6 +334,13 @@ class Case:
 
     def _set(self, name: str, value: str) -> None:
         self.node.SetParameter(name, value)
+
+    def _number(self, name: str) -> float | None:
+        text = self._get(name)
+        return float(text) if text else None
+
+    def _set_number(self, name: str, value: float | None) -> None:
+        self._set(name, "" if value is None else repr(float(value)))
 
     def _flag(self, name: str) -> bool:
         return self._get(name) == "true"

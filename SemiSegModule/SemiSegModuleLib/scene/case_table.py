@@ -141,7 +141,7 @@ class CaseTable:
         with self.paused():
             for node in [node for node in made if node is not None]:
                 self.scene.RemoveNode(node)
-            case.quality = None
+            case.confidence = case.dsc = None
             case.predicted_box = None
 
     def remove_region(self, case: Case) -> None:
@@ -246,7 +246,7 @@ class CaseTable:
                 self._observe(node, case.id)
         nodes = tuple(node.GetID() for node in case.nodes())
         self._owners.update(dict.fromkeys(nodes, case.id))
-        return case.name, case.state, case.partial, case.quality, nodes, _part_of(case)
+        return case.name, case.state, case.partial, case.confidence, case.dsc, nodes, _part_of(case)
 
     def _observe(self, node, identifier: str) -> None:
         if node.GetID() not in self._observed:

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import slicer
 
+from SemiSegLib.errors import SemiSegError
+
+from . import segments
 from .case import Case
 from .case_table import CaseTable
 
@@ -159,6 +162,29 @@ def fit_views() -> None:
     for number in range(logics.GetNumberOfItems()):
         logics.GetItemAsObject(number).FitSliceToBackground()
     slicer.util.resetThreeDViews()
+
+
+def jump_to(case: Case, place: Sequence[float] | None = None) -> None:
+    """Move all slice views to a place in the world (RAS, mm); without one, to the middle of what is drawn."""
+    place = middle_of(case) if place is None else place
+    if place is not None:
+        slicer.modules.markups.logic().JumpSlicesToLocation(*place, True)
+
+
+def middle_of(case: Case) -> tuple[float, float, float] | None:
+    """The middle of the slice with most of the case's mask, in the world (RAS, mm); None where nothing is drawn."""
+    node = case.shown_segmentation()
+    try:
+        drawn = [(matrix, indices) for matrix, indices in segments.all_voxels(node) if len(indices)] if node else []
+        to_world = segments.world_matrix(node) if drawn else None
+    except SemiSegError:  # below a non-linear transform
+        return None
+    if not drawn:
+        return None
+    matrix, indices = max(drawn, key=lambda part: len(part[1]))
+    fullest = np.bincount(indices[:, 2] - indices[:, 2].min()).argmax() + indices[:, 2].min()
+    middle = indices[indices[:, 2] == fullest].mean(axis=0)
+    return tuple(float(part) for part in (to_world @ matrix @ [*middle, 1.0])[:3])
 
 
 def show_mask(segmentation_node, settings: OverlaySettings | None) -> None:

@@ -16,13 +16,14 @@ import slicer
 from SemiSegLib.config import Label
 
 from . import segments, volumes
-from .case import Case, Quality
+from .case import Case
 from .case_table import CaseTable
 from .identity import check_identity
 from .mask_files import read_labels, relabelled, scene_labels
 from .nodes import follow, new_segmentation, put_beside
 from .region import voxel_box
 from .training_files import Progress
+from .volumes import VoxelBox
 
 MAP_FORMATS = (".nrrd", ".nii.gz", ".mha")
 MAP_TITLES = {"sdm": "signed distance", "probability": "probability"}
@@ -56,7 +57,8 @@ def load_prediction(
         node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         for kind in images:
             _show_maps(table, case, kind, images[kind], list(meaning.values()), into)
-        case.quality = _quality(case, table.labels)
+        case.remember_prediction()
+        measure(case, table.labels)
     return node
 
 
@@ -152,22 +154,31 @@ def _into_volume_frame(case: Case) -> np.ndarray:
     return np.linalg.inv(matrix)
 
 
-def _quality(case: Case, labels: Sequence[Label]) -> Quality | None:
-    """Agreement with a finished annotation, else how sure the network is inside its mask; where it predicted."""
+def measure(case: Case, labels: Sequence[Label]) -> None:
+    """Find out anew how sure the network is inside its mask, and how well that agrees with a finished annotation.
+
+    Both only where the network predicted.
+    """
+    if case.prediction is None:
+        case.confidence = case.dsc = None
+        return
     box = case.predicted_box or voxel_box(None, case.volume)
     predicted = segments.voxels_on_grid(case.prediction, case.volume, labels)[box.slices]
-    if case.done and not case.partial:
-        human = segments.voxels_on_grid(case.annotation, case.volume, labels)[box.slices]
-        scores = [_dice(human == label.value, predicted == label.value) for label in labels]
-        known = [score for score in scores if score is not None]
-        return Quality(float(np.mean(known)), "DSC with the annotation") if known else None
+    case.dsc = _agreement(case, predicted, box, labels) if case.done and not case.partial else None
     inside = [
         slicer.util.arrayFromVolume(node)[predicted == value]
         for value, node in case.probabilities.items()
         if slicer.util.arrayFromVolume(node).shape == predicted.shape
     ]
     values = np.concatenate(inside) if inside else np.empty(0)
-    return Quality(float(values.mean()), "mean probability in the mask") if values.size else None
+    case.confidence = float(values.mean()) if values.size else None
+
+
+def _agreement(case: Case, predicted: np.ndarray, box: VoxelBox, labels: Sequence[Label]) -> float | None:
+    human = segments.voxels_on_grid(case.annotation, case.volume, labels)[box.slices]
+    scores = [_dice(human == label.value, predicted == label.value) for label in labels]
+    known = [score for score in scores if score is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _dice(first: np.ndarray, second: np.ndarray) -> float | None:

@@ -5,7 +5,8 @@ A segment belongs to a label by its ID (`SemiSeg_<value>`, kept when a clinician
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -150,14 +151,37 @@ def voxel_counts(segmentation_node, labels: Sequence[Label]) -> dict[int, int]:
 
 def drawn_voxels(segmentation_node, labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each label with voxels: 4 x 4 from indices to the node's own frame, and indices (i, j, k), shape (n, 3)."""
+    yield from _voxels(segmentation_node, segments_by_label(segmentation_node, labels))
+
+
+def all_voxels(segmentation_node) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same for every segment, whether it stands for a label or not."""
+    yield from _voxels(segmentation_node, segmentation_node.GetSegmentation().GetSegmentIDs())
+
+
+def _voxels(segmentation_node, identifiers: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     segmentation = segmentation_node.GetSegmentation()
-    for identifier in segments_by_label(segmentation_node, labels):
+    for identifier in identifiers:
         image = segmentation.GetSegment(identifier).GetRepresentation(BINARY)
         voxels = _segment_voxels(segmentation.GetSegment(identifier))
         if voxels is not None:
             matrix = vtk.vtkMatrix4x4()
             image.GetImageToWorldMatrix(matrix)
             yield slicer.util.arrayFromVTKMatrix(matrix), np.argwhere(voxels)[:, ::-1] + image.GetExtent()[::2]
+
+
+def fingerprint(segmentation_node) -> str:
+    """Of everything that is drawn, the same only while no voxel is changed."""
+    digest = hashlib.blake2b(digest_size=16)
+    segmentation = segmentation_node.GetSegmentation()
+    for identifier in segmentation.GetSegmentIDs():
+        voxels = _segment_voxels(segmentation.GetSegment(identifier))
+        where = np.argwhere(voxels) if voxels is not None else np.empty((0, 3), int)
+        if len(where):  # an editor may have made the grid larger than what is drawn
+            image = segmentation.GetSegment(identifier).GetRepresentation(BINARY)
+            digest.update(identifier.encode())
+            digest.update(np.ascontiguousarray(where[:, ::-1] + image.GetExtent()[::2]).data)
+    return digest.hexdigest()
 
 
 def volumes_ml(segmentation_node, labels: Sequence[Label]) -> dict[int, float]:

@@ -1,0 +1,70 @@
+"""Steps that can be taken back: a prediction taken over, a case removed. Each function does the step's opposite.
+
+>>> back = keep_removed(table, case)                                    # doctest: +SKIP
+>>> table.remove(case)                                                  # doctest: +SKIP
+>>> back()                                                              # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import slicer
+
+from .case import Case
+from .case_table import CaseTable
+from .nodes import put_beside
+
+Back = Callable[[], Case]
+
+
+def keep_annotation(table: CaseTable, case: Case) -> Back:
+    """What gives a case the annotation again that it has now, or none."""
+    node, done, corrected, partial = case.annotation, case.done, case.corrected, case.partial
+    drawn = transform = None
+    if node is not None:
+        drawn, transform = slicer.vtkSegmentation(), node.GetTransformNodeID()
+        drawn.DeepCopy(node.GetSegmentation())
+
+    def back() -> Case:
+        with table.paused():
+            if drawn is None:
+                if case.annotation is not None:
+                    table.scene.RemoveNode(case.annotation)
+                case.forget_deleted()
+            elif case.annotation is not None:
+                case.annotation.GetSegmentation().RemoveAllSegments()
+                case.annotation.GetSegmentation().DeepCopy(drawn)
+                case.annotation.SetAndObserveTransformNodeID(transform)
+                case.mark_done(done, corrected=corrected)
+                case.partial = partial
+        return case
+
+    return back
+
+
+def keep_removed(table: CaseTable, case: Case) -> Back:
+    """What puts a case into the table again after `CaseTable.remove`, with its prediction, maps and region."""
+    owned = [("prediction", case.prediction), ("region", case.region)]
+    owned += [("sdm", node) for node in case.sdms.values()]
+    owned += [("probability", node) for node in case.probabilities.values()]
+    owned = [(kind, node) for kind, node in owned if node is not None]
+    others = [("volume", case.volume), ("annotation", case.annotation)]
+    displays = [node.GetNthDisplayNode(n) for _, node in owned for n in range(node.GetNumberOfDisplayNodes())]
+    confidence, dsc, box = case.confidence, case.dsc, case.predicted_box
+
+    def back() -> Case:
+        with table.paused():
+            for node in [*displays, *(node for _, node in owned)]:
+                if node is not None and node.GetScene() is None:
+                    table.scene.AddNode(node)
+            for kind, node in [*others, *owned]:
+                if node is not None and node.GetScene() is not None:
+                    case.add_reference(kind, node)
+            for _, node in owned:
+                put_beside(node, case.volume)
+            table.scene.AddNode(case.node)  # when it is complete
+            case.confidence, case.dsc, case.predicted_box = confidence, dsc, box
+        return case
+
+    return back
