@@ -274,20 +274,8 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
             scan of the scene
         :param annotations: finished vtkMRMLSegmentationNodes, one for each volume node, None where there is none
         """
-        from SemiSegModuleLib.scene.loading import add_files
-
-        study = self._study()
-        if scans is None or all(hasattr(scan, "GetImageData") for scan in scans):
-            cases = study.cases.add_volumes(scans)
-            for case, annotation in zip(cases, annotations or [], strict=False):
-                if annotation is not None:
-                    study.cases.add_volume(case.volume, annotation)
-                    case.mark_done()
-        else:
-            with study.labels_from_data():
-                cases = add_files(study.cases, [Path(scan) for scan in scans])
-        study.select_first(cases)
-        return cases
+        self._study()
+        return self.workbench.add_cases(scans, annotations)
 
     def train(self, method=None, settings=None, validation=None, wait=False):
         """Start a training on the study's cases and return its process.

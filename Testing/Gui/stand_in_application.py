@@ -64,6 +64,9 @@ class Application(QtCore.QObject):
 
     userSettings = settings
 
+    def topLevelWidgets(self) -> list[Any]:
+        return qt.QApplication.topLevelWidgets()
+
     def clipboard(self) -> Any:
         return qt.QApplication.clipboard()
 

@@ -34,7 +34,18 @@ def answers(monkeypatch):
 def test_opens_in_an_empty_scene(opened):
     assert opened.ui.casesTable.rowCount == 0
     assert "Annotate at least one scan" in opened.ui.readyLabel.text
-    for name in ("train", "stop", "resume", "predictAll", "predictOne", "cancelPrediction", "accept", "correct", "review", "undo"):
+    for name in (
+        "train",
+        "stop",
+        "resume",
+        "predictAll",
+        "predictOne",
+        "cancelPrediction",
+        "accept",
+        "correct",
+        "review",
+        "undo",
+    ):
         assert not getattr(opened.ui, f"{name}Button").enabled, name
     for name in ("export", "exportVolumes", "exportModel", "annotate", "excludeCase", "removeCase", "checkMasks"):
         assert not getattr(opened.ui, f"{name}Button").enabled, name

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ..scene.annotations import make_annotation
 from ..scene.case import Case
+from ..scene.loading import add_files
 from .installation import Installation
 from .predicting import Predicting
 from .review import Review
@@ -32,6 +35,24 @@ class Workbench:
     def active(self) -> bool:
         """A training or a prediction runs."""
         return self.training.active or self.predicting.active
+
+    def add_cases(self, scans: Iterable[Any] | None = None, annotations: Iterable[Any] | None = None) -> list[Case]:
+        """Add volume nodes of the scene, all of them when None, or files and folders; returns their cases.
+
+        :param annotations: finished segmentation nodes, one for each volume node, None where there is none
+        """
+        study, chosen = self.study, None if scans is None else list(scans)
+        if chosen is None or all(hasattr(scan, "GetImageData") for scan in chosen):
+            cases = study.cases.add_volumes(chosen)
+            for case, annotation in zip(cases, annotations or (), strict=False):
+                if annotation is not None:
+                    study.cases.add_volume(case.volume, annotation)
+                    case.mark_done()
+        else:
+            with study.labels_from_data():
+                cases = add_files(study.cases, [Path(scan) for scan in chosen])
+        study.select_first(cases)
+        return cases
 
     def annotate(self, case: Case) -> Any:
         """Make the segments of the task for a case, to be drawn; returns the segmentation node."""

@@ -78,7 +78,9 @@ def _findings(structure: np.ndarray, drawn: np.ndarray, name: str) -> list[tuple
     """Text and voxel (k, j, i) of what is unusual about one structure; `drawn` is all of the mask."""
     if not structure.any():
         return []
-    window = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in ndimage.find_objects(structure)[0])
+    window = tuple(
+        slice(max(0, part.start - 1), part.stop + 1) for part in ndimage.find_objects(structure.astype(np.uint8))[0]
+    )
     first = np.array([part.start for part in window])
     inner, all_drawn = structure[window], drawn[window]
     least = max(2, SMALL_PART * np.count_nonzero(inner))

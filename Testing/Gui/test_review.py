@@ -1,0 +1,296 @@
+"""The ways in and the review mode, by pressing buttons and keys; predictions are loaded from files."""
+
+import numpy as np
+import pytest
+
+CONFIDENCE = {"atrium_001": 0.95, "atrium_002": 0.55, "atrium_003": 0.75, "atrium_004": None}
+
+
+@pytest.fixture
+def reviewing(opened, scans, tmp_path):
+    """Four scans with a predicted block each, of different confidence, in the review mode."""
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    opened.logic.add_cases(sorted((scans / "images").iterdir()))
+    for number, case in enumerate(opened.work.cases):
+        array = np.zeros((32, 32, 32), np.uint8)
+        array[10:20, 10:20, 4 + 4 * number : 14 + 4 * number] = 1
+        volumes.write_image(volumes.world_image(case.volume, array), tmp_path / f"{number}.nrrd")
+        load_prediction(opened.work.cases, case, tmp_path / f"{number}.nrrd")
+        case.confidence = CONFIDENCE[case.name]
+    opened.ui.reviewButton.click()
+    return opened
+
+
+def names(opened):
+    table = opened.ui.reviewTable
+    return [table.item(row, 0).text() for row in range(table.rowCount)]
+
+
+def press(opened, *keys):
+    """As on the keyboard, wherever in the window the focus is."""
+    from PySide6.QtTest import QTest
+
+    opened.parent.show()
+    opened.parent.activateWindow()
+    opened.qt.QApplication.processEvents()
+    for key in keys:
+        QTest.keyClick(opened.ui.reviewWidget, key)
+        opened.qt.QApplication.processEvents()
+
+
+def state_of(opened, name):
+    return next(case for case in opened.work.cases if case.name == name).state.value
+
+
+def test_the_least_certain_comes_first(reviewing):
+    assert names(reviewing) == ["atrium_002", "atrium_003", "atrium_001", "atrium_004"]
+    assert reviewing.work.case.name == "atrium_002"
+    assert reviewing.ui.reviewLabel.text == "0 of 4 scans decided"
+
+
+def test_only_the_list_is_shown(reviewing):
+    parent = reviewing.parent
+    sections = [f"{name}CollapsibleButton" for name in ("data", "annotate", "train", "results", "export")]
+    assert not any(getattr(reviewing.ui, name).isVisibleTo(parent) for name in [*sections, "startWidget"])
+    assert reviewing.ui.reviewWidget.isVisibleTo(parent)
+    reviewing.ui.reviewCloseButton.click()
+    assert all(getattr(reviewing.ui, name).isVisibleTo(parent) for name in [*sections, "startWidget"])
+    assert not reviewing.ui.reviewWidget.isVisibleTo(parent)
+
+
+def test_a_heading_sorts_and_sorts_the_other_way(reviewing):
+    header = reviewing.ui.reviewTable.horizontalHeader()
+    header.sectionClicked.emit(0)
+    assert names(reviewing) == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
+    header.sectionClicked.emit(0)
+    assert names(reviewing) == ["atrium_004", "atrium_003", "atrium_002", "atrium_001"]
+    header.sectionClicked.emit(2)
+    assert names(reviewing)[0] == "atrium_002"
+    assert reviewing.work.case.name == "atrium_002", "sorting does not change the scan at hand"
+
+
+def test_keys_step_accept_and_correct(reviewing):
+    from PySide6.QtCore import Qt
+
+    press(reviewing, Qt.Key_N)
+    assert reviewing.work.case.name == "atrium_003"
+    press(reviewing, Qt.Key_P, Qt.Key_P)
+    assert reviewing.work.case.name == "atrium_004"
+    press(reviewing, Qt.Key_Down, Qt.Key_Right)
+    assert reviewing.work.case.name == "atrium_003"
+    press(reviewing, Qt.Key_Up, Qt.Key_A)
+    assert state_of(reviewing, "atrium_002") == "corrected"
+    assert reviewing.work.case.name == "atrium_003", "accepting goes on to the next"
+    press(reviewing, Qt.Key_C)
+    assert reviewing.work.case.annotation is not None
+    assert not reviewing.ui.annotateCollapsibleButton.collapsed
+    press(reviewing, Qt.Key_A)
+    assert state_of(reviewing, "atrium_003") == "predicted", "keys work in the review only"
+
+
+def test_accepting_passes_over_what_is_decided_and_ends(reviewing):
+    reviewing.work.case = reviewing.work.cases.cases[2]  # atrium_003
+    for expected in ("atrium_001", "atrium_004", "atrium_002"):
+        reviewing.ui.reviewAcceptButton.click()
+        assert reviewing.work.case.name == expected
+    reviewing.ui.reviewAcceptButton.click()
+    assert reviewing.ui.reviewLabel.text == "4 of 4 scans decided"
+    assert names(reviewing) == ["atrium_002", "atrium_003", "atrium_001", "atrium_004"], "no row runs away"
+
+
+def test_accepting_is_taken_back(reviewing):
+    reviewing.ui.reviewAcceptButton.click()
+    assert reviewing.ui.reviewUndoButton.toolTip == "Take back: accepting atrium_002"
+    reviewing.ui.reviewUndoButton.click()
+    case = reviewing.work.case
+    assert (case.name, case.state.value, case.annotation) == ("atrium_002", "predicted", None)
+    assert not reviewing.ui.reviewUndoButton.enabled
+
+
+def test_an_annotation_that_was_replaced_comes_back(reviewing, monkeypatch):
+    from SemiSegModuleLib.panels import dialogs
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.annotations import make_annotation
+
+    case, labels = reviewing.work.case, reviewing.work.cases.labels
+    drawn = np.zeros((32, 32, 32), np.uint8)
+    drawn[1:4, 2:5, 3:6] = 1
+    node = make_annotation(reviewing.work.cases, case)
+    segments.set_voxels(node, drawn, volumes.ijk_to_ras(case.volume), labels)
+    case.mark_done()
+    monkeypatch.setattr(dialogs, "confirm", lambda text: True)
+    reviewing.ui.reviewAcceptButton.click()
+    assert not np.array_equal(segments.voxels_on_grid(case.annotation, case.volume, labels), drawn)
+    reviewing.ui.reviewUndoButton.click()
+    assert np.array_equal(segments.voxels_on_grid(case.annotation, case.volume, labels), drawn)
+    assert case.state.value == "annotated"
+
+
+def test_the_views_jump_to_the_structure(reviewing, mrml):
+    """To the middle of the slice with most of it: the block's x is known, and so is its y."""
+    import slicer
+
+    view = mrml.scene.AddNode(slicer.vtkMRMLSliceNode())
+    view.SetOrientationToSagittal()
+    case = reviewing.work.cases.cases[3]
+    reviewing.work.case = case
+    expected = slicer.util.arrayFromVTKMatrix(matrix_of(case.volume)) @ [20.5, 14.5, 10.0, 1.0]
+    assert view.GetSliceToRAS().GetElement(0, 3) == pytest.approx(expected[0], abs=1e-3)
+
+
+def matrix_of(volume):
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+# ---- predicting again ----------------------------------------------------------------------------------------
+
+
+def test_predictions_that_somebody_changed_are_not_replaced_unasked(reviewing, monkeypatch):
+    from SemiSegModuleLib.panels import dialogs
+    from SemiSegModuleLib.scene import segments, volumes
+
+    case, labels = reviewing.work.case, reviewing.work.cases.labels
+    assert reviewing.logic.predicting.edited(reviewing.work.cases) == []
+    mask = segments.voxels_on_grid(case.prediction, case.volume, labels)
+    mask[0, 0, 0] = 1
+    segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), labels)
+    asked, started = [], []
+    monkeypatch.setattr(dialogs, "confirm", lambda text: asked.append(text))
+    monkeypatch.setattr(reviewing.logic.predicting, "start", lambda *arguments: started.append(arguments))
+    reviewing.panel.results.predict_all()
+    assert (len(asked), started) == (1, [])
+    assert case.name in asked[0]
+    assert "atrium_003" not in asked[0]
+
+
+# ---- the ways in: every click is counted ---------------------------------------------------------------------
+
+
+class Clicks:
+    """Presses what a person sees, and counts: a button or entry that is hidden or grey cannot be pressed."""
+
+    def __init__(self, opened):
+        self.opened, self.count = opened, 0
+
+    def press(self, name):
+        button = getattr(self.opened.ui, name)
+        assert button.isVisibleTo(self.opened.parent), name
+        assert button.enabled, name
+        self.count += 1
+        button.click()
+
+    def choose(self, name, text):
+        """Open a button's menu, and choose an entry: two clicks."""
+        button = getattr(self.opened.ui, name)
+        assert button.isVisibleTo(self.opened.parent)
+        button.menu().aboutToShow.emit()
+        (action,) = [action for action in button.menu().actions() if text in action.text]
+        self.count += 2
+        action.trigger()
+
+
+@pytest.fixture
+def loaded(opened, scans):
+    """Slicer with four scans loaded, the module just opened."""
+    import slicer
+
+    for file in sorted((scans / "images").iterdir()):
+        slicer.modules.volumes.logic().AddArchetypeVolume(str(file), file.name.split(".")[0], 0)
+    opened.unfold("data")
+    return opened
+
+
+def test_segment_my_scans_in_five_clicks(loaded, training_python_with_torch):
+    """From loaded volumes to masks to look at, with a ready model; its limits are seen before it predicts."""
+    clicks = Clicks(loaded)
+    clicks.choose("startSegmentButton", "left-atrium-lge")
+    assert "left atrium" in loaded.ui.modelLabel.text
+    assert len(loaded.work.cases) == 4
+    clicks.press("predictAllButton")
+    prediction = loaded.logic.predicting.process
+    loaded.wait_until(lambda: not prediction.active, 900)
+    assert prediction.state == "finished", prediction.log.tail()
+    clicks.press("reviewButton")
+    assert loaded.ui.reviewTable.rowCount == 4
+    assert loaded.work.case.prediction.GetDisplayNode().GetVisibility()
+    assert clicks.count == 4  # and one more where packages must be installed first
+
+
+def test_train_with_unlabeled_scans_in_five_clicks_plus_drawing(loaded, training_python_with_torch):
+    from SemiSegModuleLib.scene import segments, volumes
+
+    parameters = loaded.parameters
+    parameters.method = loaded.module.Method.MEAN_TEACHER
+    parameters.iterations, parameters.spacing, parameters.patchSize = 4, "4", "32"
+    parameters.extraSettings = "training.labelled_batch=1\ntraining.unlabelled_batch=1\ntraining.threads=1"
+    parameters.device = loaded.module.Device.CPU
+    clicks = Clicks(loaded)
+    clicks.press("startTrainButton")
+    case, editor = loaded.work.case, loaded.panel.annotate.editor
+    assert editor.segmentationNode() is case.annotation
+    drawn = np.zeros((32, 32, 32), np.uint8)
+    drawn[2:31, 1:30, 3:32] = 1
+    segments.set_voxels(case.annotation, drawn, volumes.ijk_to_ras(case.volume), loaded.work.cases.labels)
+    clicks.press("doneCheckBox")
+    clicks.press("trainButton")
+    loaded.wait_until(lambda: not loaded.logic.training.active, 900)
+    clicks.press("predictAllButton")
+    loaded.wait_until(lambda: not loaded.logic.predicting.active, 900)
+    clicks.press("reviewButton")
+    assert loaded.ui.reviewTable.rowCount == 3
+    assert clicks.count == 5
+
+
+# ---- before export -------------------------------------------------------------------------------------------
+
+
+def test_masks_are_checked_and_each_remark_leads_to_its_place(reviewing, mrml):
+    import slicer
+    from SemiSegModuleLib.scene import segments, volumes
+
+    reviewing.ui.reviewCloseButton.click()
+    reviewing.unfold("export")
+    labels = reviewing.work.cases.labels
+    parts, hole, cut = reviewing.work.cases.cases[:3]
+    for case, change in ((parts, np.s_[2:5, 2:5, 2:5]), (hole, np.s_[13:16, 13:16, 11:14]), (cut, np.s_[0:10, 12, 14])):
+        mask = segments.voxels_on_grid(case.prediction, case.volume, labels)
+        mask[change] = 0 if case == hole else 1
+        segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), labels)
+    reviewing.ui.checkMasksButton.click()
+    table = reviewing.ui.checksTable
+    found = [(table.item(row, 0).text(), table.item(row, 1).text()) for row in range(table.rowCount)]
+    assert found == [
+        ("atrium_001", "left atrium: 2 parts"),
+        ("atrium_002", "The network is not sure: 0.55"),
+        ("atrium_002", "left atrium: 1 holes"),
+        ("atrium_003", "The network is not sure: 0.75"),
+        ("atrium_003", "left atrium: cut off by the border of the scan"),
+    ]
+    place = reviewing.panel.export._remarks[0].place
+    expected = (slicer.util.arrayFromVTKMatrix(matrix_of(parts.volume)) @ [3, 3, 3, 1])[:3]
+    assert np.allclose(place, expected)
+    table.selectRow(2)
+    assert reviewing.work.case == hole
+
+
+def test_a_volume_far_from_the_others_is_named(reviewing):
+    from SemiSegModuleLib.scene.checks import _volumes_far_from_the_others
+
+    class Measured:
+        def __init__(self, amount):
+            self.id, self.amount = str(amount), amount
+
+        def volumes_ml(self, labels):
+            return {1: self.amount}
+
+    cases = [Measured(amount) for amount in (50.0, 52.0, 48.0, 51.0, 49.5, 12.0)]
+    (remark,) = _volumes_far_from_the_others(cases, reviewing.work.cases.labels)
+    assert remark.case is cases[-1]
+    assert remark.text == "left atrium: 12.0 ml, while 49.8 ml are usual here"
+    assert _volumes_far_from_the_others(cases[2:], reviewing.work.cases.labels) == []

@@ -1,0 +1,146 @@
+"""What SemiSegModuleLogic offers to scripts, each example on the real scene with real child processes; no panel."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TINY = {
+    "training.iterations": 4,
+    "data.spacing": [4.0, 4.0, 4.0],
+    "training.patch_size": [32, 32, 32],
+    "training.labelled_batch": 1,
+    "training.unlabelled_batch": 1,
+    "training.log_every": 1,
+    "training.threads": 1,
+    "training.precision": "fp32",
+}
+
+
+@pytest.fixture
+def logic(module, qt_modules, tmp_path, training_python, monkeypatch):
+    """The module's logic in an empty scene, as a script makes it."""
+    monkeypatch.setenv("SEMISEG_PYTHON", str(training_python))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    qt_modules.QSettings().clear()
+    logic = module.SemiSegModuleLogic()
+    parameters = logic.getParameterNode()
+    parameters.studyFolder = tmp_path / "study"
+    parameters.device = module.Device.CPU
+    yield logic
+    if logic.workbench.training.process is not None:
+        logic.workbench.training.process.end_now()
+    logic.close()
+
+
+def test_trained_predicted_reviewed_exported_by_script(logic, scans, training_python_with_torch, tmp_path):
+    from SemiSegLib.runs import read_json
+
+    heard = []
+    assert [case.state.value for case in logic.addCases([scans])] == ["annotated"] * 2 + ["unlabelled"] * 2
+    logic.workbench.training.ended.connect(lambda process: heard.append(process.state))
+    logic.workbench.predicting.loaded.connect(lambda case: heard.append(case.name))
+    training = logic.train(method="mean-teacher", settings=TINY, wait=True)
+    assert training.state == "finished", training.log.tail()
+    assert read_json(training.run.settings_file)["method"] == "mean-teacher"
+    assert logic.workbench.study.model == training.run.last_model
+
+    prediction = logic.predict(wait=True)
+    assert prediction.state == "finished", prediction.log.tail()
+    assert heard == ["finished", "atrium_003", "atrium_004"]
+    waiting = logic.review()
+    assert [case.name for case in sorted(waiting, key=lambda case: case.name)] == ["atrium_003", "atrium_004"]
+    known = [case.confidence for case in waiting if case.confidence is not None]
+    assert known == sorted(known)
+
+    case = waiting[0]
+    logic.acceptPrediction(case)
+    decided = case.state.value
+    logic.undo()
+    assert (case.state.value, case.annotation) == ("predicted", None)
+    assert decided == "corrected" or not case.labels_present(logic.workbench.study.cases.labels)
+    assert logic.correctPrediction(case) is case.annotation
+
+    written = logic.exportMasks(tmp_path / "masks", ".nii.gz")
+    assert [path.name for path in written] == [f"atrium_00{number}.nii.gz" for number in (1, 2, 3, 4)]
+
+
+def test_volumes_of_the_scene_become_cases_with_their_annotations(logic, scans, mrml):
+    import slicer
+
+    load = slicer.modules.volumes.logic().AddArchetypeVolume
+    volumes = [load(str(scans / "images" / f"atrium_00{n}.nii.gz"), f"scan {n}", 0) for n in (1, 2)]
+    annotation = mrml.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by hand")
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(3, 3, 3)
+    image.AllocateScalars(3, 1)
+    image.GetPointData().GetScalars().Fill(1)
+    annotation.AddSegmentFromBinaryLabelmapRepresentation(image, "left atrium", (1, 0, 0))
+    cases = logic.addCases(volumes, [annotation, None])
+    assert [case.state.value for case in cases] == ["annotated", "unlabelled"]
+    assert logic.addCases() == []
+
+
+def test_what_is_wrong_is_said_before_anything_starts(logic, scans):
+    from SemiSegLib.errors import SemiSegError
+
+    with pytest.raises(SemiSegError, match="A model and at least one scan"):
+        logic.predict()
+    with pytest.raises(SemiSegError, match="Annotate at least one scan"):
+        logic.train()
+    logic.addCases([scans])
+    with pytest.raises(SemiSegError, match=r"Method is one of .*simcvd.*, not 'magic'"):
+        logic.train(method="magic")
+    with pytest.raises(SemiSegError, match="Did you mean"):
+        logic.train(settings={"training.iteration": 3})
+    assert not (logic.workbench.study.folder).exists()
+
+
+def test_two_windows_and_two_patients_of_one_name(scans, training_python_with_torch, tmp_path):
+    """Both scenes use the default folder at the same time, both scans are called alike, both masks are right.
+
+    What is right says the command line, which predicts each scan by itself.
+    """
+    folder = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "SEMISEG_PYTHON": str(training_python_with_torch),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(folder.parent.parent),
+    }
+    shared = ["3: CT Thorax", tmp_path / "SemiSeg", "left-atrium-lge"]
+    files = [scans / "images" / f"atrium_00{number}.nii.gz" for number in (3, 4)]
+    windows = [
+        subprocess.Popen(
+            [sys.executable, folder / "window.py", file, *shared, tmp_path / f"{file.name}.npz"],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for file in files
+    ]
+    problems = [window.communicate(timeout=900)[1] for window in windows]
+    assert [window.returncode for window in windows] == [0, 0], problems
+    in_scene = [np.load(tmp_path / f"{file.name}.npz") for file in files]
+    assert {str(found["file_name"]) for found in in_scene} == {"scan_001"}
+    assert len({str(found["folder"]) for found in in_scene}) == 2
+
+    command = [training_python_with_torch, "-m", "SemiSegLib.predict", "--model", "left-atrium-lge", "--device", "cpu"]
+    subprocess.run(
+        [*command, "--input", scans / "images", "--output", tmp_path / "expected", "--format", "nrrd"],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    import SimpleITK as sitk
+
+    expected = [
+        sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "expected" / f"atrium_00{number}.nrrd")))
+        for number in (3, 4)
+    ]
+    assert (expected[0] != expected[1]).any(), "the two patients can be told apart"
+    for found, mask in zip(in_scene, expected, strict=True):
+        assert np.array_equal(found["mask"], mask)
