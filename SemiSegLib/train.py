@@ -23,6 +23,8 @@ from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import PRESET_TITLES, all_settings, build_settings
 from SemiSegLib.runs import ReadOnlyRun, RunFolder
 
+DEFAULT_MINUTES = 60.0  # of a training whose length nobody gave: what gives most in an hour on this device
+
 
 def train(
     data: Path,
@@ -98,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--time",
         metavar="15m|1h|8h",
-        help="how long to train; the rest follows from this device's speed",
+        help="how long to train (default: 1h); the rest follows from the device's speed",
     )
     add("--preset", choices=list(PRESET_TITLES), help="the task (default: custom)")
     add("--splits", metavar="FILE:NAME", help="JSON file with named splits, and the one to use")
@@ -147,9 +149,11 @@ def _run(options: argparse.Namespace) -> int:
             raise SettingsError("--resume goes on with the run's own settings: only --device and --data may be added.")
         resume(options.out, options.device, options.data, options.quiet)
         return 0
-    settings = build_settings(
-        options.method or "simcvd", options.preset or "custom", options.config, settings_overrides(options)
-    )
+    overrides = settings_overrides(options)
+    settings = build_settings(options.method or "simcvd", options.preset or "custom", options.config, overrides)
+    lengths = {"training.iterations", "training.minutes"}
+    if settings.recipe == "strong" and not options.config and not lengths & set(overrides):
+        settings.training.minutes = 0.0 if rank_and_world_size()[1] > 1 else DEFAULT_MINUTES
     if options.list_settings:
         print_settings(settings)
         return 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from SemiSegLib.benchmark.cells import Variant
+from SemiSegLib.benchmark.paired import case_scores, paired
 from SemiSegLib.benchmark.published import Published, published_for
 from SemiSegLib.benchmark.results import CellResult, recipe
 from SemiSegLib.presets import PRESET_TITLES
@@ -25,7 +26,7 @@ METRICS = {  # title, factor
     "hd95_mm": ("HD95 [mm]", 1.0),
 }
 # Baselines, then by the year of the paper; methods that are not named come last.
-ORDER = ("supervised", "mean-teacher", "ua-mt", "secl", "cvrl", "simcvd", "action", "bcp")
+ORDER = ("supervised", "mean-teacher", "ua-mt", "secl", "cvrl", "simcvd", "action", "bcp", "unimatch", "ad-mt")
 BASELINE = "supervised"
 ALL_CLASSES = "all classes"  # the summary's average over several classes
 NOTHING = "–"
@@ -58,6 +59,10 @@ class Row:
     def scores(self, metric: str, label: str | None = None) -> dict[int, float]:
         """Score of each seed, of one class or (None) of the mean over classes; NaN where undefined."""
         return {cell["seed"]: score(cell, metric, label) for cell in self.cells if cell["validation"]}
+
+    def case_scores(self) -> dict[int, dict[str, float]]:
+        """DSC of each validation case for each seed."""
+        return {cell["seed"]: case_scores(cell) for cell in self.cells if cell["validation"]}
 
     def seeds(self) -> list[int]:
         """In order."""
@@ -115,7 +120,8 @@ def tables(cells: Iterable[CellResult], published: bool = False) -> str:
 
 
 def method_table(rows: Sequence[Row]) -> str:
-    """Rows: methods. The difference to `supervised` is the mean over the seeds that both have."""
+    """Rows: methods. The difference to `supervised` is paired case by case over the seeds that both have, with its
+    95 % interval over cases (see paired.py)."""
     header = ["method", *(title for title, _ in METRICS.values()), f"DSC − {BASELINE}"]
     header += ["training [min]", "peak memory [GB]", "seeds"]
     baseline = next((row for row in rows if row.name == BASELINE), None)
@@ -205,9 +211,8 @@ def _facts(rows: Sequence[Row]) -> str:
 def _gain(row: Row, baseline: Row | None) -> str:
     if baseline is None or row is baseline:
         return NOTHING
-    ours, theirs = row.scores("dsc"), baseline.scores("dsc")
-    gains = [100 * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
-    return f"{statistics.fmean(gains):+.2f}" if gains and not any(map(math.isnan, gains)) else NOTHING
+    difference = paired(row.case_scores(), baseline.case_scores())
+    return NOTHING if difference is None else str(difference)
 
 
 def _left_out(row: Row, metric: str) -> str:
