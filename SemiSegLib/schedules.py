@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from SemiSegLib.config import TrainingSettings
@@ -46,8 +46,10 @@ def gaussian_ramp(fraction: float) -> float:
     return math.exp(-5.0 * (1.0 - min(max(fraction, 0.0), 1.0)) ** 2)
 
 
-def learning_rate(step: Step, settings: TrainingSettings) -> float:
-    """The learning rate of an iteration; the schedule runs once in every stage."""
+def learning_rate(step: Step, settings: TrainingSettings, constant: Collection[str] = ()) -> float:
+    """The learning rate of an iteration; the schedule runs once in every stage but the `constant` ones."""
+    if step.stage in constant:
+        return settings.learning_rate
     if settings.schedule == "poly":
         return settings.learning_rate * (1 - step.fraction) ** 0.9
     if settings.schedule == "step":

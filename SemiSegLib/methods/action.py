@@ -65,7 +65,7 @@ from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
-from SemiSegLib.networks.ema import copy_statistics, make_teacher, update_teacher
+from SemiSegLib.networks.ema import copy_statistics, hand_over, make_teacher, update_teacher
 from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.networks.points import neighbourhoods
 from SemiSegLib.schedules import Step
@@ -172,7 +172,7 @@ class Method(base.Method):
     def enter_stage(self, stage: str, first: bool) -> None:
         """The anatomical stage begins with the student's weights in both networks."""
         if stage == "anatomical" and first:
-            self.teacher.load_state_dict(self.student.state_dict())
+            hand_over(self.teacher, self.student)
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
         """The terms of the stage."""

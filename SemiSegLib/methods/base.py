@@ -48,6 +48,7 @@ class Method(nn.Module):
     idle_parameters = False  # whether some trained parameters take no part in some iterations with unlabelled patches
     stages: Mapping[str, float] = {"main": 1.0}  # in order, with their shares of all iterations
     labelling: Mapping[str, tuple[float, float]] = {}
+    constant_rate: Sequence[str] = ()  # stages whose learning rate stays what it is at the start
     student: nn.Module
 
     def __init__(self, settings: Any, plan: Plan) -> None:
@@ -73,7 +74,7 @@ class Method(nn.Module):
         """Called after each optimiser step (an EMA teacher is updated here)."""
 
     def predictors(self) -> dict[str, nn.Module]:
-        """Networks that can predict; 'student' always, 'teacher' where there is one."""
+        """Networks that can predict; 'student' always, 'teacher' where there is one (`update_teacher` sees to it)."""
         networks = {"student": self.student}
         if isinstance(getattr(self, "teacher", None), nn.Module):
             networks["teacher"] = self.teacher  # type: ignore[assignment]

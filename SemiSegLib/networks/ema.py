@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -24,12 +25,30 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float, iterati
     """teacher = a * teacher + (1 - a) * student with a = min(1 - 1/(t+1), decay), t = 0, 1, ...
 
     At t = 0 the student is copied. Parameters only: batch-norm statistics are not averaged, the teacher gathers its
-    own in train() mode (UA-MT, train_LA_meanteacher_certainty_unlabel.py:68-72).
+    own in train() mode (UA-MT, train_LA_meanteacher_certainty_unlabel.py:68-72). Layers that have not seen a batch
+    (no unlabelled patches, only the encoder in use) have none: they take the student's, so that a teacher can predict
+    whichever part of it a training runs.
     """
     current = min(1.0 - 1.0 / (iteration + 1), decay)
     ours: list[torch.Tensor] = list(teacher.parameters())
     theirs: list[torch.Tensor] = list(student.parameters())
     torch._foreach_lerp_(ours, theirs, 1.0 - current)
+    for mine, other in zip(_norms(teacher), _norms(student), strict=True):
+        unseen = (mine.num_batches_tracked == 0).to(mine.running_mean.dtype)  # 0 or 1, without asking the device
+        mine.running_mean.lerp_(other.running_mean, unseen)
+        mine.running_var.lerp_(other.running_var, unseen)
+
+
+def hand_over(teacher: nn.Module, student: nn.Module) -> None:
+    """Make the teacher the student as it is; from there it gathers statistics of its own, see `update_teacher`."""
+    teacher.load_state_dict(student.state_dict())
+    for norm in _norms(teacher):
+        norm.num_batches_tracked.zero_()
+
+
+def _norms(network: nn.Module) -> list[Any]:
+    norms = (module for module in network.modules() if isinstance(module, _BatchNorm))
+    return [norm for norm in norms if norm.num_batches_tracked is not None]
 
 
 @torch.no_grad()

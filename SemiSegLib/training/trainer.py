@@ -108,7 +108,7 @@ class Trainer:
             self._enter_stage(step.stage, first=True)
             if step.stage in self.method.labelling:
                 batch = self.sampler.draw(self.iteration)  # with the labels just made
-        rate = learning_rate(step, training)
+        rate = learning_rate(step, training, self.method.constant_rate)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         before = [buffer.clone() for buffer in self.method.buffers()]  # banks and batch statistics

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from SemiSegLib.config import TrainingSettings
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods.bcp import halves, paste, random_box
-from SemiSegLib.schedules import Step
+from SemiSegLib.schedules import Step, learning_rate, step_at
 
 torch.set_num_threads(1)
 PRE, SELF = Step(1, 4, "pre-training"), Step(1, 4, "self-training")
@@ -111,3 +112,14 @@ def test_self_training_starts_from_the_pre_trained_network(make_method, make_bat
     for name, weight in method.teacher.named_parameters():
         expected = 0.99 * pretrained[name] + 0.01 * dict(method.student.named_parameters())[name]
         torch.testing.assert_close(weight, expected)
+
+
+@pytest.mark.parametrize("schedule", ["step", "poly"])
+def test_the_learning_rate_is_constant_in_pre_training_and_follows_the_schedule_afterwards(schedule, make_method):
+    """As in the authors' code for the left atrium, whose pre-training knows no schedule."""
+    method, training = make_method("bcp", iterations=80), TrainingSettings(schedule=schedule)
+    steps = [step_at(iteration, 80, method.stages) for iteration in range(80)]
+    rates = [learning_rate(step, training, method.constant_rate) for step in steps]
+    assert rates[:20] == [0.01] * 20
+    assert rates[20] == 0.01
+    assert rates[79] < 0.001
