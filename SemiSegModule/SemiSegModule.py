@@ -132,7 +132,7 @@ class SemiSegModuleParameterNode:
     startFromLastModel - Learn on from the model in use.
     modelFile - The model in use.
     shownCurve - What the plot view shows.
-    showMask, maskOpacity, showSdm, sdmOpacity, showProbability, probabilityOpacity - Overlays.
+    showMask, maskOpacity, show3d, showSdm, sdmOpacity, showProbability, probabilityOpacity - Overlays.
     exportFormat, exportFolder, exportSelectedOnly - What is exported, and where to.
     """
 
@@ -153,6 +153,7 @@ class SemiSegModuleParameterNode:
     shownCurve: Curve = Curve.LOSS
     showMask: bool = True
     maskOpacity: Opacity = 0.5
+    show3d: bool = False
     showSdm: bool = False
     sdmOpacity: Opacity = 0.5
     showProbability: bool = False

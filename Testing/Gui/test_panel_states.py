@@ -687,6 +687,29 @@ def test_overlays_follow_the_panel(with_prediction, mrml):
     assert composite.GetForegroundVolumeID() is None
 
 
+def test_surfaces_are_made_when_somebody_wants_them(with_prediction):
+    segmentation = with_prediction.work.case.prediction.GetSegmentation()
+    assert not segmentation.ContainsRepresentation("Closed surface")
+    with_prediction.ui.show3dCheckBox.click()
+    assert segmentation.ContainsRepresentation("Closed surface")
+
+
+def test_while_a_prediction_is_corrected_it_is_a_thin_line(with_prediction):
+    with_prediction.ui.annotateButton.click()  # the empty annotation is there before
+    with_prediction.ui.correctButton.click()
+    display = with_prediction.work.case.prediction.GetDisplayNode()
+    assert (display.GetVisibility2DFill(), display.GetVisibility2DOutline()) == (0, 1)
+    assert display.GetSliceIntersectionThickness() == 1
+
+
+def test_the_annotation_of_the_last_case_removed_is_no_longer_drawn(with_cases, answers):
+    annotations = [case.annotation for case in with_cases.work.cases if case.annotation]
+    for _ in range(4):
+        select(with_cases, 0)
+        with_cases.ui.removeCaseButton.click()
+    assert [node.GetDisplayNode().GetVisibility() for node in annotations] == [0, 0]
+
+
 def test_confidence_and_agreement_are_two_things(with_prediction):
     """The one is known before anybody looks, the other once there is something to compare with."""
     case, table = with_prediction.work.case, with_prediction.ui.casesTable

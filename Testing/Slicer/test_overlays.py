@@ -160,6 +160,29 @@ def test_stepping_shows_one_case_at_a_time(view, overlays, two_cases, scene):
     assert overlays.show_next(-1) == two_cases[0]
 
 
+def test_while_a_prediction_is_corrected_it_is_a_line_of_another_colour(view, overlays, two_cases, table):
+    """What the brush took away stays to be seen against what was predicted."""
+    from SemiSegModuleLib.scene.annotations import accept_prediction, make_annotation
+
+    case = two_cases[0]
+    make_annotation(table, case)
+    overlays.show(case)
+    accept_prediction(table, case, done=False)
+    draw(table, case, 0, np.s_[:, :, :24])  # half of it is erased
+    overlays.show(case)
+    view.fit(1.2)
+    view.move_to((24, 24, 24))
+    picture = view.array().astype(int)
+    line = np.abs(picture - np.array([255, 51, 255])).max(axis=2) < 40
+    erased_side = line[:, :120] if line[:, :120].sum() > line[:, 120:].sum() else line[:, 120:]
+    assert erased_side.sum() > 40, "the predicted boundary is drawn where the annotation has none"
+    assert case.prediction.GetDisplayNode().GetSliceIntersectionThickness() == 1
+    case.annotation.GetSegmentation().RemoveAllSegments()
+    overlays.show(case)
+    view_after = view.array().astype(int)
+    assert (np.abs(view_after - np.array([255, 51, 255])).max(axis=2) < 40).sum() == 0, "alone, in its own colour"
+
+
 def test_the_prediction_beside_a_human_mask_is_a_line(view, overlays, two_cases, table):
     case = two_cases[0]
     draw(table, case, 3, np.s_[8:16, 20:30, 20:30])
@@ -171,6 +194,54 @@ def test_the_prediction_beside_a_human_mask_is_a_line(view, overlays, two_cases,
     overlays.update()
     assert not case.annotation.GetDisplayNode().GetVisibility()
     assert case.prediction.GetDisplayNode().GetVisibility2DFill()
+
+
+def test_what_belongs_to_a_removed_case_is_not_drawn_over_the_others(scene, view, overlays, two_cases, table):
+    first, second = two_cases
+    draw(table, first, 3, np.s_[8:16, 20:30, 20:30])
+    overlays.show(first)
+    annotation = first.annotation
+    table.remove(first)
+    overlays.show(second)
+    assert annotation.GetScene() is not None, "the work of a human stays"
+    assert not annotation.GetDisplayNode().GetVisibility()
+
+
+def test_the_last_case_removed_leaves_nothing_drawn(overlays, two_cases, table):
+    first, second = two_cases
+    draw(table, first, 3, np.s_[8:16, 20:30, 20:30])
+    overlays.show(first)
+    annotation = first.annotation
+    table.remove(first)
+    table.remove(second)
+    overlays.show(None)
+    assert not annotation.GetDisplayNode().GetVisibility()
+
+
+def test_masks_that_are_loaded_wait_until_their_case_is_shown(scene, table, two_cases, tmp_path):
+    """Otherwise all of them lie over each other, and over the scan at hand, until somebody steps."""
+    from SemiSegModuleLib.scene.loading import add_files
+
+    from SemiSegLib.synthetic import make_dataset
+
+    assert not any(case.prediction.GetDisplayNode().GetVisibility() for case in two_cases)
+    data = make_dataset(tmp_path / "study", cases=2, labelled=2, validation=0, size=(32, 32, 16))
+    added = add_files(table, [data])
+    assert [case.annotation.GetDisplayNode().GetVisibility() for case in added] == [0, 0]
+
+
+def test_no_surface_is_made_unasked(overlays, two_cases):
+    """Meshing waits at every step and every stroke: it is done for whoever wants to see it."""
+    case = two_cases[1]
+    segmentation = case.prediction.GetSegmentation()
+    overlays.show(case)
+    assert not segmentation.ContainsRepresentation("Closed surface")
+    overlays.settings.show_3d = True
+    overlays.show(case)
+    assert segmentation.ContainsRepresentation("Closed surface")
+    overlays.settings.show_3d = False
+    overlays.show(case)
+    assert not segmentation.ContainsRepresentation("Closed surface"), "a stroke would make it anew"
 
 
 def test_a_deleted_case_is_no_longer_shown(scene, overlays, two_cases):
@@ -194,6 +265,7 @@ def test_the_surface_is_drawn_in_3d(application, table, overlays, two_cases):
     from offscreen_views import ThreeDView
 
     three_d = ThreeDView(application, size=(200, 200))
+    overlays.settings.show_3d = True
     overlays.show(two_cases[1])
     three_d.look_from()
     picture = three_d.array().astype(int)

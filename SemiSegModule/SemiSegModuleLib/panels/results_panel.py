@@ -20,6 +20,7 @@ from .busy import Busy
 _OVERLAY_SETTINGS = {
     "showMask",
     "maskOpacity",
+    "show3d",
     "showSdm",
     "sdmOpacity",
     "showProbability",
@@ -209,6 +210,7 @@ class ResultsPanel:
         parameters, settings, labels = self._study.parameters, self.overlays.settings, self._study.cases.labels
         settings.mask_style = "fill and outline" if parameters.showMask else "hidden"
         settings.mask_opacity = parameters.maskOpacity
+        settings.show_3d = parameters.show3d
         settings.map, settings.map_opacity = "none", 0.0
         if parameters.showSdm:
             settings.map, settings.map_opacity = "sdm", parameters.sdmOpacity
@@ -216,13 +218,14 @@ class ResultsPanel:
             settings.map, settings.map_opacity = "probability", parameters.probabilityOpacity
         index = self._ui.overlayLabelComboBox.currentIndex
         settings.label = labels[index].value if 0 <= index < len(labels) else 0
-        wanted = (case.id if case else "", *vars(settings).values(), *(node.GetID() for node in _shown(case)))
-        if case is not None and wanted != self._applied:
+        wanted = (*vars(settings).values(), *_look(case))
+        if wanted != self._applied:
             self._applied = wanted
             self.overlays.show(case)
 
     _applied: tuple = ()
 
 
-def _shown(case: Case | None) -> list[Any]:
-    return case.nodes() if case else []
+def _look(case: Case | None) -> tuple[Any, ...]:
+    """What the views depend on, of a case."""
+    return (case.id, case.has_drawing, *(node.GetID() for node in case.nodes())) if case else ()

@@ -17,6 +17,7 @@ from .region import voxel_box
 from .volumes import VoxelBox
 
 ROLE = "SemiSeg.Role"  # attribute of the nodes that keep the work: 'case' or 'work'
+ANNOTATION_MARK = "SemiSeg.Annotation"
 ORIENTATIONS = ("axial", "coronal", "sagittal")
 
 
@@ -110,6 +111,8 @@ class Case:
         if node is not None and self.prediction is not None and node.GetID() == self.prediction.GetID():
             raise CaseError(f"'{node.GetName()}' is the prediction of '{self.name}': accept or correct it instead.")
         self._refer("annotation", node)
+        if node is not None:
+            node.SetAttribute(ANNOTATION_MARK, "true")  # it stays in the scene when the case leaves the table
 
     @property
     def prediction(self):

@@ -6,8 +6,10 @@ import slicer
 
 
 def new_segmentation(scene, name: str, volume_node):
+    """An empty segmentation of a scan, not drawn until its case is shown: otherwise all would lie over each other."""
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetVisibility(False)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     follow(node, volume_node.GetParentTransformNode())
     put_beside(node, volume_node)

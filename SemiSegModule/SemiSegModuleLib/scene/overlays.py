@@ -17,7 +17,7 @@ import slicer
 from SemiSegLib.errors import SemiSegError
 
 from . import segments
-from .case import Case
+from .case import ANNOTATION_MARK, Case
 from .case_table import CaseTable
 
 SDM_COLORS = "SemiSeg signed distance"
@@ -29,6 +29,8 @@ _DIVERGING = ((0.0, (0.02, 0.19, 0.55)), (0.25, (0.26, 0.58, 0.86)), (0.5, (0.97
               (0.75, (0.94, 0.42, 0.31)), (1.0, (0.55, 0.0, 0.10)))  # fmt: skip
 _SEQUENTIAL = ((0.0, (0.0, 0.0, 0.25)), (0.35, (0.45, 0.05, 0.55)), (0.7, (0.93, 0.45, 0.20)), (1.0, (1.0, 0.98, 0.6)))
 _STEPS = 256
+_LINE_PIXELS = 2
+_PREDICTED_LINE = (1.0, 0.2, 1.0)
 RANGES_MM = (6.0, 10.0, 16.0, 20.0, 30.0)  # our choice; halves are whole numbers, as the legend shows them
 _FAINTEST_PROBABILITY = 0.02
 _DEEPEST_MM = -1e4  # no organ is that thick
@@ -38,6 +40,7 @@ _DEEPEST_MM = -1e4  # no organ is that thick
 class OverlaySettings:
     """What is laid over the scan. Opacities from 0 to 1.
 
+    :param show_3d: also as surfaces, which takes a moment for every case and every stroke of the brush
     :param map: 'none', 'sdm' or 'probability'
     :param label: value of the label whose map is shown; 0: the first there is
     :param sdm_range_mm: the colours reach from minus to plus this distance, farther outside nothing is drawn;
@@ -49,7 +52,7 @@ class OverlaySettings:
     mask_opacity: float = 0.5
     show_annotation: bool = True
     show_prediction: bool = True
-    show_3d: bool = True
+    show_3d: bool = False
     map: str = "none"
     map_opacity: float = 0.5
     label: int = 0
@@ -66,11 +69,13 @@ class Overlays:
         self.settings = settings or OverlaySettings()
         self.current: Case | None = None
 
-    def show(self, case: Case) -> None:
+    def show(self, case: Case | None) -> None:
         """Show the case's scan with its masks and the chosen map; what belongs to other cases is hidden."""
         moved = case != self.current
         self.current = case
         self._hide_others(case)
+        if case is None:
+            return
         map_node = self._map_node(case)
         self._show_masks(case, beside_map=map_node is not None)
         set_slice_layers(self.table.scene, case.volume, map_node, self.settings.map_opacity)
@@ -96,16 +101,24 @@ class Overlays:
         """The choices of `OverlaySettings.map` that the case offers."""
         return ["none", *(["sdm"] if case.sdms else []), *(["probability"] if case.probabilities else [])]
 
-    def _hide_others(self, shown: Case) -> None:
+    def _hide_others(self, shown: Case | None) -> None:
+        self._hide_segmentations(shown)
         for case in self.table:
             if case == shown:
                 continue
-            for node in (case.annotation, case.prediction):
-                if node is not None and node.GetDisplayNode() is not None:
-                    node.GetDisplayNode().SetVisibility(False)
             show_region(case.region, False)
             for node in (*case.sdms.values(), *case.probabilities.values()):
                 _hide_legend(node)
+
+    def _hide_segmentations(self, shown: Case | None) -> None:
+        """Of other cases, and of those that have left the table, whose annotations are still in the scene."""
+        kept = {node.GetID() for node in (shown.annotation, shown.prediction) if node is not None} if shown else set()
+        own = [node for case in self.table for node in (case.annotation, case.prediction) if node is not None]
+        former = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", self.table.scene)
+                  if node.GetAttribute(ANNOTATION_MARK)]  # fmt: skip
+        for node in (*own, *former):
+            if node.GetID() not in kept and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(False)
 
     def _show_masks(self, case: Case, beside_map: bool) -> None:
         settings = self.settings
@@ -115,10 +128,12 @@ class Overlays:
         if case.annotation is not None:
             show_mask(case.annotation, settings if settings.show_annotation else None)
         if case.prediction is not None:
-            # Beside a human's filled mask the prediction is a line, so that both can be told apart.
+            # Beside a human's filled mask the prediction is a thin line of another colour: what the brush changed
+            # can be seen.
             style = "outline" if both and settings.mask_style != "hidden" else settings.mask_style
             wanted = dataclasses.replace(settings, mask_style=style, show_3d=settings.show_3d and not both)
             show_mask(case.prediction, wanted if settings.show_prediction else None)
+            _set_apart(case.prediction, bool(both))
 
     def _map_node(self, case: Case):
         maps = {"sdm": case.sdms, "probability": case.probabilities}.get(self.settings.map, {})
@@ -199,10 +214,23 @@ def show_mask(segmentation_node, settings: OverlaySettings | None) -> None:
     display.SetVisibility2DOutline("outline" in settings.mask_style)
     display.SetOpacity2DFill(settings.mask_opacity)
     display.SetOpacity2DOutline(1.0)
-    display.SetSliceIntersectionThickness(2)
+    display.SetSliceIntersectionThickness(_LINE_PIXELS)
     display.SetVisibility3D(settings.show_3d)
     if settings.show_3d:
         segmentation_node.CreateClosedSurfaceRepresentation()
+    elif segmentation_node.GetSegmentation().GetSourceRepresentationName() == segments.BINARY:
+        segmentation_node.RemoveClosedSurfaceRepresentation()  # which every stroke would make anew
+
+
+def _set_apart(segmentation_node, apart: bool) -> None:
+    """Draw the outline of a mask thin and in a colour that no label has by default, or as always."""
+    display = segmentation_node.GetDisplayNode()
+    for identifier in segmentation_node.GetSegmentation().GetSegmentIDs():
+        if apart:
+            display.SetSegmentOverrideColor(identifier, *_PREDICTED_LINE)
+        else:
+            display.UnsetSegmentOverrideColor(identifier)
+    display.SetSliceIntersectionThickness(1 if apart else _LINE_PIXELS)
 
 
 def show_region(roi_node, visible: bool) -> None:
