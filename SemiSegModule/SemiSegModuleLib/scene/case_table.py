@@ -246,7 +246,8 @@ class CaseTable:
                 self._observe(node, case.id)
         nodes = tuple(node.GetID() for node in case.nodes())
         self._owners.update(dict.fromkeys(nodes, case.id))
-        return case.name, case.state, case.partial, case.confidence, case.dsc, nodes, _part_of(case)
+        drawn = case.has_drawing, case.began_as_prediction
+        return case.name, case.state, case.partial, case.confidence, case.dsc, nodes, drawn, _part_of(case)
 
     def _observe(self, node, identifier: str) -> None:
         if node.GetID() not in self._observed:
