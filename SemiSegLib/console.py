@@ -10,8 +10,7 @@ from typing import Any, TextIO
 class Console:
     """Listens to a run's events and shows them; plain lines every half minute when the output is no terminal."""
 
-    def __init__(self, iterations: int, stream: TextIO | None = None) -> None:
-        self.iterations = iterations
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.interactive = self.stream.isatty()
         self.bar: Any = None
@@ -49,16 +48,17 @@ class Console:
             self.line(f"prepared {event['index']} of {event['count']} scans ({event['name']})")
 
     def _on_resumed(self, event: dict[str, Any]) -> None:
-        self.line(f"going on after iteration {event['iteration']}")
+        after = f"going on after iteration {event['iteration']}"
+        self.line(after if event["iteration"] else "beginning again: the run had ended before its first checkpoint")
 
     def _on_iteration(self, event: dict[str, Any]) -> None:
         terms = " ".join(f"{name} {value:.3g}" for name, value in event["losses"].items() if value is not None)
         if self.interactive:
             self._show_bar(event, terms)
-        elif event["iteration"] == self.iterations or self._due():
+        elif event["iteration"] == event["iterations"] or self._due():
             speed = event["seconds_per_iteration"]
             self.line(
-                f"iteration {event['iteration']}/{self.iterations}  loss {_number(event['total'])} ({terms})  "
+                f"iteration {event['iteration']}/{event['iterations']}  loss {_number(event['total'])} ({terms})  "
                 f"{speed:.2f} s/iteration  {duration(event['eta_seconds'])} left"
             )
 
@@ -66,7 +66,7 @@ class Console:
         from tqdm import tqdm
 
         if self.bar is None:
-            self.bar = tqdm(total=self.iterations, initial=event["iteration"], file=self.stream, unit="it")
+            self.bar = tqdm(total=event["iterations"], initial=event["iteration"], file=self.stream, unit="it")
         self.bar.update(event["iteration"] - self.bar.n)
         score = "" if self.dsc is None else f"DSC {100 * self.dsc:.1f}, "
         self.bar.set_postfix_str(f"{score}loss {_number(event['total'])}: {terms}")

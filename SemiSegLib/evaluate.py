@@ -384,7 +384,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(report: Report, options: argparse.Namespace) -> None:
-    from SemiSegLib.runs import write_json, write_whole
+    from SemiSegLib.files import write_whole
+    from SemiSegLib.runs import write_json
 
     if options.output:
         write_json(options.output, report.to_dict())

@@ -22,7 +22,8 @@ from SemiSegLib import __version__
 from SemiSegLib.commands import program
 from SemiSegLib.config import Settings
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.runs import RunFolder, read_json, replace
+from SemiSegLib.files import whole
+from SemiSegLib.runs import RunFolder, finite, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -96,13 +97,9 @@ def _write(path: Path, weights: dict[str, torch.Tensor], card: Card) -> None:
     from safetensors.torch import save_file
 
     content = asdict(card) | {"settings": card.settings.to_dict()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(weights, temporary, metadata={"format": _FORMAT, "card": json.dumps(content)})
-        replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    card_text = json.dumps(finite(content), allow_nan=False)
+    with whole(path) as temporary:
+        save_file(weights, temporary, metadata={"format": _FORMAT, "card": card_text})
 
 
 def export_model(source: Path, target: Path, notes: str = "", which: str = "last") -> Card:

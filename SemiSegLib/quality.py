@@ -58,7 +58,7 @@ def calibrate_run(run: Path, device: str = "auto") -> bool:
     from SemiSegLib.inference.conformal import LEAST_CASES
     from SemiSegLib.inference.quality import calibrate
     from SemiSegLib.runs import RunFolder
-    from SemiSegLib.training.session import load_cases
+    from SemiSegLib.training.intent import load_cases
 
     cases = load_cases(RunFolder.open(run)).validation
     if len(cases) < LEAST_CASES:
@@ -77,9 +77,10 @@ def cross_fit(run: Path, folds: int, device: str = "auto") -> None:
     from SemiSegLib.inference.quality import joined, keep, measure
     from SemiSegLib.runs import RunFolder, read_json
     from SemiSegLib.training import session
+    from SemiSegLib.training.intent import load_cases
 
     whole = RunFolder.open(run)
-    cases = session.load_cases(whole)
+    cases = load_cases(whole)
     count = len(cases.labelled)
     if not 2 <= folds <= count or count < 3:
         raise QualityOptionsError(
@@ -93,7 +94,7 @@ def cross_fit(run: Path, folds: int, device: str = "auto") -> None:
         part = run / "cross-fit" / str(fold + 1)
         settings = Settings.from_dict(read_json(whole.settings_file))
         settings.data.cache = settings.data.cache or str(whole.cache)  # by content: nothing is preprocessed twice
-        if not (part / "run.json").exists():
+        if not RunFolder(part).has_training():
             session.start(RunFolder.create(part), settings, dataclasses.replace(cases, labelled=rest, validation=()))
         elif RunFolder(part).status().state != "finished":
             session.resume(RunFolder.open(part))

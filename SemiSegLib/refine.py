@@ -167,7 +167,7 @@ def _replayed(source: Path, settings: Settings, asked: bool) -> PatchSampler | N
     from SemiSegLib.data.preprocess import prepare
     from SemiSegLib.methods import method_class
     from SemiSegLib.runs import RunFolder
-    from SemiSegLib.training.session import load_cases
+    from SemiSegLib.training.intent import load_cases
 
     if not asked and not (source / "run.json").exists():
         return None

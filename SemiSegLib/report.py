@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from SemiSegLib.data.distance import bounding_box
+from SemiSegLib.files import write_whole
 from SemiSegLib.metrics import METRICS, CaseMetrics, Statistics, dice
-from SemiSegLib.runs import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

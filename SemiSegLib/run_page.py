@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from SemiSegLib.config import Settings, SettingsError, explain
+from SemiSegLib.files import write_whole
 from SemiSegLib.presets import build_settings
 from SemiSegLib.report import OUTLINES, case_rows, score_header, summary_rows
-from SemiSegLib.runs import RunFolder, read_json, write_whole
+from SemiSegLib.runs import RunFolder, read_json
 
 
 @dataclass(frozen=True)

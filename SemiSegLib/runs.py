@@ -1,6 +1,7 @@
 """The run folder: the only contract between a training process and whoever watches it (GUI, terminal, cluster).
 
     run.json          format version, when and by which SemiSeg it was made
+    intent.json       what was asked for: data, splits, counts, settings, the model to start from, the command
     settings.json     the complete settings
     cases.json        the labelled, unlabelled and validation cases, with a fingerprint of their files
     environment.json  library versions, device and why it was chosen
@@ -20,9 +21,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from typing import Any
 
 from SemiSegLib import __version__
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import is_temporary, remove_temporary, write_whole
 
 FORMAT_VERSION = 1
 ACTIVE_STATES = ("preparing", "training", "validating", "reporting")
@@ -40,33 +43,9 @@ class RunError(SemiSegError):
     """A run folder is missing, foreign, newer than this program, in use, or incomplete."""
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part, and a crash loses neither."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    replace(temporary, path)
-
-
-def replace(source: Path, target: Path) -> None:
-    """os.replace, patient with Windows, where a reader or virus scanner may hold the target for a moment."""
-    for attempt in range(10):
-        try:
-            os.replace(source, target)
-            return
-        except PermissionError:
-            if attempt == 9:
-                raise
-            time.sleep(0.05 * 2**attempt)
-
-
 def write_json(path: Path, content: Any) -> None:
     """`content` as readable JSON, written whole; NaN and infinity become null, which every reader understands."""
-    write_whole(path, json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -122,6 +101,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.run_file = self.path / "run.json"
+        self.intent_file = self.path / "intent.json"
         self.settings_file = self.path / "settings.json"
         self.cases_file = self.path / "cases.json"
         self.environment_file = self.path / "environment.json"
@@ -135,32 +116,69 @@ class RunFolder:
         self.cache = self.path / "cache"
         self.report = self.path / "report"
         self.predictions = self.path / "predictions"
+        self.labels = self.path / "labels"  # that the training gives unlabelled scans, see training/labelling.py
+        self.tensorboard = self.path / "tensorboard"
         self.listeners: list[Listener] = []
         self._failed: list[Listener] = []  # those a warning was written about
+        self._lock: Any = None  # made when first needed; one object, so that its holder may lock again
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Make a new run folder; raises RunError if it holds a run or other files already."""
+        """Make a new run folder; raises RunError if it holds a training or other files already."""
         run = cls(path)
-        if (run.path / "run.json").exists():
-            raise RunError(f"{path} already holds a run: add --resume to go on with it, or name another folder.")
-        foreign = [entry.name for entry in run.path.iterdir()] if run.path.is_dir() else []
-        if [name for name in foreign if name not in ("data", "config.json", "trainer.log")]:
-            raise RunError(f"{path} holds other files ({', '.join(sorted(foreign)[:3])}); name a new or empty folder.")
-        run.path.mkdir(parents=True, exist_ok=True)
-        write_json(
-            run.path / "run.json",
-            {"format_version": FORMAT_VERSION, "created": time.time(), "semiseg_version": __version__},
-        )
-        return run
+        with run.begun({}):
+            return run
+
+    @contextmanager
+    def begun(self, intent: Mapping[str, Any]) -> Iterator[None]:
+        """Make the folder anew for what `intent` asks, and hold its lock.
+
+        A run that ended before it had learnt anything may be begun again: what it left is removed. Raises RunError if
+        the folder holds a training (checkpoint or model) or other files already, or another process has it.
+        """
+        self._refuse_foreign_files()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock():
+            if self.has_training():
+                raise RunError(
+                    f"{self.path} already holds a run: add --resume to go on with it, or name another folder."
+                )
+            self._clear()
+            write_json(self.intent_file, intent)
+            write_json(
+                self.run_file,
+                {"format_version": FORMAT_VERSION, "created": time.time(), "semiseg_version": __version__},
+            )
+            yield
+
+    def has_training(self) -> bool:
+        """Something was learnt here: there is a checkpoint or a model."""
+        return any(file.exists() for file in (self.checkpoint, self.last_model, self.best_model))
+
+    def _refuse_foreign_files(self) -> None:
+        if self.run_file.exists() or not self.path.is_dir():
+            return
+        own = {"data", "config.json", "trainer.log", self.lock_file.name, self.intent_file.name}
+        foreign = [x.name for x in self.path.iterdir() if x.name not in own and not is_temporary(x.name)]
+        if foreign:
+            names = ", ".join(sorted(foreign)[:3])
+            raise RunError(f"{self.path} holds other files ({names}); name a new or empty folder.")
+
+    def _clear(self) -> None:
+        """Remove what an earlier start wrote, its intent first; preprocessed scans are used again."""
+        files = (self.intent_file, self.settings_file, self.cases_file, self.environment_file)
+        for file in (*files, self.status_file, self.events_file, self.stop_file):
+            file.unlink(missing_ok=True)
+        for folder in (self.checkpoint.parent, self.last_model.parent, self.report, self.labels, self.tensorboard):
+            shutil.rmtree(folder, ignore_errors=True)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Find a run folder again; raises RunError if there is none or it needs a newer SemiSeg."""
         run = cls(path)
-        if not (run.path / "run.json").exists():
+        if not run.run_file.exists():
             raise RunError(f"{path} is not a run folder (it has no run.json).")
-        version = read_json(run.path / "run.json").get("format_version")
+        version = read_json(run.run_file).get("format_version")
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise RunError(f"{path} was written by a newer SemiSeg (format {version}); update to read it.")
         return run
@@ -170,7 +188,7 @@ class RunFolder:
 
         What a listener raises becomes one warning, an event as well, and never ends what is being told.
         """
-        event = _finite({"event": kind, "time": round(time.time(), 3), **content})
+        event = finite({"event": kind, "time": round(time.time(), 3), **content})
         line = json.dumps(event, allow_nan=False)
         with self.events_file.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(line + "\n")
@@ -263,20 +281,30 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process alone; raises RunError when another process has it."""
+        """Hold the run for this process alone, again and again if need be; raises RunError when another has it."""
         import filelock  # comes with torch
 
-        lock = filelock.FileLock(self.lock_file)
+        self._lock = self._lock or filelock.FileLock(self.lock_file)
+        first = not self._lock.is_locked
         try:
-            lock.acquire(timeout=2)  # a watcher's `is_locked` holds it for a moment
+            self._lock.acquire(timeout=2)  # a watcher's `is_locked` holds it for a moment
         except filelock.Timeout:
             raise RunError(f"Another process is training in {self.path}; wait for it or stop it first.") from None
         try:
-            for leftover in self.path.rglob(".*.tmp"):  # of a trainer that was killed while it wrote
-                leftover.unlink(missing_ok=True)
+            if first:
+                self._tidy()
             yield
         finally:
-            lock.release()
+            self._lock.release()
+
+    def _tidy(self) -> None:
+        """Remove and mend what a trainer left that was killed while it wrote."""
+        remove_temporary(self.path)
+        if self.events_file.exists() and self.events_file.stat().st_size:
+            with self.events_file.open("rb+") as stream:
+                stream.seek(-1, os.SEEK_END)
+                if stream.read() != b"\n":
+                    stream.write(b"\n")  # so that the next event does not become part of half a line
 
     def is_locked(self) -> bool:
         """A trainer holds the lock. Without filelock no trainer can run: torch needs it, too."""
@@ -305,16 +333,22 @@ class ReadOnlyRun(RunFolder):
         """Nothing: the first process writes."""
 
     @contextmanager
+    def begun(self, intent: Mapping[str, Any]) -> Iterator[None]:
+        """Nothing: the first process makes the folder."""
+        yield
+
+    @contextmanager
     def lock(self) -> Iterator[None]:
         """Nothing: the first process holds it."""
         yield
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """`value` as every JSON reader takes it: NaN and infinity become None, paths text, tuples lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _finite(entry) for key, entry in value.items()}
+        return {str(key): finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value

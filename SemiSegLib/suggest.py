@@ -91,7 +91,7 @@ def suggest(
     from SemiSegLib.inference.predictor import Predictor
     from SemiSegLib.models import load_model
     from SemiSegLib.runs import RunFolder
-    from SemiSegLib.training.session import load_cases
+    from SemiSegLib.training.intent import load_cases
 
     folder = RunFolder.open(run)
     cases = load_cases(folder)

@@ -23,7 +23,7 @@ def summarise_run(path: Path, strips: int | None, device: str | None = None, dat
     if not run.last_model.exists():
         raise RunError(f"{path} has no model yet: train first, or wait for its first checkpoint.")
     from SemiSegLib.compute.devices import choose_compute
-    from SemiSegLib.training.session import load_cases
+    from SemiSegLib.training.intent import load_cases
     from SemiSegLib.training.summary import write_summary
 
     training = Settings.from_dict(read_json(run.settings_file)).training

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,42 +44,57 @@ def train(
     from SemiSegLib.data.layouts import find_cases
     from SemiSegLib.data.splits import apply_splits, hold_out
     from SemiSegLib.models import model_file
+    from SemiSegLib.training.intent import Intent
+    from SemiSegLib.training.warnings import warnings_kept
 
     if init:
         from SemiSegLib.training.initial import load_initial
 
         init = model_file(init)
         load_initial(init, settings)  # refused before anything is written
-    cases = hold_out(apply_splits(find_cases(data), splits, labelled), validation)
-    run = RunFolder.create(out) if rank_and_world_size()[0] == 0 else ReadOnlyRun(out)
-    _listen(run, settings, quiet)
-    from SemiSegLib.training import session
+    with warnings_kept() as warnings:
+        cases = hold_out(apply_splits(find_cases(data), splits, labelled), validation)
+    intent = Intent.of(settings, cases, splits, labelled, validation, init)
+    run = RunFolder(out) if rank_and_world_size()[0] == 0 else ReadOnlyRun(out)
+    with run.begun(intent.to_dict()):
+        _listen(run, quiet)
+        for text in warnings:
+            run.event("message", level="warning", text=text)
+        from SemiSegLib.training import session
 
-    session.start(run, settings, cases, init)
+        session.start(run, settings, cases, init)
     return run
 
 
-def resume(out: Path, device: str | None = None, data: Path | None = None, quiet: bool = False) -> RunFolder:
-    """Go on with the run in `out`; `data` says where its scans are now. Raises SemiSegError."""
-    from SemiSegLib.runs import read_json
+def resume(
+    out: Path,
+    device: str | None = None,
+    data: Path | None = None,
+    quiet: bool = False,
+    changes: Mapping[str, Any] | None = None,
+) -> RunFolder:
+    """Go on with the run in `out`; `data` says where its scans are now. Raises SemiSegError.
 
+    `changes` are settings that a run may change on its way (`session.CHANGEABLE`): more iterations also for a run that
+    has finished, another device.
+    """
     run = RunFolder.open(out) if rank_and_world_size()[0] == 0 else ReadOnlyRun.open(out)
-    _listen(run, Settings.from_dict(read_json(run.settings_file)), quiet)
+    _listen(run, quiet)
     from SemiSegLib.training import session
 
-    session.resume(run, device, data)
+    session.resume(run, {**(changes or {}), **({"training.device": device} if device else {})}, data)
     return run
 
 
-def _listen(run: RunFolder, settings: Settings, quiet: bool) -> None:
+def _listen(run: RunFolder, quiet: bool) -> None:
     from SemiSegLib.console import Console
     from SemiSegLib.tensorboard import Board
 
     if rank_and_world_size()[0] > 0:
         return
     if not quiet:
-        run.listen("The terminal", lambda: Console(settings.training.iterations))
-    run.listen("TensorBoard", lambda: Board.if_installed(run.path / "tensorboard"))
+        run.listen("The terminal", Console)
+    run.listen("TensorBoard", lambda: Board.if_installed(run.tensorboard))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     add("--preset", choices=list(PRESET_TITLES), help="the task (default: custom)")
     add("--splits", metavar="FILE:NAME", help="JSON file with named splits, and the one to use")
     add("--labelled", metavar="N|FILE", help="use only so many annotations, or those of the cases listed in a file")
-    add("--validation", type=int, default=0, metavar="N", help="hold out the last N annotated cases to measure with")
+    add("--validation", type=int, metavar="N", help="hold out the last N annotated cases to measure with")
     add("--iterations", type=int, metavar="N", help="optimiser steps")
     add("--spacing", metavar="X,Y,Z", help="voxel size to work at, mm")
     add("--patch", metavar="X,Y,Z", help="patch size in voxels")
@@ -114,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
     add("--config", type=Path, metavar="FILE", help="settings as JSON, for example a run's settings.json")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting by name; may be repeated")
     add("--init", type=Path, metavar="MODEL", help="start from a trained model: run folder, file or name")
-    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--resume", action="store_true", help="go on with the run in --out; --iterations N lengthens it")
     add("--demo", action="store_true", help="make a small synthetic data set, train, predict and evaluate on it")
     add("--list-settings", action="store_true", help="print every setting with its value here, and stop")
     add("--quiet", action="store_true", help="print errors only")
@@ -145,9 +160,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.resume:
         if options.out is None:
             raise SettingsError("--resume needs --out RUN, the run folder to go on with.")
-        if options.set or options.config or options.iterations or options.method:
-            raise SettingsError("--resume goes on with the run's own settings: only --device and --data may be added.")
-        resume(options.out, options.device, options.data, options.quiet)
+        resume(options.out, options.device, options.data, options.quiet, changes_on_resume(options))
         return 0
     overrides = settings_overrides(options)
     settings = build_settings(options.method or "simcvd", options.preset or "custom", options.config, overrides)
@@ -159,13 +172,42 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.data is None or options.out is None:
         raise SettingsError("--data DIR (the scans) and --out RUN (the folder to write) are needed; --help explains.")
-    labelled = options.labelled
-    if labelled is not None:
-        labelled = int(labelled) if labelled.isdigit() else Path(labelled)
     train(
-        options.data, options.out, settings, options.splits, labelled, options.validation, options.init, options.quiet
+        options.data,
+        options.out,
+        settings,
+        options.splits,
+        _labelled(options.labelled),
+        options.validation or 0,
+        options.init,
+        options.quiet,
     )
     return 0
+
+
+def _labelled(text: str | None) -> int | Path | None:
+    """The number of annotations to use, or the file that names the cases; raises SettingsError for a number below 1."""
+    try:
+        count = int(text) if text is not None else 1
+    except ValueError:
+        return Path(str(text))
+    if count < 1:
+        raise SettingsError(f"--labelled {text}: a number of at least 1, or a file that names cases.")
+    return None if text is None else count
+
+
+def changes_on_resume(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings that the command line changes in a run that goes on; raises SettingsError for all that stay."""
+    data = ("preset", "splits", "labelled", "validation", "spacing", "patch")
+    training = ("method", "recipe", "time", "seed", "config", "init")
+    given = [f"--{name}" for name in (*data, *training) if getattr(options, name) is not None]
+    if given:
+        raise SettingsError(
+            f"--resume goes on with what the run was begun with, so {', '.join(given)} cannot be given: leave it out, "
+            "or start a new run. --data, --device, --iterations and --set of what may change can be added."
+        )
+    changes = dict(assignments(options.set))
+    return changes if options.iterations is None else {**changes, "training.iterations": options.iterations}
 
 
 def settings_overrides(options: argparse.Namespace) -> dict[str, Any]:

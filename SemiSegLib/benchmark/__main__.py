@@ -110,7 +110,7 @@ def write_tables(results: Path, published: bool = False) -> None:
     from SemiSegLib.benchmark import plots
     from SemiSegLib.benchmark.results import load
     from SemiSegLib.benchmark.tables import tables
-    from SemiSegLib.runs import write_whole
+    from SemiSegLib.files import write_whole
 
     cells = load(results)
     if not cells:

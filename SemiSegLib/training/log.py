@@ -46,6 +46,7 @@ class Log:
         self.run.event(
             "iteration",
             iteration=iteration,
+            iterations=self.training.iterations,
             losses=means,
             total=total,
             learning_rate=self.rate,

@@ -7,7 +7,9 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,33 @@ import torch
 
 from SemiSegLib import __version__
 from SemiSegLib.compute import distributed
-from SemiSegLib.compute.devices import Compute, choose_compute, verified
+from SemiSegLib.compute.devices import Compute, choose_compute, choose_device, verified
 from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.cases import Case, CaseList, fingerprint
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import at_preset
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
+from SemiSegLib.training.checkpoints import load_checkpoint
+from SemiSegLib.training.intent import Intent, cases_from_dict, cases_to_dict
+from SemiSegLib.training.lengthening import lengthen
 from SemiSegLib.training.signals import stop_signals
-from SemiSegLib.training.trainer import PreparedCases, Trainer
+from SemiSegLib.training.trainer import PreparedCases, Trainer, build_method
+from SemiSegLib.training.warnings import warnings_to
 
 _LIBRARIES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "monai", "safetensors")
 
+CHANGEABLE = (
+    "training.iterations",
+    "training.device",
+    "training.precision",
+    "training.threads",
+    "training.accumulation",
+    "training.validation_every",
+    "training.checkpoint_minutes",
+    "training.log_every",
+    "data.cache",
+)
+"""Settings that may differ between the starts of one run: where and how it is computed, told and kept, how long."""
 
 _LOST = (
     "Another process of this run ended; its own message says why, unless it was killed. The last checkpoint is kept: "
@@ -41,54 +59,88 @@ class Stopped(Exception):
 def start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None = None) -> str:
     """Train anew in an empty run folder; returns "finished" or "stopped", raises what went wrong after noting it.
 
-    `init` is a model file or run folder whose weights training starts from. An interrupted run may be started again
-    with `resume`.
+    `init` is a model file whose weights training starts from. An interrupted run may be started again with `resume`.
     """
     with run.lock(), distributed.process_group():
         return _guarded(run, lambda: _start(run, settings, cases, init))
 
 
-def resume(run: RunFolder, device: str | None = None, root: Path | None = None) -> str:
+def resume(run: RunFolder, changes: Mapping[str, Any] | None = None, root: Path | None = None) -> str:
     """Go on with a run that was stopped, killed or moved; raises RunError if there is nothing to go on with.
 
-    `device` replaces the one in the settings, `root` the folder of the scans (after a move to another machine).
+    `changes` replaces settings that a run may change on its way (CHANGEABLE, by their dotted names) for this time, a
+    number of iterations for good; `root` replaces the folder of the scans (after a move to another machine). A finished
+    run goes on when it is given more iterations.
     """
-    settings = Settings.from_dict(read_json(run.settings_file))
-    if device:
-        settings.training.device = device
-    cases = load_cases(run, root)
     with run.lock(), distributed.process_group():
         with distributed.agreement():
-            if run.status().state == "finished":
-                raise RunError(f"{run.path} has finished all its {settings.training.iterations} iterations already.")
+            remembered = Remembered.of(run, root)
+            settings = remembered.settings
+            notes = _changed(run, remembered, dict(changes or {}))
+            status = run.status()
+            if status.state == "finished" and settings.training.iterations <= status.iterations:
+                raise RunError(
+                    f"{run.path} has finished all its {status.iterations} iterations already: to go on with it, add "
+                    "--iterations with a larger number."
+                )
             run.stop_file.unlink(missing_ok=True)
-        return _guarded(run, lambda: _go(run, settings, cases, None))
+
+        def work() -> str:
+            for note in notes:
+                run.event("message", level="info", text=note)
+            go = _go if remembered.begun else _start
+            return go(run, settings, remembered.cases, remembered.init, True)
+
+        return _guarded(run, work)
 
 
-def save_cases(run: RunFolder, cases: CaseList, marks: dict[str, Any]) -> None:
-    """cases.json: which cases the run uses, with paths relative to their root, and what their files were."""
-    parts = {
-        part: [_case_to_dict(case, cases.root) for case in getattr(cases, part)]
-        for part in ("labelled", "unlabelled", "validation")
-    }
-    write_json(run.cases_file, {"root": str(cases.root.resolve()), **parts, "fingerprint": marks})
+def _changed(run: RunFolder, remembered: Remembered, changes: dict[str, Any]) -> list[str]:
+    """Put `changes` into the run's settings; returns what there is to say about it. Raises SemiSegError."""
+    settings, notes = remembered.settings, []
+    unknown = sorted(set(changes) - set(CHANGEABLE))
+    if unknown:
+        raise RunError(f"{unknown[0]} cannot be changed in a run that has begun: {', '.join(CHANGEABLE)} can.")
+    wanted = Settings()
+    wanted.set("training.iterations", changes.pop("training.iterations", settings.training.iterations))
+    iterations = wanted.training.iterations
+    if iterations != settings.training.iterations:
+        settings.training.minutes = 0.0  # the number counts now
+        done = load_checkpoint(run.checkpoint)["iteration"] if run.checkpoint.exists() else 0
+        notes.append(lengthen(settings, build_method(settings).stages if done else {"main": 1.0}, done, iterations))
+        if remembered.begun and distributed.rank() == 0:
+            write_json(run.settings_file, settings.to_dict())
+    for name, value in changes.items():
+        settings.set(name, value)
+    if settings.training.precision == "fp16" and choose_device(settings.training.device)[0].type != "cuda":
+        settings.training.precision = "auto"
+        notes.append("Precision fp16 needs a CUDA GPU, and there is none here: going on with training.precision=auto.")
+    settings.check()
+    return notes
 
 
-def load_cases(run: RunFolder, root: Path | None = None) -> CaseList:
-    """The cases of cases.json; `root` replaces the folder they were in. Raises RunError for scans that are gone."""
-    content = read_json(run.cases_file)
-    base = Path(root or content["root"])
-    labelled, unlabelled, validation = (
-        tuple(_case_from_dict(case, base) for case in content[part])
-        for part in ("labelled", "unlabelled", "validation")
-    )
-    for case in (*labelled, *unlabelled, *validation):
-        if not case.image.exists():
-            raise RunError(f"The scan {case.image} of {run.path} is gone; if the scans moved, add --data NEW_FOLDER.")
-    return CaseList(labelled, unlabelled, validation, root=base)
+@dataclass
+class Remembered:
+    """What a run folder knows of its run; `begun`: its settings and cases were completed from the scans before."""
+
+    settings: Settings
+    cases: CaseList
+    init: Path | None
+    begun: bool
+
+    @classmethod
+    def of(cls, run: RunFolder, root: Path | None = None) -> Remembered:
+        """Read it; raises RunError where it is not enough to go on."""
+        intent = Intent.read(run)
+        begun = run.settings_file.exists() and run.cases_file.exists()
+        if not begun and intent is None:
+            raise RunError(f"{run.path} ended before it knew its settings: start it again without --resume.")
+        settings = read_json(run.settings_file) if begun or intent is None else intent.settings
+        cases = read_json(run.cases_file) if begun or intent is None else intent.cases
+        init = intent.initial_model() if intent is not None and not run.checkpoint.exists() else None
+        return cls(Settings.from_dict(settings), cases_from_dict(cases, root), init, begun)
 
 
-def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) -> str:
+def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None, again: bool = False) -> str:
     from SemiSegLib.training.planning import complete
 
     adaptable = at_preset(settings)
@@ -97,8 +149,8 @@ def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | Non
         _plan_time(run, settings, adaptable)
     if distributed.rank() == 0:
         write_json(run.settings_file, settings.to_dict())
-        save_cases(run, cases, fingerprint(cases))
-    return _go(run, settings, cases, init)
+        write_json(run.cases_file, cases_to_dict(cases) | {"fingerprint": fingerprint(cases)})
+    return _go(run, settings, cases, init, again)
 
 
 def _plan_time(run: RunFolder, settings: Settings, adaptable: bool) -> None:
@@ -118,7 +170,7 @@ def _plan_time(run: RunFolder, settings: Settings, adaptable: bool) -> None:
     )
 
 
-def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) -> str:
+def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None, again: bool) -> str:
     """Prepare the cases, then train from the checkpoint if there is one, then report."""
     with stop_signals() as signals:
 
@@ -134,8 +186,11 @@ def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None) 
         trainer = Trainer(run, settings, prepared, compute)
         if run.checkpoint.exists():
             trainer.load()
-        elif init is not None:
-            trainer.start_from(init)
+        else:
+            if init is not None:
+                trainer.start_from(init)
+            if again:
+                run.event("resumed", iteration=0)  # what was done before counts no longer
         outcome = trainer.run_to_end(stop)
     if outcome == "finished" and distributed.rank() == 0:
         from SemiSegLib.training.summary import write_summary
@@ -203,10 +258,15 @@ def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any
 
 
 def _guarded(run: RunFolder, work: Any) -> str:
-    """Run `work`; whatever happens ends in a state that a watcher understands."""
+    """Run `work`; whatever happens ends in a state that a watcher understands, warnings become events."""
     run.set_status("preparing")
+
+    def warn(text: str) -> None:
+        run.event("message", level="warning", text=text)
+
     try:
-        return work()
+        with warnings_to(warn) if distributed.rank() == 0 else nullcontext():
+            return work()
     except Stopped:
         run.set_status("stopped", message="stopped as asked, before training began")
         return "stopped"
@@ -256,27 +316,3 @@ def _note_environment(run: RunFolder, compute: Compute) -> None:
         },
     )
     run.event("message", level="info", text=f"Computing on {compute.reason}.")
-
-
-def _case_to_dict(case: Case, root: Path) -> dict[str, Any]:
-    def relative(path: Path | None) -> str | None:
-        if path is None:
-            return None
-        path, base = path.resolve(), root.resolve()
-        return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
-
-    values = {str(old): new for old, new in (case.label_values or {}).items()} or None
-    return {
-        "name": case.name,
-        "image": relative(case.image),
-        "label": relative(case.label),
-        "label_values": values,
-        "label_by_orientation": case.label_by_orientation,
-    }
-
-
-def _case_from_dict(content: dict[str, Any], root: Path) -> Case:
-    values = {int(old): new for old, new in (content["label_values"] or {}).items()} or None
-    label = content["label"]
-    label = root / label if label else None
-    return Case(content["name"], root / content["image"], label, values, content["label_by_orientation"])

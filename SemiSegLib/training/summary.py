@@ -11,6 +11,7 @@ from SemiSegLib.compute.devices import Compute
 from SemiSegLib.data.cases import Case, CaseList, read_case
 from SemiSegLib.data.geometry import canonical, from_array, to_array
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import write_whole
 from SemiSegLib.inference.predictor import Prediction, Predictor
 from SemiSegLib.metrics import CaseMetrics, case_metrics, summarise
 from SemiSegLib.models import load_model
@@ -24,7 +25,7 @@ from SemiSegLib.report import (
     text_table,
 )
 from SemiSegLib.run_page import Strip, write_page
-from SemiSegLib.runs import RunFolder, write_json, write_whole
+from SemiSegLib.runs import RunFolder, write_json
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

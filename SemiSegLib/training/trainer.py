@@ -14,6 +14,7 @@ from torch import nn
 
 from SemiSegLib.compute import distributed
 from SemiSegLib.compute.devices import Compute, device_memory, peak_memory
+from SemiSegLib.compute.memory import give_back, out_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.data.patches import PatchSampler
@@ -116,7 +117,9 @@ class Trainer:
             try:
                 terms = self._forward_backward(batch, step)
                 break
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
                 self._use_less_memory(batch, error)
                 for buffer, value in zip(self.method.buffers(), before, strict=True):
                     buffer.copy_(value)
@@ -145,7 +148,7 @@ class Trainer:
         """Let the network that predicts label the unlabelled scans, or take the labels made before an interruption."""
         self.status("labelling")
         network = self.predicting()
-        folder = self.run.path / "labels" / stage.replace(" ", "-")
+        folder = self.run.labels / stage.replace(" ", "-")
         choice = Round(*self.method.labelling[stage])
         unlabelled = self.sampler.all_unlabelled
         kept = label_cases(network, unlabelled, folder, choice, self.settings, self.compute)
@@ -206,8 +209,7 @@ class Trainer:
             ) from error
         self._compute_in(min(most, self.parts * 2))
         self.optimiser.zero_grad(set_to_none=True)
-        if self.compute.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back(self.compute.device)
         self.run.event(
             "message", level="warning", text=f"memory ran out: batches are now computed in {self.parts} parts"
         )
@@ -251,27 +253,36 @@ class Trainer:
             "iteration": self.iteration,
             "parts": self.parts,
             "best": self.best,
+            "scores": self.scores,
+            "computed": self._computed(),
         }
+        # The checkpoint comes last: a run that ends before it makes this model once more, never the other way round.
+        self._save_model(self.run.last_model)
         if distributed.rank() == 0:
             save_checkpoint(self.run.checkpoint, content)
-        self._save_model(self.run.last_model)
         self.run.event("checkpoint", iteration=self.iteration, **peak_memory(self.compute.device))
 
     def load(self) -> None:
-        """Go on from the run's checkpoint."""
+        """Go on from the run's checkpoint, which may be of another device and precision; an event says what changed."""
         content = load_checkpoint(self.run.checkpoint)
         self.method.load_state_dict(content["method"])
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         self.iteration, self.best = content["iteration"], content["best"]
         self._compute_in(content["parts"])
-        if self.iteration < self.settings.training.iterations:
-            step = step_at(self.iteration, self.settings.training.iterations, self.method.stages)
-            previous = step_at(self.iteration - 1, self.settings.training.iterations, self.method.stages)
-            self._enter_stage(previous.stage if step.iteration == 0 else step.stage, first=False)
+        self.scores = content.get("scores", {})
+        # The stage of the last iteration done: a stage that begins now is entered by its first step.
+        last = step_at(self.iteration - 1, self.settings.training.iterations, self.method.stages)
+        self._enter_stage(last.stage, first=False)
         self.optimiser.load_state_dict(content["optimiser"])
-        self.scaler.load_state_dict(content["scaler"])
+        if content["scaler"] and self.scaler.is_enabled():  # else fp16 finds its scale anew, others need none
+            self.scaler.load_state_dict(content["scaler"])
         self.run.event("resumed", iteration=self.iteration)
+        before, now = content.get("computed", {}), self._computed()
+        changes = [f"{key} {now[key]} instead of {before[key]}" for key in now if before.get(key, now[key]) != now[key]]
+        if changes:
+            text = f"Going on with {', '.join(changes)}: the numbers may differ in their last digits from now on."
+            self.run.event("message", level="info", text=text)
 
     def start_from(self, source: Path) -> None:
         """Take the weights of a trained model, and say what does not fit; raises ModelError if that is too much."""
@@ -294,6 +305,14 @@ class Trainer:
             best_dsc=self.best if self.best > -math.inf else None,
             **device_memory(self.compute.device),
         )
+
+    def _computed(self) -> dict[str, str]:
+        """On what, in which precision and by how many processes."""
+        return {
+            "device": self.compute.device.type,
+            "precision": str(self.compute.dtype).removeprefix("torch."),
+            "processes": str(distributed.size()),
+        }
 
     def _save_model(self, path: Path) -> None:
         if distributed.rank() != 0:

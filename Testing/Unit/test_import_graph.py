@@ -13,7 +13,7 @@ import pytest
 
 LIBRARY = Path(__file__).resolve().parent.parent.parent / "SemiSegLib"
 LAYERS = """
-    __init__ errors constants
+    __init__ errors constants files
     compute commands values
     config
     runs schedules networks durations

@@ -70,7 +70,7 @@ def test_a_class_that_validation_never_sees_does_not_end_the_run(tiny_data, tiny
     """Labels 2 to 9 are in no mask, and networks of so few iterations do not predict all of them."""
     settings = tiny_settings("supervised", **{"data.labels": LABELS, "training.validation_every": 1})
     said = io.StringIO()
-    run.listeners.append(Console(6, said))
+    run.listeners.append(Console(said))
     assert session.start(run, settings, hold_out(find_cases(tiny_data), 1)) == "finished"
     found = [event for event in run.events() if event["event"] == "validation"]
     assert any(None in event["per_class"].values() for event in found)
@@ -104,6 +104,6 @@ def test_a_score_that_does_not_exist_neither_beats_nor_blocks_the_best(
 
 def test_the_console_says_that_a_score_does_not_exist():
     said = io.StringIO()
-    Console(6, said)({"event": "validation", "iteration": 3, "dsc": None})
+    Console(said)({"event": "validation", "iteration": 3, "dsc": None})
     assert "iteration 3" in said.getvalue()
     assert "no class" in said.getvalue()

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from SemiSegLib.runs import FORMAT_VERSION, RunError, RunFolder, read_json, write_json, write_whole
+from SemiSegLib.files import write_whole
+from SemiSegLib.runs import FORMAT_VERSION, RunError, RunFolder, read_json, write_json
 
 HOLD = """
 import sys, time
@@ -95,6 +96,10 @@ def test_stop_request_is_seen(run):
 
 
 def test_existing_runs_and_foreign_files_are_not_overwritten(tmp_path, run):
+    run.event("message", level="info", text="")
+    RunFolder.create(run.path)  # nothing was learnt in it yet
+    assert not run.events_file.exists()
+    write_whole(run.checkpoint, "")
     with pytest.raises(RunError, match="--resume"):
         RunFolder.create(run.path)
     other = tmp_path / "thesis"

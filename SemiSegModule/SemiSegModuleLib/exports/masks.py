@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from SemiSegLib.config import Label
-from SemiSegLib.runs import write_whole
+from SemiSegLib.files import write_whole
 
 from ..scene import segments, volumes
 from ..scene.case import Case

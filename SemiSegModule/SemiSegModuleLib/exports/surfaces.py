@@ -14,7 +14,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from SemiSegLib.config import Label
-from SemiSegLib.runs import write_whole
+from SemiSegLib.files import write_whole
 
 from ..scene import segments
 from ..scene.case import Case

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from SemiSegLib.config import Label
-from SemiSegLib.runs import write_whole
+from SemiSegLib.files import write_whole
 
 from ..scene import segments
 from ..scene.case import Case

@@ -1,0 +1,58 @@
+"""Files that are there whole or not at all: written under another name, put on the disk for good, then renamed."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # .NAME.PROCESS.tmp
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The name to write to instead of `path`, which it replaces at the end: readers see the old file or the new one.
+
+    After a failure the old file is as it was and nothing else is left; after a loss of power either of them is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part, and a crash loses neither."""
+    with whole(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def replace(source: Path, target: Path) -> None:
+    """os.replace, patient with Windows, where a reader or virus scanner may hold the target for a moment."""
+    for attempt in range(10):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == 9:
+                raise
+            time.sleep(0.05 * 2**attempt)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one of those that `whole` writes to."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what writers that were killed left in `folder` and below; nobody may be writing there now."""
+    for leftover in [path for path in folder.rglob(".*.tmp") if is_temporary(path.name)]:
+        leftover.unlink(missing_ok=True)

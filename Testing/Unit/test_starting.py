@@ -1,0 +1,299 @@
+"""Starting, starting again and going on: whatever ended a run, the next command does what one expects."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from SemiSegLib.benchmark.results import training_time
+from SemiSegLib.compute.devices import Compute
+from SemiSegLib.data.layouts import find_cases
+from SemiSegLib.data.splits import apply_splits
+from SemiSegLib.errors import SemiSegError
+from SemiSegLib.models import load_model
+from SemiSegLib.runs import RunError, RunFolder, read_json
+from SemiSegLib.schedules import step_at
+from SemiSegLib.train import main, resume
+from SemiSegLib.training import session
+from SemiSegLib.training.checkpoints import load_checkpoint
+from SemiSegLib.training.lengthening import lengthen, stage_lengths
+from SemiSegLib.training.trainer import Trainer
+
+SETTINGS = {
+    "training.precision": "fp32",
+    "training.log_every": 1,
+    "training.threads": 1,
+    "training.validation_every": 3,
+}
+
+
+def command(data, out, method="supervised", iterations=4, settings=None):
+    sets = [part for key, value in {**SETTINGS, **(settings or {})}.items() for part in ("--set", f"{key}={value}")]
+    return [
+        *("--data", str(data), "--out", str(out), "--splits", f"{data / 'splits.json'}:demo", "--method", method),
+        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16"),
+        *("--iterations", str(iterations), "--device", "cpu", "--quiet", *sets),
+    ]
+
+
+def dies_at(arguments, moment):
+    """Run the command in a process that ends without a word (as by SIGKILL) at a moment: a line of code to patch in."""
+    code = f"import os, sys\n{moment}\nfrom SemiSegLib.train import main\nsys.exit(main(sys.argv[1:]))"
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert result.returncode == 9, result.stderr
+
+
+AFTER_ITERATION_2 = """
+from SemiSegLib.training import log
+add = log.Log.add
+def dying(self, iteration, *rest):
+    due = add(self, iteration, *rest)
+    return os._exit(9) if iteration == 2 else due
+log.Log.add = dying
+"""
+BEFORE_THE_SETTINGS = """
+from SemiSegLib.training import planning
+planning.complete = lambda *a: os._exit(9)
+"""
+MAKING_A_CASE = """
+import numpy
+save = numpy.save
+numpy.save = lambda *a, **n: (save(*a, **n), os._exit(9))
+"""
+WRITING_A_MODEL = """
+import safetensors.torch
+save = safetensors.torch.save_file
+safetensors.torch.save_file = lambda *a, **n: (save(*a, **n), os._exit(9))
+"""
+
+
+def weights(path):
+    return load_model(path).weights
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tiny_data, tmp_path_factory):
+    """A model to start from, and the run that starts from it without interruption."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    assert main(command(tiny_data, folder / "first", iterations=2, settings={"training.seed": 5})) == 0
+    assert main([*command(tiny_data, folder / "whole"), "--init", str(folder / "first")]) == 0
+    return folder
+
+
+# ---- a run remembers what it was asked for -----------------------------------------------------------------
+
+
+def test_a_run_that_died_before_its_first_checkpoint_starts_from_its_model_again(pretrained, tiny_data, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    dies_at([*command(tiny_data, run.path), "--init", str(pretrained / "first")], AFTER_ITERATION_2)
+    assert not run.checkpoint.exists()
+    assert main(["--out", str(run.path), "--resume", "--quiet"]) == 0
+    assert same(weights(run.last_model), weights(pretrained / "whole" / "models" / "last.safetensors"))
+
+
+def test_what_was_asked_for_is_kept(pretrained, tiny_data):
+    intent = read_json(RunFolder(pretrained / "whole").intent_file)
+    assert intent["cases"]["root"] == str(tiny_data.resolve())
+    assert intent["cases"]["layout"] == "images and labels"
+    assert intent["splits"] == f"{tiny_data / 'splits.json'}:demo"
+    assert intent["settings"]["training"]["iterations"] == 4
+    assert intent["init"]["model"].endswith(".safetensors")
+    assert re.fullmatch("[0-9a-f]{64}", intent["init"]["sha256"])
+    assert intent["command"]
+
+
+def test_another_model_in_its_place_is_not_taken_for_the_same(pretrained, tiny_data, tmp_path):
+    model, run = tmp_path / "model.safetensors", RunFolder(tmp_path / "run")
+    shutil.copy(pretrained / "first" / "models" / "last.safetensors", model)
+    dies_at([*command(tiny_data, run.path), "--init", str(model)], AFTER_ITERATION_2)
+    shutil.copy(pretrained / "whole" / "models" / "last.safetensors", model)
+    with pytest.raises(RunError, match=r"model\.safetensors.*replaced"):
+        resume(run.path, quiet=True)
+    model.unlink()
+    with pytest.raises(RunError, match=r"model\.safetensors.*gone"):
+        resume(run.path, quiet=True)
+
+
+@pytest.mark.parametrize("again", ["--resume", "the same command"])
+def test_a_run_that_died_before_it_had_settings_goes_on_or_starts_again(again, tiny_data, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    dies_at(command(tiny_data, run.path), BEFORE_THE_SETTINGS)
+    assert run.run_file.exists()
+    assert not run.settings_file.exists()
+    resumed = ["--out", str(run.path), "--resume", "--quiet"]
+    assert main(resumed if again == "--resume" else command(tiny_data, run.path)) == 0
+    assert run.status().state == "finished"
+
+
+def test_a_run_that_failed_before_it_had_learnt_anything_may_be_started_again(tiny_data, tmp_path, capsys):
+    data, run = tmp_path / "data", RunFolder(tmp_path / "run")
+    shutil.copytree(tiny_data, data)
+    (data / "images" / "atrium_004.nii.gz").write_bytes(b"cut off")
+    arguments = command(data, run.path)
+    assert main(arguments) == 2
+    assert "atrium_004" in capsys.readouterr().err
+    assert not run.settings_file.exists()
+    shutil.copy(tiny_data / "images" / "atrium_004.nii.gz", data / "images")
+    assert main(arguments) == 0
+    assert [event["state"] for event in run.events() if event["event"] == "state"][:2] == ["preparing", "training"]
+    assert main(arguments) == 2
+    assert "already holds a run: add --resume" in capsys.readouterr().err
+
+
+def test_a_run_without_settings_or_intent_says_what_to_do(tmp_path, capsys):
+    run = RunFolder.create(tmp_path / "run")
+    run.intent_file.unlink()
+    assert main(["--out", str(run.path), "--resume", "--quiet"]) == 2
+    assert "start it again without --resume" in capsys.readouterr().err
+
+
+def test_half_a_start_is_no_foreign_folder(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("lock", "intent.json", ".run.json.123.tmp"):
+        (folder / name).write_text("")
+    RunFolder.create(folder)
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_iterations_that_a_crash_lost_count_once(tiny_data, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    dies_at(command(tiny_data, run.path), AFTER_ITERATION_2)
+    assert main(["--out", str(run.path), "--resume", "--quiet"]) == 0
+    counted = [event for event in run.history() if event["event"] == "iteration"]
+    assert [event["iteration"] for event in counted] == [1, 2, 3, 4]
+    assert training_time(run)["training_seconds"] == sum(event["seconds_per_iteration"] for event in counted)
+    assert len([event for event in run.events() if event["event"] == "iteration"]) == 6
+
+
+# ---- another machine ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prepared(tiny_data, tiny_settings, tmp_path):
+    """A run folder, settings and prepared cases, to make trainers of."""
+    run, settings = RunFolder.create(tmp_path / "run"), tiny_settings("mean-teacher")
+    cases = apply_splits(find_cases(tiny_data), f"{tiny_data / 'splits.json'}:demo")
+    return run, settings, session.prepare_cases(run, settings, cases, lambda: False)
+
+
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@pytest.mark.parametrize("after", PRECISIONS)
+@pytest.mark.parametrize("before", PRECISIONS)
+def test_a_checkpoint_goes_on_in_any_precision_and_says_so(before, after, prepared):
+    run, settings, cases = prepared
+    trainers = [Trainer(run, settings, cases, Compute(torch.device("cpu"), dtype, "")) for dtype in (before, after)]
+    if before == torch.float16:
+        trainers[0].scaler.scale(torch.ones(()))
+        trainers[0].scaler.update(1024.0)
+    trainers[0].iteration = 3
+    trainers[0].save()
+    trainers[1].load()
+    assert trainers[1].iteration == 3
+    assert same(trainers[1].method.state_dict(), trainers[0].method.state_dict())
+    said = [event["text"] for event in run.events() if event["event"] == "message"]
+    names = [str(dtype).removeprefix("torch.") for dtype in (after, before)]
+    assert said == ([] if before == after else [f"Going on with precision {names[0]} instead of {names[1]}: {REST}"])
+    if before == after == torch.float16:
+        assert trainers[1].scaler.get_scale() == 1024.0
+
+
+REST = "the numbers may differ in their last digits from now on."
+
+
+def test_a_run_begun_in_fp16_goes_on_without_a_gpu(tiny_data, tiny_settings, tmp_path):
+    run, settings = RunFolder(tmp_path / "run"), tiny_settings("supervised", **{"training.iterations": 2})
+    with run.begun({}):
+        run.request_stop()
+        session.start(run, settings, apply_splits(find_cases(tiny_data), f"{tiny_data / 'splits.json'}:demo"))
+    content = read_json(run.settings_file)
+    content["training"]["precision"] = "fp16"
+    run.settings_file.write_text(json.dumps(content))
+    resume(run.path, "cpu", quiet=True)
+    assert run.status().state == "finished"
+    assert any("fp16 needs a CUDA GPU" in event.get("text", "") for event in run.events())
+
+
+# ---- more iterations ---------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_goes_on_with_more_iterations(tiny_data, tmp_path, capsys):
+    run = RunFolder(tmp_path / "run")
+    assert main(command(tiny_data, run.path, iterations=2)) == 0
+    assert main(["--out", str(run.path), "--resume", "--quiet"]) == 2
+    assert "add --iterations with a larger number" in capsys.readouterr().err
+    assert main(["--out", str(run.path), "--resume", "--iterations", "2", "--quiet"]) == 2
+    assert main(["--out", str(run.path), "--resume", "--iterations", "4", "--quiet"]) == 0
+    assert (run.status().state, run.status().iteration) == ("finished", 4)
+    assert load_model(run.last_model).card.iteration == 4
+    assert read_json(run.settings_file)["training"]["iterations"] == 4
+    iterations = [event["iteration"] for event in run.history() if event["event"] == "iteration"]
+    assert iterations == [1, 2, 3, 4]
+    (note,) = [event["text"] for event in run.events() if "stretched" in event.get("text", "")]
+    # The step schedule drops at 2500/6000 and 5000/6000: 0.001 at 1/2, and again after 2/4; 0.001 at 3/4.
+    assert "4 iterations instead of 2, 2 of them done" in note
+    assert "was 0.001, goes on at 0.001 and ends at 0.001" in note
+
+
+def test_stages_that_are_over_keep_their_length(tiny_settings):
+    settings = tiny_settings("action", **{"training.iterations": 120, "training.schedule": "poly"})
+    stages = {"global": 1.0, "local": 1.0, "anatomical": 2.0}
+    assert stage_lengths(stages, 120) == {"global": 30, "local": 30, "anatomical": 60}
+    lengthen(settings, stages, 120, 200)
+    assert settings.training.iterations == 200
+    assert settings.method_settings["shares"] == (30, 30, 140)
+    assert step_at(119, 200, dict(zip(stages, (30, 30, 140), strict=True))).iteration == 59
+
+    settings = tiny_settings("action", **{"training.iterations": 120})
+    lengthen(settings, stages, 40, 210)  # within the second stage
+    assert settings.method_settings["shares"] == (30, 60, 120)
+    with pytest.raises(SemiSegError, match="too few for the stage 'local'"):
+        lengthen(tiny_settings("action", **{"training.iterations": 120}), stages, 55, 60)
+    with pytest.raises(SemiSegError, match="has done 120 iterations already"):
+        lengthen(tiny_settings("action", **{"training.iterations": 120}), stages, 120, 100)
+
+
+def test_a_finished_run_of_stages_goes_on_in_its_last(tiny_data, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert main(command(tiny_data, run.path, "bcp", 4, {"method_settings.shares": "1,1"})) == 0
+    assert main(["--out", str(run.path), "--resume", "--iterations", "6", "--quiet"]) == 0
+    stages = [(event["stage"], event["iteration"]) for event in run.events() if event["event"] == "stage"]
+    assert stages == [("pre-training", 0), ("self-training", 2)]
+    assert load_checkpoint(run.checkpoint)["iteration"] == 6
+
+
+# ---- what is said ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["--seed", "1"], "--seed"),
+        (["--preset", "custom"], "--preset"),
+        (["--labelled", "2"], "--labelled"),
+        (["--validation", "1"], "--validation"),
+        (["--init", "left-atrium"], "--init"),
+        (["--method", "bcp", "--patch", "16,16,16"], "--method, --patch"),
+        (["--set", "training.learning_rate=1"], "training.learning_rate"),
+        (["--set", "training.iterations=many"], "training.iterations"),
+    ],
+)
+def test_resume_refuses_what_it_would_ignore(given, named, pretrained, capsys):
+    assert main(["--out", str(pretrained / "whole"), "--resume", *given]) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["-1", "0"])
+def test_a_number_of_annotations_below_one_is_no_file(count, tiny_data, tmp_path, capsys):
+    assert main([*command(tiny_data, tmp_path / "run"), "--labelled", count]) == 2
+    assert "at least 1" in capsys.readouterr().err
