@@ -38,10 +38,10 @@ class MethodSettings:
         (2.0, 3.0), "shares of the supervised stage and of each round of all iterations", above=0
     )
     confidence: float = setting(
-        0.75, "mean confidence of the views from which a voxel's label is used", at_least=0, at_most=1
+        0.9, "mean confidence of the views from which a voxel's label is used", at_least=0, at_most=1
     )
     dropped: float = setting(
-        0.1, "share of the unlabelled scans left out of a round, those whose views differ most", at_least=0, below=1
+        0.2, "share of the unlabelled scans left out of a round, those whose views differ most", at_least=0, below=1
     )
     weight: float = setting(1.0, "w, weight of the self-labelled voxels", at_least=0)
     cutmix: float = setting(0.5, "share of patches into which the next of the batch is pasted", at_least=0, at_most=1)
