@@ -35,7 +35,16 @@ class SemiSegModule(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("SemiSeg")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = ["Segmentations", "Volumes", "Plots"]
+        self.parent.dependencies = [
+            "Colors",
+            "Markups",
+            "Plots",
+            "SegmentEditor",
+            "Segmentations",
+            "SubjectHierarchy",
+            "Terminologies",
+            "Volumes",
+        ]
         self.parent.contributors = ["SemiSeg contributors"]
         self.parent.helpText = _(
             "Annotate a few scans, train with the unlabeled ones by semi-supervised contrastive learning, and "
@@ -163,6 +172,13 @@ class SemiSegModuleParameterNode:
     exportSelectedOnly: bool = False
 
 
+_CHOICES = {
+    name: kind
+    for name, kind in SemiSegModuleParameterNode.__annotations__.items()
+    if isinstance(kind, type) and issubclass(kind, _Choice)
+}
+
+
 class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel; its sections are in SemiSegModuleLib."""
 
@@ -195,6 +211,12 @@ class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         self.panel.close()
         self.logic.close()
+
+    def onReload(self):
+        """Developers: the parts are loaded anew as well, not only this file."""
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("SemiSegModuleLib", "SemiSegLib")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def enter(self):
         """Called each time the user opens this module."""
@@ -371,7 +393,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self):
         """The settings; choices that this version does not know (a scene of a newer one) become the default."""
         node = super().getParameterNode()
-        for name, choice in (("task", Task), ("method", Method), ("device", Device), ("shownCurve", Curve)):
+        for name, choice in _CHOICES.items():
             if node.GetParameter(name) and node.GetParameter(name) not in choice.__members__:
                 node.UnsetParameter(name)
         parameters = SemiSegModuleParameterNode(node)

@@ -129,10 +129,12 @@ def register() -> None:
     """Show the data sets in Slicer's Sample Data module, too; called once Slicer has started."""
     import SampleData
 
-    SampleData.SampleDataLogic.registerCustomSampleDataCategory("SemiSeg", title="SemiSeg")
+    logic = SampleData.SampleDataLogic
+    if hasattr(logic, "registerCustomSampleDataCategory"):  # Slicer 5.12 and later; before, the name is the title
+        logic.registerCustomSampleDataCategory("SemiSeg", title="SemiSeg")
     icon = str(resource_path("Icons/SemiSegModule.png"))
     for name, data in PUBLIC.items():
-        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        logic.registerCustomSampleDataSource(
             category="SemiSeg",
             sampleName=name,
             thumbnailFileName=icon,
@@ -141,7 +143,7 @@ def register() -> None:
             loadFiles=False,
             customDownloader=_download_for_module,
         )
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+    logic.registerCustomSampleDataSource(
         category="SemiSeg",
         sampleName="SemiSegSynthetic",
         thumbnailFileName=icon,

@@ -151,12 +151,29 @@ def test_volumes_of_the_scene_are_added(opened, scans):
     first, second = (
         logic.AddArchetypeVolume(str(scans / "images" / f"atrium_00{n}.nii.gz"), f"scan {n}", 0) for n in (1, 2)
     )
-    opened.ui.volumeSelector.setCurrentNode(first)
+    opened.panel.data.volumes.choose(first)
     opened.ui.addVolumeButton.click()
     assert opened.work.case.volume is first
     opened.ui.addAllVolumesButton.click()
     assert [case.volume.GetName() for case in opened.work.cases] == ["scan 1", "scan 2"]
     assert second.GetID() in [case.volume.GetID() for case in opened.work.cases]
+
+
+def test_only_what_can_be_a_scan_is_offered(with_prediction, mrml):
+    """Not our own maps, not label maps, not what is in the study already."""
+    import slicer
+
+    box = with_prediction.ui.volumeComboBox
+    mrml.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "label map")
+    with_prediction.qt.QApplication.processEvents()
+    assert [box.itemText(number) for number in range(box.count)] == ["no other scan is loaded"]
+    volume = with_prediction.work.case.volume
+    other = slicer.modules.volumes.logic().CloneVolume(mrml.scene, volume, "another scan")
+    with_prediction.qt.QApplication.processEvents()
+    assert [box.itemText(number) for number in range(box.count)] == ["another scan"]
+    with_prediction.ui.addVolumeButton.click()
+    assert with_prediction.work.case.volume is other
+    assert box.currentText == "no other scan is loaded"
 
 
 def test_adding_without_a_choice_is_told(opened):
@@ -899,6 +916,64 @@ def test_leaving_and_entering_again(with_cases):
     assert with_cases.ui.iterationsSpinBox.value == 7
     with_cases.ui.iterationsSpinBox.value = 8
     assert with_cases.parameters.iterations == 8
+
+
+def test_an_export_format_of_a_newer_version_becomes_the_default(opened):
+    opened.parameters.parameterNode.SetParameter("exportFormat", "HOLOGRAM")
+    assert opened.widget.logic.getParameterNode().exportFormat.value == ".seg.nrrd"
+
+
+class SampleDataLogic:
+    """As Slicer 5.10 has it: categories cannot be registered."""
+
+    def __init__(self):
+        self.sources = []
+
+    def registerCustomSampleDataSource(
+        self,
+        category="Custom",
+        sampleName=None,
+        uris=None,
+        fileNames=None,
+        nodeNames=None,
+        customDownloader=None,
+        thumbnailFileName=None,
+        loadFileTypes=None,
+        loadFiles=None,
+        loadFileProperties={},  # noqa: B006  as in Slicer
+        checksums=None,
+        loadFileType=None,
+    ):
+        self.sources.append((category, sampleName, customDownloader))
+
+
+@pytest.mark.parametrize("version", ["5.10", "5.12"])
+def test_sample_data_is_offered_by_every_slicer(opened, monkeypatch, version):
+    logic = SampleDataLogic()
+    if version == "5.12":
+        logic.registerCustomSampleDataCategory = lambda category, title: logic.sources.append((category, title, None))
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+    monkeypatch.setattr(opened.module.importlib.util, "find_spec", lambda name: name == "SampleData")
+    opened.module.registerSampleData()
+    names = [name for category, name, _download in logic.sources if category == "SemiSeg"]
+    assert names == (["SemiSeg"] if version == "5.12" else []) + [
+        "Task02_Heart",
+        "Task07_Pancreas",
+        "SemiSegSynthetic",
+    ]
+
+
+def test_reloading_loads_the_parts_anew(opened, monkeypatch):
+    """Slicer's Reload takes the file of the module alone; what it imports would stay as it was."""
+    base = opened.module.ScriptedLoadableModuleWidget
+    before = {name: sys.modules[name] for name in sys.modules if name.startswith(("SemiSegModuleLib", "SemiSegLib"))}
+    seen = []
+    monkeypatch.setattr(base, "onReload", lambda self: seen.append(set(before) & set(sys.modules)), raising=False)
+    try:
+        opened.widget.onReload()
+    finally:
+        sys.modules.update(before)
+    assert seen == [set()]
 
 
 def test_self_test_passes(module):

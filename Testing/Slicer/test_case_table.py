@@ -70,8 +70,33 @@ def test_annotation_has_a_segment_for_every_label_with_name_colour_and_terminolo
     atrium = segmentation.GetSegment("SemiSeg_1")
     assert atrium.GetName() == "left atrium"
     assert np.allclose(atrium.GetColor(), np.array([152, 55, 13]) / 255)
-    assert type_of(atrium) == ("SCT", "82471001", "Left atrium of heart")
+    assert type_of(atrium) == ("SCT", "82471001", "Left atrium")
     assert type_of(segmentation.GetSegment("SemiSeg_3")) == ("SCT", "85756007", "Tissue")
+
+
+IN_SLICERS_LISTS = {  # codes of types by the list that has them, read in Slicer 5.12's Terminologies module
+    "Segmentation category and type - 3D Slicer General Anatomy list": {
+        ("85756007", "Tissue"),
+        ("53085002", "Right Ventricle"),
+        ("87878005", "Left Ventricle"),
+        ("15776009", "Pancreas"),
+        ("80891009", "Heart"),
+    },
+    "Segmentation category and type - DICOM master list": {("82471001", "Left atrium")},
+}
+
+
+def test_terminology_is_in_the_list_that_it_names():
+    from SemiSegModuleLib.scene.segments import terminology
+
+    from SemiSegLib.config import Label
+    from SemiSegLib.presets import PRESETS
+
+    labels = [label for preset in PRESETS.values() for label in preset.get("data.labels", [])]
+    for label in [*labels, Label(9, "something else", (1, 2, 3))]:
+        context, _category, kind, *_rest = terminology(label).split("~")
+        _scheme, code, meaning = kind.split("^")
+        assert (code, meaning) in IN_SLICERS_LISTS[context], label.name
 
 
 def test_annotation_lies_beside_its_volume_in_the_subject_hierarchy(scene, table, a_volume):

@@ -22,6 +22,7 @@ from . import dialogs, texts
 from .busy import Busy
 from .case_rows import CaseRows
 from .fields import FolderField
+from .volume_choice import VolumeChoice
 
 _COLORS = ((152, 55, 13), (128, 174, 128), (111, 184, 210), (241, 214, 145), (177, 122, 101), (216, 101, 79))
 
@@ -35,6 +36,7 @@ class DataPanel:
         self._filling = False
         self.rows = CaseRows(ui.casesTable, self._study)
         self._shown: Case | None = None  # the case at hand, as far as the table knows
+        self.volumes = VolumeChoice(ui.volumeComboBox, self._study)
         ui.studyFolderPathLineEdit.filters = ctk.ctkPathLineEdit.Dirs
         self._set_up_labels()
         self._set_up_sample_menu()
@@ -55,6 +57,10 @@ class DataPanel:
         ui.undoButton.connect("clicked()", self.undo)
         ui.storageButton.connect("clicked()", self.tidy_up)
         self._listen()
+
+    def close(self) -> None:
+        """The window is going."""
+        self.volumes.close()
 
     def _listen(self) -> None:
         study = self._study
@@ -109,7 +115,7 @@ class DataPanel:
     def add_volume(self) -> None:
         """Add the chosen volume of the scene."""
         with slicer.util.tryWithErrorDisplay(_("The scan cannot be added."), waitCursor=True):
-            node = self._ui.volumeSelector.currentNode()
+            node = self.volumes.current()
             if node is None:
                 raise ValueError(_("Choose a scan first."))
             self._study.case = self._study.cases.add_volume(node)

@@ -52,6 +52,7 @@ class Panel:
         """The window is going."""
         self.review.end()
         self.annotate.close()
+        self.data.close()
 
     def enter(self) -> None:
         """The module is shown."""

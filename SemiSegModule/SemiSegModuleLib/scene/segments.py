@@ -20,15 +20,18 @@ from SemiSegLib.errors import SemiSegError
 BINARY = "Binary labelmap"  # names of representations, as in Slicer's files
 SURFACE = "Closed surface"
 _CACHED_COUNTS = 2000
-_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_GENERAL = "Segmentation category and type - 3D Slicer General Anatomy list"
+_DICOM = "Segmentation category and type - DICOM master list"
 _REGIONS = "Anatomic codes - DICOM master list"
-_ANATOMY = {  # SNOMED CT codes as in Slicer's General Anatomy list
-    "left atrium": ("82471001", "Left atrium of heart"),
-    "right ventricle": ("53085002", "Right ventricle of heart"),
-    "left ventricle": ("87878005", "Left ventricle of heart"),
+_ANATOMY = {  # SNOMED CT
+    "left atrium": ("82471001", "Left atrium"),
+    "right ventricle": ("53085002", "Right Ventricle"),
+    "left ventricle": ("87878005", "Left Ventricle"),
     "myocardium": ("74281007", "Myocardium"),
     "pancreas": ("15776009", "Pancreas"),
 }
+_ONLY_IN_DICOM = {"left atrium"}  # Slicer's general list lacks it
+_IN_NO_LIST = {"myocardium": ("SCT", "80891009", "Heart")}  # what Slicer can show instead of it
 _TISSUE = ("SCT", "85756007", "Tissue")  # what Slicer itself gives to a new segment
 Code = tuple[str, str, str]  # scheme, value, meaning
 
@@ -51,7 +54,10 @@ def codes(label: Label) -> tuple[Code, Code]:
 def terminology(label: Label) -> str:
     """Slicer's `TerminologyEntry` text for the label."""
     category, kind = ("^".join(code) for code in codes(label))
-    return f"{_CONTEXT}~{category}~{kind}~^^~{_REGIONS}~^^~^^"
+    context = _DICOM if label.name.casefold() in _ONLY_IN_DICOM else _GENERAL
+    if label.name.casefold() in _IN_NO_LIST:
+        kind = "^".join(_IN_NO_LIST[label.name.casefold()])
+    return f"{context}~{category}~{kind}~^^~{_REGIONS}~^^~^^"
 
 
 def add_segments(segmentation_node, labels: Sequence[Label]) -> None:
