@@ -115,7 +115,6 @@ class RunFolder:
         self.best_model = self.path / "models" / "best.safetensors"
         self.cache = self.path / "cache"
         self.report = self.path / "report"
-        self.predictions = self.path / "predictions"
         self.labels = self.path / "labels"  # that the training gives unlabelled scans, see training/labelling.py
         self.tensorboard = self.path / "tensorboard"
         self.listeners: list[Listener] = []

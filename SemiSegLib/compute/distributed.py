@@ -262,7 +262,7 @@ def average_statistics(module: nn.Module) -> None:
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation with the statistics of all ranks' batches, on CPUs: nn.SyncBatchNorm needs a GPU."""
+    """Batch normalisation with the statistics of all ranks on CPUs: nn.SyncBatchNorm (PyTorch 2.13) needs a GPU."""
 
     @classmethod
     def like(cls, norm: nn.modules.batchnorm._BatchNorm) -> GlobalBatchNorm:

@@ -26,11 +26,6 @@ class Patches:
     frame: torch.Tensor
     views: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
-    @property
-    def position(self) -> torch.Tensor:
-        """(B, 3) centre of the patch in its scan, 0 to 1 along x, y, z."""
-        return self.frame[:, :, :3].sum(2) / 2 + self.frame[:, :, 3]
-
     def places(self, sides: Sequence[int]) -> torch.Tensor:
         """(B, 3, *sides): place in the scan, 0 to 1 along x, y, z, of every cell of a feature map with these sides."""
         steps = [(torch.arange(n, device=self.frame.device) + 0.5) / n for n in sides]
@@ -47,11 +42,7 @@ class Patches:
 
     def to(self, device: torch.device) -> Patches:
         """The patches on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Patches:
-        """The patches in page-locked memory."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Patches:
         return Patches(*(function(getattr(self, entry.name)) for entry in fields(self)))
@@ -70,9 +61,5 @@ class Batch:
         return torch.cat([self.labelled.image, self.unlabelled.image])
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on `device`; the copy overlaps with computation where memory is pinned."""
+        """The batch on `device`."""
         return Batch(self.labelled.to(device), self.unlabelled.to(device))
-
-    def pin_memory(self) -> Batch:
-        """The batch in page-locked memory, for faster copies to a GPU."""
-        return Batch(self.labelled.pin_memory(), self.unlabelled.pin_memory())

@@ -15,23 +15,6 @@ class DistanceError(SemiSegError):
     """The mask or the spacing cannot be turned into a distance map."""
 
 
-def signed_distance(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Signed Euclidean distance of every voxel to the border of a mask, in the unit of `spacing` (mm).
-
-    Positive outside: distance between the centres of the voxel and of the nearest mask voxel. Negative
-    inside: minus the distance to the nearest background voxel. Zero on the inner boundary. This is the
-    definition of SASSNet (`utils/util.py`) before its normalisation, which takes every spacing as 1.
-    An empty or a full mask has no border: zeros everywhere, as in those papers.
-
-    :param mask: bool, 2D or 3D
-    :param spacing: size of a voxel along every axis of `mask`
-    :return: float32, shape of `mask`
-    :raises DistanceError: wrong number of dimensions or a spacing that does not fit
-    """
-    mask = _as_bool(mask)
-    return _signed_distance(mask, ~mask, _checked_spacing(mask, spacing))
-
-
 def inner_boundary(mask: np.ndarray, outside: np.ndarray | None = None) -> np.ndarray:
     """Mask voxels that share a face with a voxel of `outside` (default: the voxels not in the mask).
 
@@ -72,7 +55,12 @@ def label_distances(
     ignore_value: int | None = None,
     slice_axis: int | None = None,
 ) -> np.ndarray:
-    """One signed distance map (mm) for each foreground class of a label mask.
+    """One signed Euclidean distance map (mm) for each foreground class of a label mask.
+
+    Positive outside: distance between the centres of the voxel and of the nearest mask voxel. Negative
+    inside: minus the distance to the nearest background voxel. Zero on the inner boundary. This is the
+    definition of SASSNet (`utils/util.py`) before its normalisation, which takes every spacing as 1.
+    A class that is nowhere or everywhere has no border: zeros everywhere, as in those papers.
 
     Voxels of `ignore_value` were annotated by nobody and may belong to any class. A distance is given only
     where no such voxel could change it; elsewhere it is NaN, so a loss can leave it out.
@@ -83,7 +71,7 @@ def label_distances(
     :param ignore_value: value of the voxels without annotation
     :param slice_axis: compute every slice along this axis by itself, in the plane, as a 2D network sees it
     :return: float32 `(C, *mask.shape)`
-    :raises DistanceError: as `signed_distance`
+    :raises DistanceError: wrong number of dimensions or a spacing that does not fit
     """
     mask = np.asarray(mask)
     spacing = _checked_spacing(mask, spacing)
@@ -173,10 +161,6 @@ def bounding_box(mask: np.ndarray, margin: int = 0) -> Box:
         occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
         box.append(slice(max(int(occupied[0]) - margin, 0), min(int(occupied[-1]) + 1 + margin, length)))
     return tuple(box)
-
-
-def _as_bool(mask: np.ndarray) -> np.ndarray:
-    return np.asarray(mask).astype(bool, copy=False)
 
 
 def _checked_spacing(mask: np.ndarray, spacing: Sequence[float]) -> tuple[float, ...]:

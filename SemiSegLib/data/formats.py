@@ -8,7 +8,6 @@ from SemiSegLib.errors import SemiSegError
 
 READABLE = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5")
 WRITABLE = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
-SUPPORTED = READABLE
 
 
 class ImageError(SemiSegError):

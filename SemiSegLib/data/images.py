@@ -21,7 +21,6 @@ from SemiSegLib.config import Label
 from SemiSegLib.data import dicom, hdf5, nifti, nrrd, segnrrd
 from SemiSegLib.data.formats import (
     READABLE,
-    SUPPORTED,
     WRITABLE,
     ImageError,
     extension,
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "READABLE",
-    "SUPPORTED",
     "WRITABLE",
     "Geometry",
     "GeometryError",

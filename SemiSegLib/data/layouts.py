@@ -12,7 +12,7 @@ from typing import Any
 from SemiSegLib.config import Label
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
 from SemiSegLib.data.dicom import is_dicom_series
-from SemiSegLib.data.formats import SUPPORTED, extension, is_hidden, is_image, is_mask, stem
+from SemiSegLib.data.formats import READABLE, extension, is_hidden, is_image, is_mask, stem
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def _masks(folder: Path, key: Callable[[Path], str] = stem) -> dict[str, Path]:
 
 def _single(path: Path) -> CaseList:
     if not is_image(path):
-        raise CasesError(f"{path}: not a scan; supported are {', '.join(SUPPORTED)} and folders of DICOM")
+        raise CasesError(f"{path}: not a scan; supported are {', '.join(READABLE)} and folders of DICOM")
     if extension(path) == ".h5":
         return _case_list(path, "one scan", [_h5_case(stem(path), path)], [ATRIUM])
     return _case_list(path, "one scan", [Case(stem(path), path)])

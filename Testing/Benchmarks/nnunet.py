@@ -21,10 +21,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from SemiSegLib.config import PRESET_TITLES, build_settings
-from SemiSegLib.data.cases import Case, CaseList, apply_splits, find_cases, read_case
+from SemiSegLib.data.cases import Case, CaseList, read_case
+from SemiSegLib.data.layouts import find_cases
+from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.evaluate import evaluate
+from SemiSegLib.presets import PRESET_TITLES, build_settings
 from SemiSegLib.runs import read_json, write_json
 
 DATASET = "Dataset001_scans"

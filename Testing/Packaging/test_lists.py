@@ -49,10 +49,13 @@ def test_every_package_is_in_a_wheel():
     folders = {Path(file).parent for file in tree(REPOSITORY, "SemiSegLib", "*.py")}
     present = {".".join(folder.parts) for folder in folders} | {"SemiSegLib.Resources.Models"}
     assert set(listed) == present
+    data = {Path(file).parent for file in tree(REPOSITORY, "SemiSegLib", "*") if not file.endswith(".py")}
+    assert {".".join(folder.parts) for folder in data} <= set(settings["package-data"])
 
 
 def test_every_resource_is_listed():
     present = [name for name in tree(REPOSITORY, "Resources", "*") if name.split("/")[1] not in NOT_INSTALLED]
+    present += [name for name in tree(REPOSITORY, "SemiSegLib", "*") if not name.endswith(".py")]
     compare(cmake_list(REPOSITORY / "CMakeLists.txt", "SEMISEG_RESOURCES"), present, "CMakeLists.txt")
 
 

@@ -15,7 +15,7 @@ from SemiSegLib import methods
 from SemiSegLib.benchmark.__main__ import main
 from SemiSegLib.benchmark.budgets import BUDGETS, SCALED
 from SemiSegLib.benchmark.cells import Cell, Study, Variant
-from SemiSegLib.benchmark.published import PUBLISHED, published_for
+from SemiSegLib.benchmark.published import published, published_for
 from SemiSegLib.benchmark.results import FORMAT, peak_memory, training_time
 from SemiSegLib.benchmark.tables import class_table, groups, mean_and_sd, method_table, tables
 from SemiSegLib.config import SettingsError
@@ -67,6 +67,12 @@ def test_a_failed_cell_is_named_and_the_others_go_on(measured):
     assert f"error: {failed}: The setting 'inference.network' is teacher" in result.stderr
     assert sorted(file.stem for file in (folder / "results").glob("*.json")) == sorted(NAMES)
     assert all(RunFolder(folder / "runs" / name).status().state == "finished" for name in NAMES)
+
+
+def test_a_variant_that_cannot_be_is_refused_before_the_first_training(tiny_data, tmp_path, capsys):
+    assert main(command(tiny_data, tmp_path, ("supervised", "secl:sampling=nowhere"))) == 2
+    assert "one of anatomical, region, none" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_cell_tells_everything_but_where_it_was_measured(measured):
@@ -394,14 +400,15 @@ def test_cells_without_validation_cases_have_no_scores():
 
 
 def test_published_figures_are_consistent_and_have_sources():
-    for entry in PUBLISHED:
+    for entry in published():
         assert entry.source.reference
         assert entry.source.protocol
         if entry.jaccard is not None:
             assert inconsistency(entry.dsc / 100, entry.jaccard / 100, 1e-4) is None, entry
-    assert not [entry for entry in PUBLISHED if "CVRL" in entry.method]
+    assert not [entry for entry in published() if "CVRL" in entry.method]
     text = tables([made_up("supervised", 1, 0.5, labelled=8)], published=True)
     assert "| SimCVD | 89.03 | 80.34 | 2.59 | 8.34 | SimCVD |" in text
     assert "* SimCVD: You et al., IEEE TMI" in text
-    assert {entry.labelled for entry in PUBLISHED if entry.dataset == "cardiac-cine"} == {3, 7}
+    assert {entry.labelled for entry in published() if entry.dataset == "cardiac-cine"} == {3, 7}
     assert not published_for("pancreas", 8)
+    assert len(published()) == len({(e.source, e.dataset, e.labelled, e.method) for e in published()}) == 79

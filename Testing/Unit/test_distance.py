@@ -14,10 +14,14 @@ from SemiSegLib.data.distance import (
     inner_boundary,
     label_distances,
     normalise,
-    signed_distance,
 )
 
 BALL_SHAPE = (112, 112, 80)
+
+
+def signed_distance(mask, spacing):
+    """The map of a mask with one class."""
+    return label_distances(mask, (1,), spacing)[0]
 
 
 def scipy_signed_distance(mask, spacing):

@@ -10,7 +10,7 @@ import torch
 from SemiSegLib.config import DataSettings, Label, TrainingSettings
 from SemiSegLib.data.augmentation import Turn
 from SemiSegLib.data.batch import Patches
-from SemiSegLib.data.distance import signed_distance
+from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared
 
@@ -30,7 +30,7 @@ def make_case(folder, name, shape, seed, annotated=True):
     np.save(folder / "image.npy", (code + 8 * mask).astype(np.float16))
     if annotated:
         np.save(folder / "mask.npy", mask.astype(np.uint8))
-        np.save(folder / "sdm.npy", signed_distance(mask, SPACING)[None].astype(np.float16))
+        np.save(folder / "sdm.npy", label_distances(mask, (1,), SPACING).astype(np.float16))
         np.savez(folder / "foreground.npz", **{"1": np.argwhere(mask).astype(np.uint16)})
     (folder / "meta.json").write_text(json.dumps({}))
     return Prepared(name, folder, shape, SPACING, annotated)
@@ -171,7 +171,8 @@ def test_slices_for_2d(sampler):
 
 def test_position_is_the_patch_s_place_in_its_scan(sampler):
     source = sampler(shape=(64, 32, 16), patch=(32, 32, 16), foreground_fraction=0.0)
-    position = torch.cat([source.draw(i).labelled.position for i in range(10)])
+    patches = [source.draw(i).labelled for i in range(10)]
+    position = torch.cat([each.places((1, 1, 1)).reshape(-1, 3) for each in patches])
     assert (position[:, 1:] == 0.5).all()
     assert position[:, 0].min() >= 0.25
     assert position[:, 0].max() <= 0.75
