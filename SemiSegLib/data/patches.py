@@ -41,9 +41,12 @@ class PatchSampler:
         sdm: bool,
         augmentation: AugmentationSettings | None = None,
         unlabelled_views: Sequence[str] = ("strong",),
+        device: torch.device | None = None,
     ) -> None:
         self.augmentation = augmentation or AugmentationSettings(geometry="turns", intensity=0)
         self.unlabelled_views = unlabelled_views
+        # Where patches are warped: a CUDA GPU does in a hundredth of a second what would make it wait for a CPU.
+        self.device = device if device is not None and device.type == "cuda" else torch.device("cpu")
         self.labels: Path | None = None  # folder of the labels that the training itself made
         assert training.patch_size is not None
         self.cases = (list(labelled), list(unlabelled))
@@ -111,7 +114,7 @@ class PatchSampler:
         """The same, resampled once; distance maps are those of the resampled mask, within the patch."""
         middle = [first + (side - 1) / 2 for first, side in zip(start, self.patch, strict=True)]
         warp = random_warp(random, middle, self.patch, case.spacing, self.augmentation)
-        cut = Resampler(warp, self.patch)
+        cut = Resampler(warp, self.patch, self.device)
         image = cut(case.image(), smooth=True)
         image, views = self._views(image[..., 0] if self.flat else image, stream, random)
         frame = _warp_frame(warp, self.patch, case.shape)
@@ -146,7 +149,7 @@ class PatchSampler:
 
     def _distances(self, mask: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
         axis = 2 if self.flat else None
-        maps = label_distances(mask.numpy(), range(1, len(self.data.labels) + 1), spacing, IGNORE, axis)
+        maps = label_distances(mask.cpu().numpy(), range(1, len(self.data.labels) + 1), spacing, IGNORE, axis)
         maps = maps[..., 0] if self.flat else maps
         return torch.from_numpy(_within_patch(maps.astype(np.float32), self.data.dimensions))
 

@@ -83,17 +83,16 @@ class Resampler:
 
     def __init__(self, warp: Warp, sides: Sequence[int], device: torch.device | str = "cpu") -> None:
         self.places = _places(warp, sides, torch.device(device))
+        self.lowest, self.highest = _reach(warp, sides)
 
     def __call__(self, volume: np.ndarray, smooth: bool, padding: float = 0.0) -> torch.Tensor:
         """(x, y, z) of the patch from a volume (x, y, z): linear interpolation if `smooth`, else nearest voxel.
 
         Voxels outside the volume are `padding`. Only the part of the volume that is needed is read.
         """
-        lowest = self.places.amin((1, 2, 3)).floor().long().cpu().numpy() - 1
-        highest = self.places.amax((1, 2, 3)).ceil().long().cpu().numpy() + 2
         box = [
             (int(np.clip(a, 0, n - 1)), int(np.clip(b, 1, n)))
-            for a, b, n in zip(lowest, highest, volume.shape, strict=True)
+            for a, b, n in zip(self.lowest, self.highest, volume.shape, strict=True)
         ]
         part = np.array(volume[tuple(slice(min(a, b - 1), b) for a, b in box)], dtype=np.float32)
         first = torch.tensor([min(a, b - 1) for a, b in box], device=self.places.device, dtype=torch.float32)
@@ -104,6 +103,15 @@ class Resampler:
         mode = "bilinear" if smooth else "nearest"
         found = functional.grid_sample(source[None, None], grid[None], mode=mode, align_corners=False)
         return found[0, 0] + padding
+
+
+def _reach(warp: Warp, sides: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """First and last (exclusive) voxel of the scan that a patch may need, along x, y, z; may lie outside the scan."""
+    ends = [(0.0, side - 1.0) for side in sides]
+    corners = np.array([[x, y, z, 1.0] for x in ends[0] for y in ends[1] for z in ends[2]]) @ warp.matrix.T
+    margin = np.zeros(3) if warp.bumps is None else np.abs(warp.bumps).max((1, 2, 3))
+    lowest, highest = corners[:, :3].min(0) - margin, corners[:, :3].max(0) + margin
+    return np.floor(lowest).astype(int) - 1, np.ceil(highest).astype(int) + 2
 
 
 def _places(warp: Warp, sides: Sequence[int], device: torch.device) -> torch.Tensor:

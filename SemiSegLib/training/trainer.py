@@ -72,6 +72,7 @@ class Trainer:
             self.method.needs_sdm,
             settings.augmentation,
             self.method.unlabelled_views,
+            compute.device,
         )
         self.sampler.counts_at = self._patches_at
         self.iteration = 0

@@ -98,3 +98,25 @@ def test_bumps_move_what_is_shown_by_as_many_voxels():
     np.testing.assert_allclose(cut(x, True)[:, 0, 0], 12 + steps, atol=1e-4)
     np.testing.assert_allclose(cut(y, True)[0, :, 0], 10 + steps, atol=1e-4)
     np.testing.assert_allclose(cut(z, True)[0, 0, :], 8.5 + steps, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_warps_as_the_cpu_does():
+    volume = np.random.default_rng(0).normal(size=(40, 40, 40)).astype(np.float32)
+    settings = AugmentationSettings(elastic=2.0, elastic_probability=1.0, mirror_axes=(0, 1))
+    warp = random_warp(np.random.default_rng(5), (20, 19, 21), (16, 16, 16), (1, 1, 1), settings)
+    found = Resampler(warp, (16, 16, 16), "cuda")(volume, True)
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), Resampler(warp, (16, 16, 16))(volume, True), atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_read_of_a_scan_suffices_under_the_strongest_deformation():
+    """Against a volume that is read whole: the patch is the same."""
+    volume = np.random.default_rng(0).normal(size=(60, 60, 60)).astype(np.float32)
+    settings = AugmentationSettings(turn=90, tilt=60, scale=0.5, elastic=6.0, elastic_probability=1.0)
+    for seed in range(5):
+        warp = random_warp(np.random.default_rng(seed), (30, 28, 33), (24, 24, 24), (1, 2, 0.7), settings)
+        cut = Resampler(warp, (24, 24, 24))
+        part = cut(volume, True)
+        cut.lowest, cut.highest = np.full(3, -1000), np.full(3, 1000)
+        torch.testing.assert_close(part, cut(volume, True), atol=1e-4, rtol=1e-4)
