@@ -63,6 +63,8 @@ STRONG: dict[str, Any] = {
     "inference.network": "average",
     "inference.mirror": True,
 }
+# What a task needs besides: ventricles are one part each, and slices seen one by one find them elsewhere, too.
+STRONG_TASKS: dict[str, dict[str, Any]] = {"cardiac-cine": {"inference.largest_component": True}}
 PRESET_TITLES = {
     "left-atrium": "Left atrium, LGE-MRI",
     "pancreas": "Pancreas, CT",
@@ -98,7 +100,11 @@ def build_settings(
         raise SettingsError(f"There is no preset '{preset}'; there are: {', '.join(PRESETS)}.")
     description = methods.describe(method)
     settings = Settings(preset=preset, method=method, recipe=recipe)
-    own = STRONG | description.strong_defaults if recipe == "strong" else description.training_defaults
+    own = (
+        STRONG | STRONG_TASKS.get(preset, {}) | description.strong_defaults
+        if recipe == "strong"
+        else description.training_defaults
+    )
     for layer in (PRESETS[preset], own, from_file, overrides):
         for key, value in layer.items():
             settings.set(key, value)
