@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from SemiSegLib.constants import SPARE_COLORS
 from SemiSegLib.values import Allowed, SettingsError, convert, setting, to_dataclass
 
 
@@ -29,7 +30,9 @@ RECIPES = ("strong", "published")
 class DataSettings:
     """How scans are brought to the form that networks see. Axes are x, y, z in the patient's LPS order."""
 
-    labels: list[Label] = setting([], "foreground classes; empty: taken from the data set")
+    labels: list[Label] = setting(
+        [], "foreground classes, as 1:liver,2:tumour where text is wanted; empty: taken from the data set"
+    )
     ignore_value: int = setting(
         255, "mask value of voxels that nobody annotated; they take part in no loss", at_least=0
     )
@@ -230,6 +233,8 @@ class Settings:
         hints = typing.get_type_hints(type(target)) if dataclasses.is_dataclass(target) else {}
         if name not in hints:
             raise SettingsError(f"There is no setting '{key}'. {_close_names(key)}")
+        if key == "data.labels" and isinstance(value, str):
+            value = _labels_from_text(value)
         converted = convert(value, hints[name], key)
         fields = {entry.name: entry for entry in dataclasses.fields(target)}  # type: ignore[arg-type]
         if "allowed" in fields[name].metadata:
@@ -283,6 +288,21 @@ def _close_names(key: str) -> str:
     names = [found.name for found in explain(Settings())]
     near = difflib.get_close_matches(key, names, 3, 0.5)
     return f"Did you mean {' or '.join(near)}?" if near else "`--list-settings` prints all of them."
+
+
+def _labels_from_text(text: str) -> list[dict[str, Any]]:
+    """Labels written as 1:liver,2:tumour or as JSON; one without a colour gets one. Raises SettingsError."""
+    wanted = "write VALUE:NAME, for example 1:liver,2:tumour, or a JSON list of objects with value, name and color"
+    if text.lstrip().startswith("["):
+        entries = _parse_text(text)
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise SettingsError(f"The setting 'data.labels' cannot be {text!r}: {wanted}.")
+    else:
+        pairs = [item.partition(":") for item in text.split(",") if item.strip()]
+        if not all(value.strip().isdigit() and name.strip() for value, _, name in pairs):
+            raise SettingsError(f"The setting 'data.labels' cannot be {text!r}: {wanted}.")
+        entries = [{"value": int(value), "name": name.strip()} for value, _, name in pairs]
+    return [{"color": SPARE_COLORS[i % len(SPARE_COLORS)], **entry} for i, entry in enumerate(entries)]
 
 
 def _parse_text(value: Any) -> Any:

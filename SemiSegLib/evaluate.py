@@ -379,6 +379,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SemiSegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     print(report.text(options.markdown))
     return 0
 

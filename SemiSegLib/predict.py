@@ -217,7 +217,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 wrong input, 3 some scans could not be predicted."""
+    """Run the command line; returns the exit code: 0 done, 2 wrong input, 3 some scans failed, 130 interrupted."""
     options = parser().parse_args(arguments)
     try:
         with attached(options.output) if options.attached else nullcontext():
@@ -227,6 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps({"event": "error", "message": str(error)}), flush=True)
         print(f"error: {error}", file=sys.stderr)
         return 3 if isinstance(error, PredictionError) else 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from SemiSegLib import methods
 from SemiSegLib.commands import program
+from SemiSegLib.compute.parent import watch
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.config import RECIPES, Settings, SettingsError
 from SemiSegLib.durations import parse_minutes
@@ -138,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 finished or stopped as asked, 2 wrong input."""
+    watch()
     options = parser().parse_args(arguments)
     try:
         return _run(options)

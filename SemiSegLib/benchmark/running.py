@@ -19,6 +19,7 @@ from pathlib import Path
 
 from SemiSegLib.benchmark.cells import Cell, differences
 from SemiSegLib.benchmark.results import collect, measured_otherwise, read_result, result_file, save
+from SemiSegLib.compute.parent import ward
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import RunFolder, read_json
 
@@ -122,7 +123,7 @@ class Benchmark:
 
 
 class _Training:
-    """A child process at work on a cell."""
+    """A child process at work on a cell; it ends with this process, however that ends."""
 
     def __init__(self, cell: Cell, run: RunFolder, resumed: bool) -> None:
         self.cell, self.run = cell, run
@@ -133,7 +134,7 @@ class _Training:
         threads = {"OMP_NUM_THREADS": str(cell.study.threads)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **threads}
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **threads, **ward()}
             )
 
     def report(self, say: Callable[[str], None]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from SemiSegLib.config import Label
+from SemiSegLib.constants import SPARE_COLORS
 from SemiSegLib.data import dicom, hdf5, nifti, nrrd, segnrrd
 from SemiSegLib.data.formats import (
     READABLE,
@@ -72,12 +73,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 IN_MEMORY = Path("(in memory)")  # stands in messages where files have their path
-
-SPARE_COLORS = (
-    (221, 130, 101), (128, 174, 128), (144, 178, 221), (241, 214, 145), (185, 135, 134),
-    (111, 184, 210), (216, 101, 79), (183, 156, 220), (183, 214, 211), (255, 250, 160),
-)  # fmt: skip
-"""For masks that come without colours; our own choice, soft tones as in Slicer's anatomical table."""
 
 
 @dataclass(frozen=True)

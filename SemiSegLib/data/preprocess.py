@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 _VERSION = 2  # of the files below; part of their key
+_MAKING = ".making-"  # HOST-PROCESS-…: folders at work
 _MOST_VOXELS = 20_000  # remembered for each class, to centre patches on
 
 
@@ -68,7 +71,7 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
     folder = cache / f"{case.name}-{_key(case, settings, sdm)}"
     if not (folder / "meta.json").exists():
         cache.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_MAKING}{socket.gethostname()}-{os.getpid()}-", dir=cache))
         try:
             _make(case, settings, temporary, sdm)
             if folder.exists() and not (folder / "meta.json").exists():  # left unfinished
@@ -81,6 +84,24 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
             shutil.rmtree(temporary, ignore_errors=True)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return Prepared(case.name, folder, tuple(meta["shape"]), tuple(meta["spacing"]), case.label is not None)
+
+
+def remove_unfinished(cache: Path) -> None:
+    """Remove what killed processes left half made in `cache`, where others may be making cases now."""
+    for folder in cache.glob(f"{_MAKING}*"):
+        host, pid = folder.name.removeprefix(_MAKING).rsplit("-", 2)[:2]
+        if host == socket.gethostname() and not _has_begun_before(int(pid), folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_begun_before(pid: int, folder: Path) -> bool:
+    """Whether a process with this number is at work that may have made the folder."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time() <= folder.stat().st_mtime + 1
+    except (psutil.Error, OSError):
+        return False
 
 
 def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:

@@ -19,11 +19,13 @@ import torch
 from SemiSegLib import __version__
 from SemiSegLib.compute import distributed
 from SemiSegLib.compute.devices import Compute, choose_compute, choose_device, verified
+from SemiSegLib.compute.memory import give_back, out_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.cases import Case, CaseList, fingerprint
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import at_preset
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
+from SemiSegLib.training.announcement import announce
 from SemiSegLib.training.checkpoints import load_checkpoint
 from SemiSegLib.training.intent import Intent, cases_from_dict, cases_to_dict
 from SemiSegLib.training.lengthening import lengthen
@@ -31,6 +33,7 @@ from SemiSegLib.training.signals import stop_signals
 from SemiSegLib.training.trainer import PreparedCases, Trainer, build_method
 from SemiSegLib.training.warnings import warnings_to
 
+_REHEARSED = 100  # iterations, from which on it is worth trying how long one takes
 _LIBRARIES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "monai", "safetensors")
 
 CHANGEABLE = (
@@ -145,16 +148,15 @@ def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | Non
 
     adaptable = at_preset(settings)
     complete(settings, cases)
-    if settings.training.minutes > 0:
-        _plan_time(run, settings, adaptable)
+    seconds = _plan_time(run, settings, adaptable) if settings.training.minutes > 0 else None
     if distributed.rank() == 0:
         write_json(run.settings_file, settings.to_dict())
         write_json(run.cases_file, cases_to_dict(cases) | {"fingerprint": fingerprint(cases)})
-    return _go(run, settings, cases, init, again)
+    return _go(run, settings, cases, init, again, seconds)
 
 
-def _plan_time(run: RunFolder, settings: Settings, adaptable: bool) -> None:
-    """Let the training be as long as was asked for, and say what that means."""
+def _plan_time(run: RunFolder, settings: Settings, adaptable: bool) -> float:
+    """Let the training be as long as was asked for, and say what that means; returns the seconds of an iteration."""
     from SemiSegLib.training.timing import plan_time
 
     if distributed.size() > 1:
@@ -168,10 +170,38 @@ def _plan_time(run: RunFolder, settings: Settings, adaptable: bool) -> None:
         seconds_per_iteration=timetable.seconds,
         text=timetable.sentence(settings.training.minutes),
     )
+    return timetable.seconds
 
 
-def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None, again: bool) -> str:
-    """Prepare the cases, then train from the checkpoint if there is one, then report."""
+def _speed(settings: Settings, compute: Compute, left: int) -> float | None:
+    """Seconds of an iteration, tried where many are left to do; None where few are, or memory runs out."""
+    from SemiSegLib.training.timing import measured_seconds
+
+    assert settings.training.patch_size is not None
+    if left < _REHEARSED or distributed.size() > 1:
+        return None
+    try:
+        with torch.random.fork_rng():
+            return measured_seconds(settings, compute, settings.training.patch_size)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    give_back(compute.device)
+    return None
+
+
+def _go(
+    run: RunFolder,
+    settings: Settings,
+    cases: CaseList,
+    init: Path | None,
+    again: bool,
+    seconds: float | None = None,
+) -> str:
+    """Prepare the cases, then train from the checkpoint if there is one, then report.
+
+    `again`: the run was started before. `seconds` of an iteration, if they are known.
+    """
     with stop_signals() as signals:
 
         def stop() -> bool:
@@ -191,6 +221,8 @@ def _go(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None, 
                 trainer.start_from(init)
             if again:
                 run.event("resumed", iteration=0)  # what was done before counts no longer
+        left = training.iterations - trainer.iteration
+        announce(run, settings, cases, left, seconds or _speed(settings, compute, left))
         outcome = trainer.run_to_end(stop)
     if outcome == "finished" and distributed.rank() == 0:
         from SemiSegLib.training.summary import write_summary
@@ -225,7 +257,7 @@ def _agreed_compute(training: TrainingSettings) -> Compute:
 
 def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any) -> PreparedCases:
     """Preprocess all cases that training needs, with progress as events; raises Stopped when asked to."""
-    from SemiSegLib.data.preprocess import Prepared, prepare
+    from SemiSegLib.data.preprocess import Prepared, prepare, remove_unfinished
     from SemiSegLib.methods import method_class
 
     method = method_class(settings.method)
@@ -243,6 +275,8 @@ def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any
         return prepare(case, settings.data, cache, method.needs_sdm and part == "labelled")
 
     ranks = distributed.size()
+    if distributed.rank() == 0:
+        remove_unfinished(cache)
     with distributed.agreement():
         for index in range(distributed.rank(), len(jobs), ranks):
             if stop():

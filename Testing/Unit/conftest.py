@@ -1,5 +1,6 @@
 """Small scans and data sets for the tests of the library."""
 
+import signal
 from importlib import import_module
 
 import numpy as np
@@ -17,6 +18,12 @@ from SemiSegLib.schedules import step_at
 from SemiSegLib.synthetic import make_dataset
 
 OBLIQUE = (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_in_a_terminal():
+    """Children hear Ctrl-C, however the tests were started: under `nohup … &` they would inherit that it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

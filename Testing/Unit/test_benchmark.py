@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from SemiSegLib import methods
@@ -141,24 +143,29 @@ def test_the_table_is_rebuilt_from_the_cells_alone(measured, tmp_path, capsys):
     assert all((tmp_path / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for name in pictures)
 
 
+@contextmanager
 def started(arguments, run, iteration):
-    """The benchmark as a child process, its training having reached `iteration` with a checkpoint."""
+    """The benchmark as a child process, its training at `iteration` with a checkpoint; killed at the end."""
     benchmark = subprocess.Popen(process(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (run.checkpoint.exists() and run.status().iteration >= iteration):
-        assert benchmark.poll() is None, benchmark.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return benchmark
+    try:
+        deadline = time.monotonic() + 120
+        while not (run.checkpoint.exists() and run.status().iteration >= iteration):
+            assert benchmark.poll() is None, benchmark.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield benchmark
+    finally:
+        benchmark.kill()  # and with it its trainings, whatever failed above
+        benchmark.communicate()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 def test_a_killed_cell_is_resumed(tiny_data, tmp_path):
     arguments = command(tiny_data, tmp_path, ["supervised"], iterations=20)
     run = RunFolder(tmp_path / "runs" / NAMES[0])
-    benchmark = started(arguments, run, 2)
-    os.kill(run.status().pid, signal.SIGKILL)
-    _, errors = benchmark.communicate(timeout=60)
+    with started(arguments, run, 2) as benchmark:
+        os.kill(run.status().pid, signal.SIGKILL)
+        _, errors = benchmark.communicate(timeout=60)
     assert benchmark.returncode == 1
     assert NAMES[0] in errors
     assert not (tmp_path / "results" / f"{NAMES[0]}.json").exists()
@@ -169,13 +176,26 @@ def test_a_killed_cell_is_resumed(tiny_data, tmp_path):
     assert iterations == list(range(1, 21))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_trainings_end_with_a_benchmark_that_is_killed(tiny_data, tmp_path):
+    run = RunFolder(tmp_path / "runs" / NAMES[0])
+    with started(command(tiny_data, tmp_path, ["supervised"], iterations=100_000), run, 2) as benchmark:
+        trainer = psutil.Process(run.status().pid)
+        benchmark.kill()
+        benchmark.wait()
+        assert psutil.wait_procs([trainer], timeout=60)[1] == []
+    assert run.status().resumable
+    assert not run.is_locked()
+    assert load_checkpoint(run.checkpoint)["iteration"] == run.status().iteration
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_the_trainings_first(number, tiny_data, tmp_path):
     run = RunFolder(tmp_path / "runs" / NAMES[0])
-    benchmark = started(command(tiny_data, tmp_path, ["supervised"], iterations=100_000), run, 2)
-    benchmark.send_signal(number)
-    _, errors = benchmark.communicate(timeout=120)
+    with started(command(tiny_data, tmp_path, ["supervised"], iterations=100_000), run, 2) as benchmark:
+        benchmark.send_signal(number)
+        _, errors = benchmark.communicate(timeout=120)
     assert benchmark.returncode == 130
     assert "interrupted" in errors
     assert run.status().state == "stopped"

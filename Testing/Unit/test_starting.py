@@ -1,27 +1,34 @@
 """Starting, starting again and going on: whatever ended a run, the next command does what one expects."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
+import SimpleITK as sitk
 import torch
 
 from SemiSegLib.benchmark.results import training_time
 from SemiSegLib.compute.devices import Compute
+from SemiSegLib.config import Label
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import whole, write_whole
 from SemiSegLib.models import load_model
+from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunError, RunFolder, read_json
 from SemiSegLib.schedules import step_at
-from SemiSegLib.train import main, resume
+from SemiSegLib.train import main, resume, train
 from SemiSegLib.training import session
 from SemiSegLib.training.checkpoints import load_checkpoint
 from SemiSegLib.training.lengthening import lengthen, stage_lengths
 from SemiSegLib.training.trainer import Trainer
+from SemiSegLib.values import SettingsError
 
 SETTINGS = {
     "training.precision": "fp32",
@@ -47,6 +54,7 @@ def dies_at(arguments, moment):
     assert result.returncode == 9, result.stderr
 
 
+SMALL = {"data.spacing": (3.75, 3.75, 5.0), "training.patch_size": (16, 16, 16), "training.device": "cpu"}
 AFTER_ITERATION_2 = """
 from SemiSegLib.training import log
 add = log.Log.add
@@ -291,6 +299,110 @@ def test_a_finished_run_of_stages_goes_on_in_its_last(tiny_data, tmp_path):
 def test_resume_refuses_what_it_would_ignore(given, named, pretrained, capsys):
     assert main(["--out", str(pretrained / "whole"), "--resume", *given]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_a_training_says_what_it_found_before_it_starts(tiny_data, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    settings = build_settings(
+        "mean-teacher", "left-atrium", overrides={**SETTINGS, **SMALL, "training.iterations": 150}
+    )
+    with run.begun({}):
+        run.listeners.append(lambda event: run.request_stop() if event["event"] == "iteration" else None)
+        cases = apply_splits(find_cases(tiny_data), f"{tiny_data / 'splits.json'}:demo")
+        assert session.start(run, settings, cases) == "stopped"
+    events = list(run.events())
+    told = next(index for index, event in enumerate(events) if "found" in event)
+    assert told < next(index for index, event in enumerate(events) if event["event"] == "iteration")
+    found, text = events[told]["found"], events[told]["text"]
+    assert (found["labelled"], found["unlabelled"], found["held_out"]) == (2, 3, ["atrium_006"])
+    assert (found["layout"], found["classes"]) == ("images and labels", {"left atrium": 1})
+    assert found["spacing"] == [3.75, 3.75, 5.0]
+    assert 0 < found["expected_seconds"] < 150 * 60
+    parts = ("6 cases", "2 labelled", "atrium_006", "1 left atrium", "3.75 x 3.75 x 5 mm", "150 iterations: ")
+    for part in parts:
+        assert part in text
+
+
+def test_what_the_library_warns_of_is_an_event(tiny_data, tiny_settings, tmp_path):
+    """One warning while the data folder is looked at, before the run exists; one while a scan is read."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    shutil.copy(data / "labels" / "atrium_001.nii.gz", data / "labels" / "nobody.nii.gz")
+    scan = sitk.ReadImage(str(data / "images" / "atrium_003.nii.gz"), sitk.sitkFloat32)
+    scan[1, 1, 1] = float("nan")
+    sitk.WriteImage(scan, str(data / "images" / "atrium_003.nii.gz"))
+    run = train(data, tmp_path / "run", tiny_settings("mean-teacher", **{"training.iterations": 1}), quiet=True)
+    warnings = [event["text"] for event in run.events() if event.get("level") == "warning"]
+    assert len([text for text in warnings if "nobody.nii.gz" in text]) == 1
+    assert len([text for text in warnings if "atrium_003.nii.gz" in text and "NaN" in text]) == 1
+
+
+def test_labels_can_be_named_on_the_command_line():
+    settings = build_settings(overrides={"data.labels": "1:liver,2:left kidney"})
+    assert [(label.value, label.name) for label in settings.data.labels] == [(1, "liver"), (2, "left kidney")]
+    text = json.dumps([{"value": 3, "name": "a", "color": [1, 2, 3]}, {"value": 4, "name": "b"}])
+    labels = build_settings(overrides={"data.labels": text}).data.labels
+    assert labels[0] == Label(3, "a", (1, 2, 3))
+    assert len({label.color for label in labels}) == 2
+
+
+@pytest.mark.parametrize("wrong", ["liver", "1:", "x:liver", "[1]"])
+def test_labels_that_are_none_are_told_how_to_be_written(wrong):
+    with pytest.raises(SettingsError, match=r"data\.labels.*1:liver,2:tumour"):
+        build_settings(overrides={"data.labels": wrong})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("module", ["predict", "evaluate"])
+def test_ctrl_c_ends_a_command_without_a_traceback(module):
+    """The signal comes while the command does its work, which here is waiting."""
+    places = {"predict": ("SemiSegLib.predict._run", ["--model", "m", "--input", "i", "--output", "o"])}
+    places["evaluate"] = ("SemiSegLib.evaluate.evaluate", ["--predictions", "p", "--references", "r"])
+    target, arguments = places[module]
+    code = f"""
+import sys, time, SemiSegLib.{module} as command
+def wait(*arguments, **named):
+    print("ready", flush=True)
+    time.sleep(60)
+command.{target.rpartition(".")[2]} = wait
+sys.exit(command.main(sys.argv[1:]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+
+
+# ---- no litter ---------------------------------------------------------------------------------------------
+
+
+def test_a_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    file = tmp_path / "status.json"
+    write_whole(file, "old")
+
+    def half():
+        with whole(file) as temporary:
+            temporary.write_text("half of what is ne")
+            raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        half()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("status.json", "old")]
+
+
+@pytest.mark.parametrize("moment", ["MAKING_A_CASE", "WRITING_A_MODEL"])
+def test_what_a_killed_trainer_left_is_swept_at_the_next_start(moment, tiny_data, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    dies_at(command(tiny_data, run.path, iterations=1), globals()[moment])
+    litter = [*run.path.rglob("*.tmp"), *run.cache.glob(".making-*")]
+    assert litter
+    foreign = run.cache / ".making-another.host-123-abc"  # may be at work
+    foreign.mkdir(parents=True)
+    assert main(["--out", str(run.path), "--resume", "--quiet"]) == 0
+    assert [*run.path.rglob("*.tmp"), *run.cache.glob(".making-*")] == [foreign]
 
 
 @pytest.mark.parametrize("count", ["-1", "0"])
