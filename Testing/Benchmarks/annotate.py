@@ -1,0 +1,237 @@
+"""A simulated annotator: DSC against minutes of annotation, for several ways to spend them.
+
+    python Testing/Benchmarks/annotate.py run left-atrium --data LA --splits LA/splits.json:development --out WORK
+    python Testing/Benchmarks/annotate.py draw left-atrium
+
+`run` trains after every round of annotation and scores the last model on the validation cases of the split; it writes
+results/annotation-TASK-WAY-startN.json beside this file after every round and goes on where it was interrupted. `draw`
+makes annotation-TASK.png from them. What annotation costs stands in annotation_costs.json, with sources.
+
+Ways (`--ways`), each from `--starts` random orders of the cases:
+
+    volumes-random      whole volumes, cases at random: today's way
+    volumes-suggested   whole volumes, cases as `semiseg suggest` says
+    slices-random       some slices of each scan at equal distances, cases at random
+    slices-corrected    suggested slices of suggested scans: drawn in the first round; later rounds correct slices of the
+                        model's own masks and start from the model of the round before
+
+A round adds `--cases` scans. The annotator draws without error: what is drawn is the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from SemiSegLib.data.cases import Case, CaseList, read_case
+from SemiSegLib.data.geometry import from_array, to_array
+from SemiSegLib.data.images import write_mask
+from SemiSegLib.data.layouts import find_cases
+from SemiSegLib.data.splits import apply_splits
+from SemiSegLib.inference.choosing import evenly, kept_slices
+from SemiSegLib.presets import build_settings
+from SemiSegLib.runs import RunFolder, read_json, write_json
+from SemiSegLib.suggest import suggest
+from SemiSegLib.train import assignments
+from SemiSegLib.training import session
+
+HERE = Path(__file__).resolve().parent
+WAYS = ("volumes-random", "volumes-suggested", "slices-random", "slices-corrected")
+AXIS = 2  # of the slices in all three data sets' files
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that annotation takes; see annotation_costs.json."""
+
+    drawn: float  # a slice
+    corrected: float  # a slice
+    looked_at: float  # a slice in which there is nothing to draw
+
+    @classmethod
+    def of(cls, task: str) -> Costs:
+        """Those of a task; raises KeyError for an unknown one."""
+        content = read_json(HERE / "annotation_costs.json")
+        drawn = content["used"][task]["seconds_per_slice_drawn"]
+        share, look = content["share_of_a_corrected_slice"], content["seconds_per_slice_looked_at"]
+        return cls(drawn, share * drawn, look)
+
+    def minutes(self, mask: np.ndarray, slices: Sequence[int], corrected: bool) -> float:
+        """What annotating these slices of a mask (x, y, z) takes; looking through the others is part of it."""
+        full = [index for index in slices if (np.take(mask, index, AXIS) > 0).any()]
+        others = mask.shape[AXIS] - len(full)
+        return (len(full) * (self.corrected if corrected else self.drawn) + others * self.looked_at) / 60
+
+
+@dataclass
+class Session:
+    """One annotator at work: a way, an order of the cases, what is annotated, and the points of the curve."""
+
+    way: str
+    start: int
+    work: Path
+    cases: CaseList  # labelled: the pool, all with reference; validation
+    annotated: dict[str, Path] = field(default_factory=dict)
+    points: list[dict[str, float]] = field(default_factory=list)
+    minutes: float = 0.0
+
+    def order(self) -> list[Case]:
+        """The pool in this start's order."""
+        pool = sorted(self.cases.labelled, key=lambda case: case.name)
+        return [pool[index] for index in np.random.default_rng(self.start).permutation(len(pool))]
+
+    def annotate(self, case: Case, slices: Sequence[int] | None, costs: Costs, corrected: bool, ignore: int) -> None:
+        """Draw (or correct) all or some slices of a case; the time is noted."""
+        mask = read_case(case)[1]
+        assert mask is not None
+        reference = to_array(mask.image)
+        chosen = list(range(reference.shape[AXIS])) if slices is None else list(slices)
+        self.minutes += costs.minutes(reference, chosen, corrected)
+        file = self.work / "labels" / f"{case.name}.nii.gz"
+        if slices is None:
+            write_mask(mask, file, template=case.image)
+        else:
+            kept = kept_slices(reference, AXIS, chosen, ignore).astype(np.uint8)
+            write_mask(from_array(kept, mask.image), file, template=case.image)
+        self.annotated[case.name] = file
+
+    def case_list(self) -> CaseList:
+        """What the next training sees: annotated cases with what was drawn, the others without any mask."""
+        drawn = [case for case in self.cases.labelled if case.name in self.annotated]
+        labelled = tuple(replace(case, label=self.annotated[case.name]) for case in drawn)
+        bare = tuple(replace(case, label=None) for case in self.cases.labelled if case.name not in self.annotated)
+        return replace(self.cases, labelled=labelled, unlabelled=bare)
+
+
+def play(person: Session, options: argparse.Namespace, costs: Costs, result: Path) -> None:
+    """All rounds of one annotator; each is annotated, trained and scored, then written."""
+    resumed = read_json(result) if result.exists() else {"points": []}
+    for number in range(options.rounds):
+        run = RunFolder(person.work / f"round{number}")
+        before = person.work / f"round{number - 1}" if number else None
+        for case, slices in next_cases(person, before, options):
+            person.annotate(case, slices, costs, corrected=before is not None and "corrected" in person.way, ignore=255)
+        if number < len(resumed["points"]):
+            person.points.append(resumed["points"][number])
+            continue
+        point = {"minutes": person.minutes, "cases": len(person.annotated), "dsc": train(person, run, before, options)}
+        person.points.append(point)
+        content = {"task": options.task, "way": person.way, "start": person.start, "points": person.points}
+        write_json(result, content | {"costs": asdict(costs), "settings": options.set, "cases_a_round": options.cases})
+        print(person.way, person.start, point, flush=True)
+
+
+def next_cases(
+    person: Session, before: Path | None, options: argparse.Namespace
+) -> list[tuple[Case, Sequence[int] | None]]:
+    """The scans of a round, and the slices to draw (None: all); suggested ones are remembered beside the run."""
+    order = [case for case in person.order() if case.name not in person.annotated]
+    by_name = {case.name: case for case in order}
+    if before is None or "random" in person.way:
+        chosen: list[tuple[Case, Sequence[int] | None]] = [(case, None) for case in order[: options.cases]]
+    else:
+        chosen = [(by_name[name], slices) for name, slices in _suggested(before, options)]
+    if "volumes" in person.way:
+        return [(case, None) for case, _ in chosen]
+    return [(case, slices or evenly(_length(case), options.slices)) for case, slices in chosen]
+
+
+def _suggested(before: Path, options: argparse.Namespace) -> list[tuple[str, list[int]]]:
+    file = before / "suggested.json"
+    if not file.exists():
+        found = suggest(before, options.cases, options.strategy, options.slices, AXIS, options.seed)
+        write_json(file, [[entry.name, [place.index for place in entry.slices]] for entry in found])
+    return [(name, slices) for name, slices in read_json(file)]
+
+
+def _length(case: Case) -> int:
+    return int(to_array(read_case(replace(case, label=None))[0]).shape[AXIS])
+
+
+def train(person: Session, run: RunFolder, before: Path | None, options: argparse.Namespace) -> float:
+    """Train on what is annotated, from the model before where the way says so; mean DSC of the validation cases."""
+    overrides = {"training.seed": options.seed, "data.cache": str(options.out / "cache"), **assignments(options.set)}
+    settings = build_settings(options.method, options.preset, None, overrides)
+    if not (run.path / "run.json").exists():
+        goes_on = before if "corrected" in person.way else None
+        session.start(RunFolder.create(run.path), settings, person.case_list(), goes_on)
+    elif run.status().state != "finished":
+        session.resume(run)
+    summary = read_json(run.report / "validation.json")["summary"]
+    return float((summary.get("all classes") or next(iter(summary.values())))["dsc"]["mean"])
+
+
+def draw(task: str, results: Sequence[Path], file: Path) -> None:
+    """Mean curve of each way over its starts, and every start as a thin line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.5))
+    for color, way in zip(("tab:gray", "tab:blue", "tab:orange", "tab:green"), WAYS, strict=True):
+        curves = [read_json(path)["points"] for path in results if f"-{way}-start" in path.name]
+        for curve in curves:
+            axis.plot([p["minutes"] for p in curve], [p["dsc"] for p in curve], color=color, alpha=0.35, lw=1)
+        rounds = min((len(curve) for curve in curves), default=0)
+        means = [[np.mean([curve[i][key] for curve in curves]) for i in range(rounds)] for key in ("minutes", "dsc")]
+        if rounds:
+            axis.plot(*means, "o-", color=color, label=f"{way} ({len(curves)} starts)")
+    axis.set_xlabel("minutes of annotation")
+    axis.set_ylabel(f"mean DSC, {task}")
+    axis.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Annotate, or draw what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    tasks = list(json.loads((HERE / "annotation_costs.json").read_text(encoding="utf-8"))["used"])
+    for name in ("run", "draw"):
+        command = commands.add_parser(name)
+        command.add_argument("task", choices=tasks)
+        command.add_argument("--results", type=Path, default=HERE / "results")
+        if name == "draw":
+            continue
+        command.add_argument("--data", type=Path, required=True)
+        command.add_argument("--splits", required=True, metavar="FILE:NAME")
+        command.add_argument("--out", type=Path, required=True, help="work folder: runs and what was drawn")
+        command.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+        command.add_argument("--starts", type=int, nargs="+", default=[1, 2, 3])
+        command.add_argument("--rounds", type=int, default=4)
+        command.add_argument("--cases", type=int, default=4, help="scans a round")
+        command.add_argument("--slices", type=int, default=8, help="of each scan, where not all are drawn")
+        command.add_argument("--strategy", default="power", help="of `semiseg suggest`")
+        command.add_argument("--method", default="mean-teacher")
+        command.add_argument("--preset", default="custom")
+        command.add_argument("--seed", type=int, default=1)
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args(arguments)
+    if options.command == "draw":
+        results = sorted(options.results.glob(f"annotation-{options.task}-*.json"))
+        draw(options.task, results, HERE / f"annotation-{options.task}.png")
+        return
+    pool = apply_splits(find_cases(options.data), options.splits, 1)
+    masked = {case.name: case for case in find_cases(options.data)}
+    training = tuple(masked[case.name] for case in (*pool.labelled, *pool.unlabelled))
+    cases = replace(pool, labelled=training, unlabelled=())
+    for start in options.starts:
+        for way in options.ways:
+            person = Session(way, start, options.out / f"{options.task}-{way}-start{start}", cases)
+            play(
+                person,
+                options,
+                Costs.of(options.task),
+                options.results / f"annotation-{options.task}-{way}-start{start}.json",
+            )
+
+
+if __name__ == "__main__":
+    main()
