@@ -4,8 +4,8 @@ python -m SemiSegLib.quality --model RUN --input DIR --output quality.json
 python -m SemiSegLib.quality --model left-atrium-lge --input DIR --output quality.json --maps MAPS
 python -m SemiSegLib.quality --model model.safetensors --calibrate DATA        (annotated scans it has not seen)
 
-The model looks at each scan several times (mirrored; or shifted and with other contrast where it was trained without
-flips). How well these masks agree with the one that `predict` writes, and how sure the probabilities are of it, is
+The model looks at each scan several times (mirrored; or shifted and with other contrast where left and right
+differ). How well these masks agree with the one that `predict` writes, and how sure the probabilities are of it, is
 turned into an expected DSC by what came of the same figures on annotated cases that the model was not trained on.
 A training measures these at its end on its validation cases and keeps them in the model's file; for a run that has none
 `--cross-fit K` trains K times, each time without a part of the annotated cases, and says so in what it writes.

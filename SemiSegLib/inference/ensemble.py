@@ -1,6 +1,6 @@
 """Several opinions on one scan: networks of a run, and views of the scan, each of which gives a mask.
 
-Views are what the network was trained to be indifferent to: mirror images where patches were flipped in training, else
+Views are what the network was trained to be indifferent to: mirror images along the axes that the task allows, else
 small shifts and changes of contrast. Everything lies on the networks' grid.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from SemiSegLib.data.components import largest_components
 from SemiSegLib.inference.conformal import logit
 from SemiSegLib.inference.predictor import Predictor
+from SemiSegLib.inference.windows import mirrorings
 from SemiSegLib.metrics import dice
 
 
@@ -41,7 +42,6 @@ class View:
 
 
 AS_IT_IS = View("as it is")
-MIRRORED = (View("mirrored x", (0,)), View("mirrored y", (1,)), View("mirrored x and y", (0, 1)))
 SHIFTED = (
     View("shifted", shift=(5, 5, 0)),
     View("shifted back", shift=(-5, 3, 0)),
@@ -50,9 +50,14 @@ SHIFTED = (
 )
 
 
-def views_for(flip: str) -> tuple[View, ...]:
-    """The views that suit a network trained with this `training.flip`; the first is the scan as it is."""
-    return (AS_IT_IS, *(SHIFTED if flip == "none" else MIRRORED))
+def views_for(mirror_axes: Sequence[int]) -> tuple[View, ...]:
+    """The views that suit a task with this `augmentation.mirror_axes`; the first is the scan as it is."""
+    if not mirror_axes:
+        return (AS_IT_IS, *SHIFTED)
+    mirrored = (
+        View(f"mirrored {' and '.join('xyz'[axis] for axis in axes)}", axes) for axes in mirrorings(mirror_axes)[1:]
+    )
+    return (AS_IT_IS, *mirrored)
 
 
 @dataclass(frozen=True)
@@ -105,10 +110,11 @@ class Ensemble:
     def __init__(self, members: Sequence[Predictor]) -> None:
         self.members = list(members)
         first = self.members[0]
-        self.judged_by_mean = first.settings.mirror  # prediction itself averages over the same mirror images
+        axes = first.card.settings.augmentation.mirror_axes
+        self.judged_by_mean = first.settings.mirror and bool(axes)  # prediction averages over the same mirror images
         for member in self.members:
             member.settings = replace(member.settings, mirror=False)
-        self.views = views_for("each" if self.judged_by_mean else first.card.settings.training.flip)
+        self.views = views_for(axes)
         self.data = first.data
 
     def opinions(self, image: np.ndarray) -> Opinions:

@@ -79,7 +79,8 @@ class Judge:
         self.stored = loaded.card.quality
         compute = choose_compute(device, loaded.card.settings.training.precision)
         self.ensemble: Ensemble = Ensemble([Predictor(loaded, compute)])
-        pairs = self.stored.get("classes", {})
+        views = [view.name for view in self.ensemble.views]
+        pairs = self.stored.get("classes", {}) if self.stored.get("views") == views else {}  # else of other figures
         self.calibrations = {name: Calibration(tuple(x["score"]), tuple(x["dsc"])) for name, x in pairs.items()}
         cases = min((len(x.score) for x in self.calibrations.values() if x.usable), default=0)
         self.coverage = promised(cases, coverage) if cases else None

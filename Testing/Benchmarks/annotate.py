@@ -12,8 +12,8 @@ Ways (`--ways`), each from `--starts` random orders of the cases:
     volumes-random      whole volumes, cases at random: today's way
     volumes-suggested   whole volumes, cases as `semiseg suggest` says
     slices-random       some slices of each scan at equal distances, cases at random
-    slices-corrected    suggested slices of suggested scans: drawn in the first round; later rounds correct slices of the
-                        model's own masks and start from the model of the round before
+    slices-corrected    slices of suggested scans: drawn in the first round; later rounds correct suggested slices of
+                        the model's own masks and start from the model of the round before
 
 A round adds `--cases` scans. The annotator draws without error: what is drawn is the reference.
 """

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SemiSegLib.inference.ensemble import AS_IT_IS, MIRRORED, SHIFTED, Opinions, entropy, views_for
+from SemiSegLib.data.cases import Case
+from SemiSegLib.data.images import read_image
+from SemiSegLib.inference.ensemble import AS_IT_IS, SHIFTED, Ensemble, Opinions, entropy, views_for
+from SemiSegLib.inference.predictor import load_predictor
+from SemiSegLib.inference.quality import look
 from SemiSegLib.metrics import dice
 from SemiSegLib.models import load_model, rewrite_card
 from SemiSegLib.quality import main
@@ -56,7 +60,7 @@ def test_agreement_and_probable_dice_worked_by_hand():
     assert opinions.probable_dice(2) == pytest.approx(2 * 0.7 / (0.8 + 1))
 
 
-@pytest.mark.parametrize("view", [AS_IT_IS, *MIRRORED, *SHIFTED], ids=lambda view: view.name)
+@pytest.mark.parametrize("view", [*views_for((0, 1)), *SHIFTED], ids=lambda view: view.name)
 def test_a_view_is_undone_exactly(view):
     """Voxel by voxel in the middle; what a shift pushed over the edge comes back as well, since the edge is added."""
     image = np.random.default_rng(0).normal(size=(12, 14, 9)).astype(np.float32)
@@ -66,10 +70,22 @@ def test_a_view_is_undone_exactly(view):
     assert view is AS_IT_IS or not np.array_equal(seen[: image.shape[0], :14, :9], image)
 
 
-def test_a_network_trained_without_flips_is_not_shown_mirror_images():
-    assert not any(view.mirrored for view in views_for("none"))
-    assert any(view.mirrored for view in views_for("each"))
-    assert views_for("none")[0] is views_for("one")[0] is AS_IT_IS
+def test_mirror_images_are_shown_only_along_axes_that_the_task_allows():
+    assert not any(view.mirrored for view in views_for(()))
+    assert [view.mirrored for view in views_for((0, 2))] == [(), (0,), (2,), (0, 2)]
+    assert views_for(())[0] is views_for((0, 1))[0] is AS_IT_IS
+
+
+@pytest.mark.parametrize("axes", [(), (0, 1)])
+def test_the_mask_that_is_judged_is_the_one_that_prediction_gives(axes, make_brightness_model, balls, tmp_path):
+    """Also where prediction averages over mirror images: there it lies between those of the views."""
+    settings = {"inference.mirror": True, "augmentation.mirror_axes": axes, **SMALL}
+    predictor = load_predictor(make_brightness_model(tmp_path / "m.safetensors", -1, **settings), "cpu")
+    case = Case("ball", balls("new", (6,)) / "images" / "ball_6.nii.gz")
+    predicted = predictor(read_image(case.image)).indices
+    opinions, grid, scan = look(case, Ensemble([predictor]))
+    assert (predictor.on_scan(opinions.own, grid, scan).indices == predicted).all()
+    assert ((opinions.votes[0] != opinions.judged).any() == bool(axes)).all()
 
 
 def test_entropy_is_0_where_certain_and_1_where_all_classes_are_equal():
