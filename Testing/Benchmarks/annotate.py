@@ -34,6 +34,7 @@ from SemiSegLib.data.images import write_mask
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.inference.choosing import evenly, kept_slices
+from SemiSegLib.models import model_file
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json, write_json
 from SemiSegLib.suggest import suggest
@@ -157,8 +158,8 @@ def train(person: Session, run: RunFolder, before: Path | None, options: argpars
     """Train on what is annotated, from the model before where the way says so; mean DSC of the validation cases."""
     overrides = {"training.seed": options.seed, "data.cache": str(options.out / "cache"), **assignments(options.set)}
     settings = build_settings(options.method, options.preset, None, overrides)
-    if not (run.path / "run.json").exists():
-        goes_on = before if "corrected" in person.way else None
+    if not run.has_training():
+        goes_on = model_file(before) if before and "corrected" in person.way else None
         session.start(RunFolder.create(run.path), settings, person.case_list(), goes_on)
     elif run.status().state != "finished":
         session.resume(run)

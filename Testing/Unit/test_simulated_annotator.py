@@ -1,0 +1,74 @@
+"""Testing/Benchmarks/annotate.py on tiny scans: minutes worked by hand, slices as drawn, gone on with."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from SemiSegLib.runs import read_json
+from SemiSegLib.synthetic import make_dataset
+
+SCRIPT = Path(__file__).resolve().parents[1] / "Benchmarks" / "annotate.py"
+
+
+@pytest.fixture(scope="module")
+def annotate():
+    spec = importlib.util.spec_from_file_location("annotate", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["annotate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_minutes_are_those_of_slices_with_something_to_draw(annotate):
+    mask = np.zeros((4, 4, 10), np.uint8)
+    mask[1, 1, 3:7] = 1
+    costs = annotate.Costs(drawn=60, corrected=30, looked_at=6)
+    assert costs.minutes(mask, range(10), corrected=False) == pytest.approx(4 + 6 * 0.1)
+    assert costs.minutes(mask, [3, 6, 9], corrected=False) == pytest.approx(2 + 8 * 0.1)
+    assert costs.minutes(mask, [3, 6, 9], corrected=True) == pytest.approx(1 + 8 * 0.1)
+    assert annotate.Costs.of("left-atrium").corrected == pytest.approx(0.6 * annotate.Costs.of("left-atrium").drawn)
+
+
+def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path):
+    data = make_dataset(tmp_path / "data", cases=5, labelled=4, validation=1, size=(32, 32, 16))
+    values = {
+        "training.iterations": 1,
+        "training.patch_size": "16,16,16",
+        "training.precision": "fp32",
+        "training.device": "cpu",
+        "training.threads": 1,
+        "data.spacing": "3.75,3.75,5",
+        "inference.mirror": "false",
+    }
+    sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    command = ["run", "left-atrium", "--data", str(data), "--splits", f"{data / 'splits.json'}:demo", *sets]
+    command += ["--out", str(tmp_path / "work"), "--results", str(tmp_path / "results"), "--method", "supervised"]
+    command += ["--preset", "left-atrium", "--ways", "slices-corrected", "--starts", "1", "--rounds", "2"]
+    command += ["--cases", "1", "--slices", "3"]
+    annotate.main(command)
+    [result] = (tmp_path / "results").iterdir()
+    content = read_json(result)
+    assert result.name == "annotation-left-atrium-slices-corrected-start1.json"
+    assert [point["cases"] for point in content["points"]] == [1, 2]
+    costs, spent = annotate.Costs.of("left-atrium"), 0.0
+    work = tmp_path / "work" / "left-atrium-slices-corrected-start1"
+    for number in range(2):
+        [before] = [[]] if not number else [read_json(work / "round0" / "cases.json")["labelled"]]
+        cases = read_json(work / f"round{number}" / "cases.json")["labelled"]
+        [new] = [case["name"] for case in cases if case not in before]
+        drawn = sitk.GetArrayFromImage(sitk.ReadImage(work / "labels" / f"{new}.nii.gz"))
+        truth = sitk.GetArrayFromImage(sitk.ReadImage(data / "labels" / f"{new}.nii.gz"))
+        slices = [z for z in range(16) if (drawn[z] != 255).any()]
+        assert len(slices) == 3
+        assert (drawn[slices] == truth[slices]).all()
+        spent += costs.minutes(truth.T, slices, corrected=number > 0)
+        assert content["points"][number]["minutes"] == pytest.approx(spent)
+        assert 0 <= content["points"][number]["dsc"] <= 1
+    stamps = {file: file.stat().st_mtime_ns for file in work.rglob("*.safetensors")}
+    annotate.main(command)
+    assert read_json(result) == content
+    assert stamps == {file: file.stat().st_mtime_ns for file in work.rglob("*.safetensors")}
