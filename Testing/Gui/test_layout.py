@@ -1,0 +1,27 @@
+"""The panel in the room it gets: a dock of 360 pixels, on a screen that leaves 700 for its height."""
+
+import pytest
+
+WIDTH = 360
+SECTIONS = ("data", "annotate", "train", "results", "export")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_section_is_content_with_the_width_of_the_dock(with_cases, section):
+    with_cases.ui.casesTable.selectRow(0)
+    with_cases.unfold(section)
+    with_cases.parent.show()
+    with_cases.qt.QApplication.processEvents()
+    needed = with_cases.parent.minimumSizeHint.width()
+    assert needed <= WIDTH, widest(with_cases, section)
+
+
+def widest(opened, section):
+    """What asks for so much, to find it."""
+    found = {}
+    for child in getattr(opened.ui, f"{section}CollapsibleButton").findChildren(opened.qt.QWidget):
+        hint = child.minimumSizeHint
+        width = (hint() if callable(hint) else hint).width()
+        if width > 150 and child.objectName:
+            found[child.objectName] = width
+    return found
