@@ -25,3 +25,14 @@ def widest(opened, section):
         if width > 150 and child.objectName:
             found[child.objectName] = width
     return found
+
+
+def test_done_is_seen_without_scrolling_past_the_tall_editor(with_cases):
+    with_cases.ui.casesTable.selectRow(0)
+    with_cases.unfold("annotate")
+    with_cases.parent.resize(WIDTH, 700)
+    with_cases.parent.show()
+    with_cases.qt.QApplication.processEvents()
+    done, editor = with_cases.ui.doneCheckBox, with_cases.ui.segmentEditorContainer
+    assert done.mapTo(with_cases.parent, done.rect.topLeft()).y() < 700
+    assert done.y < editor.y
