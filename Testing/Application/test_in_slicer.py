@@ -1,0 +1,29 @@
+"""The walk through the module in the real application, where SEMISEG_SLICER names one; else skipped.
+
+SEMISEG_SLICER=/opt/Slicer-5.12/Slicer python -m pytest Testing/Application
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "SEMISEG_SLICER"
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+MINUTES = 30
+
+
+def test_every_step_of_the_walk_passes(tmp_path):
+    application = os.environ.get(VARIABLE)
+    if not application:
+        pytest.skip(f"{VARIABLE} names no Slicer")
+    command = [application, "--ignore-slicerrc", "--no-splash"]
+    command += ["--additional-module-path", str(REPOSITORY / "SemiSegModule")]
+    command += ["--python-script", str(Path(__file__).with_name("walk.py")), str(tmp_path / "walk")]
+    ended = subprocess.run(command, timeout=60 * MINUTES, check=False)
+    report = json.loads((tmp_path / "walk" / "report.json").read_text(encoding="utf-8"))
+    failed = {entry["step"]: entry["words"] for entry in report if entry["outcome"] == "failed"}
+    assert not failed
+    assert ended.returncode == 0
