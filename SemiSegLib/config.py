@@ -51,7 +51,8 @@ class DataSettings:
     )
     sdm_normalisation: str = setting(
         "patch",
-        "patch: each side divided by its maximum within the patch (the papers); case: by that of the case",
+        "patch: distances within the patch alone, each side divided by its maximum there, as in the papers' code, but "
+        "in mm (the same where voxels are cubes); case: distances in the whole scan, divided by their maximum in it",
         choices=("patch", "case"),
     )
     cache: str | None = setting(None, "folder of preprocessed volumes; none: inside the run folder")

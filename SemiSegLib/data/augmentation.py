@@ -10,25 +10,33 @@ import torch
 
 from SemiSegLib.config import TrainingSettings
 
+_ALIKE = 0.01  # voxels' sides may differ so much and count as equal
+
 
 class Turn(NamedTuple):
-    """How a crop is turned: quarter turns in the x-y plane, then axes to flip, then an angle about its centre."""
+    """How a crop is turned: quarter turns in the x-y plane, then axes to flip, then an angle about its centre.
+
+    `aspect` is a voxel's length along y by that along x, so that the angle is one of the patient.
+    """
 
     quarters: int = 0
     flips: tuple[int, ...] = ()
     degrees: float = 0.0
+    aspect: float = 1.0
 
 
-def random_turn(sides: Sequence[int], training: TrainingSettings, random: np.random.Generator) -> Turn:
-    """The turn of one patch of `sides` (x, y, z) voxels: as the settings allow it."""
+def random_turn(
+    sides: Sequence[int], training: TrainingSettings, random: np.random.Generator, aspect: float = 1.0
+) -> Turn:
+    """The turn of one patch of `sides` (x, y, z) voxels: as the settings and the voxels' shape allow it."""
     turns, axis, each = int(random.integers(4)), int(random.integers(2)), random.random(2) < 0.5
-    if sides[0] != sides[1]:
-        turns -= turns % 2  # a quarter turn would swap the sides
+    if sides[0] != sides[1] or abs(aspect - 1) > _ALIKE:
+        turns -= turns % 2  # a quarter turn would swap the sides, and stretch what is in them
     flips = {"one": (axis,), "each": tuple(np.flatnonzero(each).tolist()), "none": ()}
     quarters = turns if training.rotate else 0
     largest = training.rotation_angle
     degrees = random.uniform(-largest, largest) if largest and random.random() < 0.5 else 0.0
-    return Turn(quarters, flips[training.flip], degrees)
+    return Turn(quarters, flips[training.flip], degrees, aspect)
 
 
 def turned(patch: torch.Tensor, turn: Turn, padding: float, smooth: bool = False) -> torch.Tensor:
@@ -38,7 +46,7 @@ def turned(patch: torch.Tensor, turn: Turn, padding: float, smooth: bool = False
     if turn.flips:
         patch = patch.flip(turn.flips)
     if turn.degrees:
-        patch = _rotated(patch, turn.degrees, padding, smooth)
+        patch = _rotated(patch, turn, padding, smooth)
     return patch
 
 
@@ -48,26 +56,27 @@ def turn_matrix(sides: Sequence[int], turn: Turn) -> np.ndarray:
     for axis in turn.flips:
         mirror[axis, axis], mirror[axis, 3] = -1, 1
     quarter[:2] = [[0, 1, 0, 0], [-1, 0, 0, 1]]
-    angle = np.linalg.inv(scale) @ _rotation(sides, turn.degrees) @ scale
+    angle = np.linalg.inv(scale) @ _rotation(sides, turn) @ scale
     return np.linalg.matrix_power(quarter, turn.quarters) @ mirror @ angle
 
 
-def _rotation(sides: Sequence[float], degrees: float) -> np.ndarray:
+def _rotation(sides: Sequence[float], turn: Turn) -> np.ndarray:
     """(4, 4): from places in a rotated patch to places before, in voxels, about the patch's centre in x and y."""
-    centre, cosine, sine = np.array(sides[:2]) / 2, np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    angle = np.radians(turn.degrees)
+    centre, cosine, sine = np.array(sides[:2]) / 2, np.cos(angle), np.sin(angle)
     matrix = np.eye(4)
-    matrix[:2, :2] = [[cosine, -sine], [sine, cosine]]
+    matrix[:2, :2] = [[cosine, -sine * turn.aspect], [sine / turn.aspect, cosine]]
     matrix[:2, 3] = centre - matrix[:2, :2] @ centre
     return matrix
 
 
-def _rotated(patch: torch.Tensor, degrees: float, padding: float, smooth: bool) -> torch.Tensor:
+def _rotated(patch: torch.Tensor, turn: Turn, padding: float, smooth: bool) -> torch.Tensor:
     """A patch (x, y, z) rotated in the x-y plane; the corners that come into view are padding."""
     from scipy import ndimage
 
     values = patch.float().numpy() if smooth else patch.contiguous().numpy()
     values = values.astype(np.float32) if values.dtype == np.float16 else values
-    matrix = _rotation(values.shape, degrees)
+    matrix = _rotation(values.shape, turn)
     half = np.full(3, 0.5)  # a voxel's centre
     offset = matrix[:3, :3] @ half + matrix[:3, 3] - half
     result = ndimage.affine_transform(values, matrix[:3, :3], offset, order=1 if smooth else 0, cval=padding)

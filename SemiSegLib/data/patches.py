@@ -57,7 +57,7 @@ class PatchSampler:
         self.patch = (*training.patch_size, 1)[:3]  # a slice is one voxel thick
         self.flat = data.dimensions == 2
         self._foreground = [case.foreground() for case in labelled]
-        self._scale = _case_scales(labelled, data.dimensions) if sdm and data.sdm_normalisation == "case" else None
+        self._scale = _case_scales(labelled) if sdm and data.sdm_normalisation == "case" else None
 
     def draw(self, iteration: int) -> Batch:
         """The batch of an iteration, as CPU tensors; of several ranks each has its part."""
@@ -97,8 +97,8 @@ class PatchSampler:
         centre = self._centre(case, index, stream, random)
         start = [self._start(axis, case.shape[axis], centre, random) for axis in range(3)]
         if self.augmentation.geometry == "warp":
-            return self._warped(case, start, stream, random)
-        turn = random_turn(self.patch, self.training, random)
+            return self._warped(case, index, start, stream, random)
+        turn = random_turn(self.patch, self.training, random, case.spacing[1] / case.spacing[0])
         image = self._cut(case.image(), start, turn, 0.0, smooth=True).float()
         image, views = self._views(image, stream, random)
         frame = self._frame(case.shape, start, turn)
@@ -109,7 +109,7 @@ class PatchSampler:
         return image, mask, self._sdm(case, index, start, turn) if self.sdm else nothing, frame, views
 
     def _warped(
-        self, case: Prepared, start: Sequence[int], stream: int, random: np.random.Generator
+        self, case: Prepared, index: int, start: Sequence[int], stream: int, random: np.random.Generator
     ) -> tuple[torch.Tensor, ...]:
         """The same, resampled once; distance maps are those of the resampled mask, within the patch."""
         middle = [first + (side - 1) / 2 for first, side in zip(start, self.patch, strict=True)]
@@ -123,8 +123,11 @@ class PatchSampler:
         if labels is None:
             return image, nothing, nothing, frame, views
         mask = cut(labels, smooth=False, padding=IGNORE).to(torch.uint8)
-        sdm = self._distances(mask, case.spacing) if self.sdm and stream == _LABELLED else nothing
-        return image, mask[..., 0] if self.flat else mask, sdm, frame, views
+        maps = [mask]
+        if self.sdm and stream == _LABELLED:
+            maps.append(self._distances(mask.cpu().numpy(), case.spacing, index))
+        mask, *sdm = (each[..., 0] if self.flat else each for each in maps)
+        return image, mask, sdm[0] if sdm else nothing, frame, views
 
     def _views(
         self, image: torch.Tensor, stream: int, random: np.random.Generator
@@ -147,11 +150,17 @@ class PatchSampler:
         """The labels that the training itself gave an unlabelled case, (x, y, z) class indices; None before that."""
         return np.load(self.labels / f"{case.name}.npy", mmap_mode="r") if self.labels else None
 
-    def _distances(self, mask: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
+    def _distances(self, mask: np.ndarray, spacing: Sequence[float], index: int) -> torch.Tensor:
+        """(classes, x, y, z) distances within a patch of the labelled case `index`, scaled."""
         axis = 2 if self.flat else None
-        maps = label_distances(mask.cpu().numpy(), range(1, len(self.data.labels) + 1), spacing, IGNORE, axis)
-        maps = maps[..., 0] if self.flat else maps
-        return torch.from_numpy(_within_patch(maps.astype(np.float32), self.data.dimensions))
+        return self._scaled(label_distances(mask, range(1, len(self.data.labels) + 1), spacing, IGNORE, axis), index)
+
+    def _scaled(self, maps: np.ndarray, index: int) -> torch.Tensor:
+        """Distances (classes, x, y, z) in mm as targets, -1 to 1."""
+        if self._scale is None:
+            return torch.from_numpy(normalise(maps, 3))
+        found, (outside, inside) = torch.from_numpy(maps), self._scale[index]
+        return torch.where(found > 0, found / outside, found / inside)
 
     def _case_index(self, place: int, stream: int) -> int:
         """Case at a place in an endless sequence of random orders."""
@@ -190,14 +199,18 @@ class PatchSampler:
         self, volume: np.ndarray, start: Sequence[int], turn: Turn, padding: float, smooth: bool = False
     ) -> torch.Tensor:
         """Crop, pad, turn and flip a volume (x, y, z); a slice loses its z axis. `smooth`: turn by interpolation."""
-        wanted = [(s, s + p) for s, p in zip(start, self.patch, strict=True)]
-        inside = [(max(a, 0), min(b, n)) for (a, b), n in zip(wanted, volume.shape, strict=True)]
-        crop = np.array(volume[tuple(slice(a, b) for a, b in inside)])
+        inside = self._inside(volume.shape, start)
+        crop = np.array(volume[inside])
         if crop.shape != self.patch:
-            margins = [(c - a, b - d) for (a, b), (c, d) in zip(wanted, inside, strict=True)]
+            margins = [(a.start - s, s + p - a.stop) for a, s, p in zip(inside, start, self.patch, strict=True)]
             crop = np.pad(crop, margins, constant_values=padding)
         tensor = turned(torch.from_numpy(crop), turn, padding, smooth)
         return (tensor[..., 0] if self.flat else tensor).contiguous()
+
+    def _inside(self, shape: Sequence[int], start: Sequence[int]) -> tuple[slice, ...]:
+        """The part of a volume that a crop shows."""
+        sides = zip(start, self.patch, shape, strict=True)
+        return tuple(slice(max(first, 0), min(first + side, length)) for first, side, length in sides)
 
     def _frame(self, shape: Sequence[int], start: Sequence[int], turn: Turn) -> torch.Tensor:
         """The affine map (3, 4) from a patch, as `_cut` returns it, to its scan; coordinates are 0 to 1 along axes."""
@@ -208,11 +221,15 @@ class PatchSampler:
         return torch.tensor(whole[:3], dtype=torch.float32)
 
     def _sdm(self, case: Prepared, index: int, start: Sequence[int], turn: Turn) -> torch.Tensor:
-        maps = torch.stack([self._cut(channel, start, turn, np.nan) for channel in case.sdm()]).float()
-        if self._scale is not None:
-            outside, inside = self._scale[index]
-            return torch.where(maps > 0, maps / outside, maps / inside)
-        return torch.from_numpy(_within_patch(maps.numpy(), self.data.dimensions))
+        """Distances within the crop, before it is padded and turned, as in the papers' code; or cut from the scan's."""
+        inside = self._inside(case.shape, start)
+        if self._scale is None:
+            scaled = self._distances(np.ascontiguousarray(case.mask()[inside]), case.spacing, index)
+        else:
+            where = (slice(None), *inside)
+            scaled = self._scaled(np.asarray(case.sdm()[where], np.float32), index)
+        place = [first - part.start for first, part in zip(start, inside, strict=True)]
+        return torch.stack([self._cut(channel, place, turn, np.nan) for channel in scaled.numpy()])
 
 
 def _warp_frame(warp: Warp, sides: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
@@ -224,21 +241,12 @@ def _warp_frame(warp: Warp, sides: Sequence[int], shape: Sequence[int]) -> torch
     return torch.tensor(whole[:3], dtype=torch.float32)
 
 
-def _within_patch(maps: np.ndarray, dimensions: int) -> np.ndarray:
-    """Each side divided by its maximum within the patch; a patch without foreground is all zeros (SASSNet's code)."""
-    scaled = normalise(maps, dimensions)
-    for channel in scaled:
-        if not np.nanmin(channel, initial=np.inf) <= 0:
-            channel[~np.isnan(channel)] = 0
-    return scaled
-
-
-def _case_scales(cases: Sequence[Prepared], dimensions: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Largest distance outside and inside each class of each case, shaped to divide patches (classes, *S)."""
+def _case_scales(cases: Sequence[Prepared]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Largest distance outside and inside each class of each case, shaped to divide maps (classes, x, y, z)."""
     scales = []
     for case in cases:
         flat = np.nan_to_num(np.asarray(case.sdm(), np.float32).reshape(len(case.sdm()), -1))
-        shape = (len(flat),) + (1,) * dimensions
+        shape = (len(flat), 1, 1, 1)
         outside, inside = (np.clip(side, 1e-6, None).reshape(shape) for side in (flat.max(1), -flat.min(1)))
         scales.append((torch.from_numpy(outside), torch.from_numpy(inside)))
     return scales

@@ -66,8 +66,10 @@ class Prepared:
 def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepared:
     """The case's preprocessed files, made now or found in `cache` (by content, so a folder serves many runs).
 
+    `sdm`: distance maps of the whole scan, too, if the settings' targets come from them and not from the patch alone.
     An unlabelled case has no `label`, so its mask cannot be read here. Raises SemiSegError.
     """
+    sdm = sdm and settings.sdm_normalisation == "case"
     folder = cache / f"{case.name}-{_key(case, settings, sdm)}"
     if not (folder / "meta.json").exists():
         cache.mkdir(parents=True, exist_ok=True)

@@ -2,19 +2,21 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from SemiSegLib.config import DataSettings, Label, TrainingSettings
-from SemiSegLib.data.augmentation import Turn
+from SemiSegLib.data.augmentation import Turn, turn_matrix, turned
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared
 
-SPACING = (1.0, 1.5, 2.0)
+SPACING = (1.5, 1.5, 2.0)
 
 
 def make_case(folder, name, shape, seed, annotated=True):
@@ -138,6 +140,70 @@ def test_normalised_within_the_patch(sampler):
     for channel in sdm[:, 0]:
         assert channel.max() == 1
         assert channel.min() == -1
+
+
+def in_papers_code(mask, spacing):
+    """SASSNet's `compute_sdf`, which DTC and SimCVD use, of one patch; its unit is the voxel, here it is mm."""
+    inside, outside = (ndimage.distance_transform_edt(part, spacing) for part in (mask, ~mask))
+    result = outside / outside.max() - inside / inside.max()
+    result[mask & ndimage.binary_dilation(~mask)] = 0
+    return result
+
+
+@pytest.mark.parametrize(("patch", "dimensions"), [((16, 32, 16), 3), ((16, 32), 2)])
+def test_distances_are_those_within_the_patch_as_in_the_papers(sampler, patch, dimensions):
+    """What lies beyond the patch, nearer border or not, plays no part; the scans are larger than the patch."""
+    source, compared = sampler(shape=(40, 36, 28), patch=patch, dimensions=dimensions, rotate=False), 0
+    for iteration in range(6):
+        batch = source.draw(iteration).labelled
+        for found, mask in zip(batch.sdm[:, 0], batch.mask == 1, strict=True):
+            if mask.any() and not mask.all():
+                expected = in_papers_code(mask.numpy(), SPACING[:dimensions])
+                np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+                compared += 1
+    assert compared > 5
+
+
+def test_padding_does_not_make_distances_unknown(sampler):
+    """Beyond the scan nothing is known, but nothing is hidden there either."""
+    batch = sampler(shape=(20, 36, 10), patch=(32, 32, 16)).draw(0).labelled
+    assert torch.equal(batch.sdm[:, 0].isnan(), batch.mask == 255)
+
+
+def unequal(source, spacing):
+    """The sampler, its scans with another voxel size."""
+    source.cases = tuple([replace(case, spacing=spacing) for case in cases] for cases in source.cases)
+    return source
+
+
+def test_voxels_that_are_longer_than_wide_are_not_turned_by_a_quarter(sampler):
+    """A quarter turn would stretch the anatomy; half a turn and mirrors do not."""
+    source = unequal(sampler(shape=(32, 32, 16), foreground_fraction=0.0), (1.0, 1.5, 2.0))
+    seen = set()
+    for iteration in range(12):
+        for image in source.draw(iteration).labelled.image[:, 0, :, :, 0]:
+            place = image - 8 * (image > 5)
+            rows, columns = place[-1, 0] - place[0, 0], place[0, -1] - place[0, 0]
+            assert rows.abs() < columns.abs()
+            seen.add((bool(rows > 0), bool(columns > 0)))
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.5, 0.6])
+def test_a_rotation_is_one_of_the_patient_not_of_the_voxels(aspect):
+    """A square in mm stays the square that geometry says, whatever the voxels' shape."""
+    sides, degrees = (64, 48, 1), 30.0
+    size = np.array([1.0, aspect])
+    place = (np.stack(np.meshgrid(np.arange(64), np.arange(48), indexing="ij"), -1) + 0.5 - np.array([32, 24])) * size
+    square = (np.abs(place) < 12).all(-1)
+    found = turned(torch.from_numpy(square[..., None].astype(np.uint8)), Turn(0, (), degrees, aspect), 0)[..., 0]
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    before = place @ np.array([[cosine, -sine], [sine, cosine]]).T
+    expected = (np.abs(before) < 12).all(-1)
+    assert (found.numpy().astype(bool) != expected).mean() < 0.005
+    matrix = turn_matrix(sides, Turn(0, (), degrees, aspect))
+    corner = matrix @ np.array([0.75, 0.5, 0.5, 1.0])  # 16 voxels along x from the centre
+    np.testing.assert_allclose(corner[:2], [0.5 + 16 * cosine / 64, 0.5 + 16 * sine / aspect / 48])
 
 
 def test_normalised_by_the_case(sampler):

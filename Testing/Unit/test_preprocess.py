@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from SemiSegLib.config import DataSettings, Label
 from SemiSegLib.data.cases import Case
-from SemiSegLib.data.distance import signed_distance
+from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.preprocess import prepare
 from SemiSegLib.errors import SemiSegError
 
@@ -43,10 +43,11 @@ def test_foreground_positions_are_foreground(case, tmp_path):
 
 
 def test_distance_maps_are_in_mm_and_unknown_where_annotation_could_change_them(case, tmp_path):
-    prepared = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=True)
+    settings = DataSettings(labels=LABELS, sdm_normalisation="case")
+    prepared = prepare(case, settings, tmp_path / "cache", sdm=True)
     found, mask = np.asarray(prepared.sdm(), np.float32), prepared.mask()
     assert np.isnan(found[:, mask == 255]).all()
-    exact = signed_distance(np.asarray(mask == 1), prepared.spacing)
+    exact = label_distances(np.asarray(mask == 1), [1], prepared.spacing)[0]
     known = ~np.isnan(found[0])
     assert 0.2 < known.mean() < 0.9
     np.testing.assert_allclose(found[0][known], exact[known], rtol=1e-3)
