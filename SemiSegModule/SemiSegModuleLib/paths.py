@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 PYTHON_VARIABLE = "SEMISEG_PYTHON"  # wins over every other choice of interpreter
+NATIVE_PYTHON = Path.home() / "SemiSeg" / "python" / "bin" / "python3"  # on a Mac, beside Slicer's own
 _MODULE_FOLDER = Path(__file__).resolve().parent.parent
 
 
@@ -46,6 +48,8 @@ def training_python() -> Path:
     named = os.environ.get(PYTHON_VARIABLE)
     if named:
         return _named(named)
+    if slicer_is_translated() and NATIVE_PYTHON.is_file():
+        return NATIVE_PYTHON
     found = next((path for path in _interpreters() if path.is_file()), None)
     if found is None:
         raise FileNotFoundError(
@@ -57,7 +61,12 @@ def training_python() -> Path:
 
 def python_is_named() -> bool:
     """Somebody chose another interpreter, whose packages this process cannot see."""
-    return bool(os.environ.get(PYTHON_VARIABLE))
+    return bool(os.environ.get(PYTHON_VARIABLE)) or (slicer_is_translated() and NATIVE_PYTHON.is_file())
+
+
+def slicer_is_translated() -> bool:
+    """Slicer for the Mac is an Intel program: PyTorch for it ended at 2.2.2, so its own Python cannot train."""
+    return sys.platform == "darwin" and platform.machine() == "x86_64"
 
 
 def _named(program: str) -> Path:

@@ -102,6 +102,7 @@ def test_torch_comes_through_its_extension_and_stays_outside(monkeypatch):
     class Logic:
         def installTorch(self, askConfirmation, torchVersionRequirement):
             seen["requirement"] = torchVersionRequirement
+            assert not askConfirmation, "it was asked for already"
             monkeypatch.setattr(dependencies, "is_installed", lambda requirement: True)
             import torch  # the extension's last act
 
@@ -112,6 +113,68 @@ def test_torch_comes_through_its_extension_and_stays_outside(monkeypatch):
     install([dependencies.TORCH])
     assert seen == {"requirement": ">=2.4"}
     assert ("torch" in sys.modules) == before
+
+
+def fake_python(folder, monkeypatch, lines):
+    script = folder / "python"
+    script.write_text(f"#!{sys.executable}\nimport sys, time\n{lines}")
+    script.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(script))
+
+
+def test_the_window_lives_while_pip_works(mrml, qt_modules, tmp_path, monkeypatch):
+    """Slicer 5.10's own pip_install freezes it for minutes."""
+    fake_python(tmp_path, monkeypatch, "print(sys.argv, flush=True)\ntime.sleep(0.6)\n")
+    ticks = []
+    timer = qt_modules.QTimer()
+    timer.setInterval(20)
+    timer.connect("timeout()", lambda: ticks.append(1))
+    timer.start()
+    dependencies.pip_in_child(["some-package>=1"])
+    timer.stop()
+    assert len(ticks) > 3
+
+
+def test_what_pip_said_is_told(mrml, tmp_path, monkeypatch):
+    fake_python(tmp_path, monkeypatch, "print('looking')\nprint('ERROR: no such package')\nsys.exit(1)\n")
+    with pytest.raises(DependencyError, match="pip said: ERROR: no such package"):
+        dependencies.pip_in_child(["nonsense"])
+
+
+def test_slicers_own_way_is_used_where_it_is_there_and_asks_nothing_again(mrml, monkeypatch):
+    import slicer
+
+    seen = []
+
+    def pip_ensure(requirements, constraints=None, skip_packages=None, prompt_install=True, requester=None, **_others):
+        seen.append((requirements, prompt_install, requester))
+        monkeypatch.setattr(dependencies, "is_installed", lambda requirement: True)
+
+    packaging = types.SimpleNamespace(pip_ensure=pip_ensure)
+    monkeypatch.setattr(slicer, "packaging", packaging, raising=False)
+    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    questions = []
+    install(["some-package>=1"], ask=lambda text: questions.append(text) or True)
+    assert seen == [(["some-package>=1"], False, "SemiSeg")]
+    assert len(questions) == 1
+
+
+def test_on_a_mac_it_is_said_that_training_needs_a_python_of_its_own(monkeypatch, tmp_path):
+    from SemiSegModuleLib import paths
+
+    monkeypatch.delenv("SEMISEG_PYTHON", raising=False)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(paths.platform, "machine", lambda: "x86_64")
+    native = tmp_path / "python" / "bin" / "python3"
+    monkeypatch.setattr(paths, "NATIVE_PYTHON", native)
+    with pytest.raises(DependencyError, match="Intel program") as refusal:
+        install([dependencies.TORCH], ask=lambda text: pytest.fail("nothing is to be asked"))
+    assert str(native) in str(refusal.value)
+    assert not paths.python_is_named()
+    native.parent.mkdir(parents=True)
+    native.touch()
+    assert paths.training_python() == native
+    assert paths.python_is_named()
 
 
 def test_without_the_extension_it_is_named(monkeypatch):

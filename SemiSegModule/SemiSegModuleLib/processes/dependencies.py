@@ -9,17 +9,20 @@ import logging
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import paths
 from ..i18n import _
 from ..paths import resource_path
 from .child_process import ChildProcess, LogFile
 from .failures import Failure, explain
 
+_WAIT_SECONDS = 0.05
 TORCH = "torch>=2.4"
 OWN_TO_SLICER = ("numpy", "SimpleITK", "vtk")  # pip must not touch these: Slicer would break
 
@@ -69,6 +72,14 @@ def install(
     """
     if not needed:
         return
+    if paths.slicer_is_translated():
+        raise DependencyError(
+            _(
+                "Slicer for the Mac is an Intel program, for which there is no PyTorch SemiSeg could use. Training "
+                "and prediction need a native Python beside Slicer. Make it in the Terminal, once:\n\n{commands}\n\n"
+                "Then press Check installation again. (It takes Python 3.10 or later, from python.org.)"
+            ).format(commands=_native_commands())
+        )
     source = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet")
     question = _("SemiSeg needs these Python packages:\n\n{packages}\n\nInstall them {source} now?")
     if not ask(question.format(packages="\n".join(needed), source=source)):
@@ -79,12 +90,17 @@ def install(
         others.remove(TORCH)
     if others:
         with _constraints() as constraints:
-            (pip_install or _slicer_pip())(_pip_arguments(others, wheels, constraints))
+            if pip_install is None and wheels is None and _slicer_packaging() is not None:
+                _slicer_packaging().pip_ensure(
+                    others, constraints=str(constraints), prompt_install=False, requester="SemiSeg"
+                )
+            else:
+                (pip_install or pip_in_child)(_pip_arguments(others, wheels, constraints))
     importlib.invalidate_caches()
     left = [requirement for requirement in needed if not is_installed(requirement)]
     if left:
         raise DependencyError(
-            _("Not installed: {packages}. The Python console shows what pip said.").format(packages=", ".join(left))
+            _("Not installed: {packages}. The Python console shows what was said.").format(packages=", ".join(left))
         )
 
 
@@ -93,10 +109,39 @@ def _pip_arguments(packages: Sequence[str], wheels: Path | None, constraints: Pa
     return [*packages, *offline, "--constraint", str(constraints)]
 
 
-def _slicer_pip() -> Callable[[list[str]], Any]:
+def _slicer_packaging() -> Any:
+    """Slicer's own way to install, which shows what it does; None before Slicer 5.12, whose way freezes the window."""
+    try:
+        from slicer import packaging
+    except ImportError:
+        return None
+    return packaging if hasattr(packaging, "pip_ensure") else None
+
+
+def pip_in_child(arguments: Sequence[str]) -> None:
+    """`pip install` in a child process, while the window lives; raises DependencyError with what pip said."""
     import slicer
 
-    return slicer.util.pip_install
+    with tempfile.TemporaryDirectory() as folder:
+        log = LogFile(Path(folder) / "pip.log")
+        child = ChildProcess("pip", ["install", *arguments], log.path)
+        while child.running:
+            for line in log.new_lines():
+                logging.info("SemiSeg, pip: %s", line)
+            slicer.app.processEvents()
+            time.sleep(_WAIT_SECONDS)
+        if child.exit_code:
+            lines = [line for line in log.tail().splitlines() if line.strip()]
+            said = [line for line in lines if line.startswith("ERROR:")] or lines[-3:]
+            raise DependencyError(
+                _("The packages could not be installed. pip said: {words}").format(words=" ".join(said))
+            )
+
+
+def _native_commands() -> str:
+    environment = paths.NATIVE_PYTHON.parent.parent
+    packages = " ".join(f"'{requirement}'" for requirement in [TORCH, *requirements(), "numpy", "scipy", "SimpleITK"])
+    return f"python3 -m venv '{environment}'\n'{paths.NATIVE_PYTHON}' -m pip install {packages}"
 
 
 def _install_torch() -> None:
@@ -110,7 +155,7 @@ def _install_torch() -> None:
     with _without_torch():
         try:
             PyTorchUtils.PyTorchUtilsLogic().installTorch(
-                askConfirmation=True, torchVersionRequirement=TORCH.removeprefix("torch")
+                askConfirmation=False, torchVersionRequirement=TORCH.removeprefix("torch")
             )
         except ImportError as error:  # its last act is to import torch, which is barred here
             logging.debug("SemiSeg: %s", error)
