@@ -53,7 +53,7 @@ class Trainer:
         training = settings.training
         torch.manual_seed(training.seed)
         self.method = build_method(settings)
-        _check_parts(settings, self.method.needs_unlabelled)
+        _check_parts(settings, self.method)
         if training.sync_batchnorm:
             distributed.synchronised(self.method, compute.device)
         self.method.to(compute.device)
@@ -202,7 +202,7 @@ class Trainer:
                 f"The memory of process {distributed.rank()} does not suffice, and the processes cannot change their "
                 f"course now: set training.accumulation to {2 * self.parts} or more, or use more processes."
             ) from error
-        most = len(batch.labelled) + len(batch.unlabelled)
+        most = _most_parts(self.method, len(batch.labelled), len(batch.unlabelled))
         if self.parts >= most:
             raise TrainingError(
                 "The device's memory does not suffice even for one patch at a time: choose a smaller "
@@ -351,17 +351,23 @@ class _Losses(nn.Module):
         return total, {name: term.value.detach() for name, term in terms.items()}
 
 
-def _check_parts(settings: Settings, needs_unlabelled: bool) -> None:
+def _most_parts(method: Method, labelled: int, unlabelled: int) -> int:
+    """Patches that a network may go through at once: more parts than these there cannot be."""
+    return labelled + unlabelled * max(1, len(method.unlabelled_views))
+
+
+def _check_parts(settings: Settings, method: Method) -> None:
     """Raise where this many processes cannot share the batch; each must have enough for its batch statistics."""
     training, ranks = settings.training, distributed.size()
-    unlabelled = training.unlabelled_batch if needs_unlabelled else 0
-    distributed.check_batch(training.labelled_batch, unlabelled)
-    patches = (training.labelled_batch + unlabelled) // ranks
+    given = training.labelled_batch, training.unlabelled_batch if method.needs_unlabelled else 0
+    distributed.check_batch(*given)
+    batches = (method.patches(stage, training.labelled_batch, training.unlabelled_batch) for stage in method.stages)
+    patches = max(_most_parts(method, *counts) for counts in batches) // ranks
     if training.accumulation > patches:
         raise TrainingError(
             f"The setting 'training.accumulation' is {training.accumulation}, but a batch of the method "
-            f"{settings.method} has {patches} patches{' on each process' if ranks > 1 else ''}: it cannot be computed "
-            "in more parts than that."
+            f"{settings.method} has {patches} patches{' on each process' if ranks > 1 else ''}, views included: it "
+            "cannot be computed in more parts than that."
         )
     assert training.patch_size is not None
     bottleneck = math.prod(side // 16 for side in training.patch_size)

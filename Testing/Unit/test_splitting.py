@@ -88,10 +88,10 @@ def test_memory_that_never_suffices_ends_the_training(make_trainer, monkeypatch)
     monkeypatch.setattr(trainer.method, "losses", failing)
     with pytest.raises(TrainingError, match=r"one patch at a time.*training\.patch_size"):
         trainer.step(trainer.sampler.draw(0))
-    assert trainer.parts == 2  # a supervised batch has two patches
+    assert trainer.parts == 4  # as many as the batch has patches, all of them labelled
 
 
-@pytest.mark.parametrize(("method", "patches"), [("supervised", 2), ("mean-teacher", 4)])
+@pytest.mark.parametrize(("method", "patches"), [("supervised", 4), ("mean-teacher", 4)])
 def test_more_parts_than_patches_are_refused(method, patches, make_trainer):
     assert make_trainer(method, accumulation=patches).parts == patches
     with pytest.raises(TrainingError, match=rf"training\.accumulation.*{patches + 1}.*{patches} patches"):
