@@ -97,8 +97,8 @@ def refine(
     if near.any():
         old = _replayed(replay or model, loaded.card.settings, asked=replay is not None)
         refined = adapt(loaded, task.image, task.drawn, before, near, compute, settings, old, progress)
-        loaded, steps, reason = refined.model, refined.steps, refined.reason
-        after = near * Predictor(loaded, compute).probabilities(task.image) + (1 - near) * before
+        loaded, steps, reason = refined.kept, refined.steps, refined.reason
+        after = near * Predictor(refined.model, compute).probabilities(task.image) + (1 - near) * before
     mask = predictor.on_scan(after, task.grid, task.scan).indices
     mask = np.where(task.drawn_on_scan == IGNORE, mask, task.drawn_on_scan)  # what was drawn is never argued with
     labels = predictor.data.labels

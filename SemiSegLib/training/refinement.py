@@ -6,15 +6,19 @@ Each step sees a patch of the scan around something drawn, and a patch of an old
         + (CE + Dice) / 2 on the old annotation
 
 `near` = exp(-d^2 / (2 reach^2)), d the distance in mm to the nearest drawn voxel that the network had wrong: around a
-correction the mask may change, far from it it must stay. The probabilities are then mixed with those from before by the
-same weight, so that nothing changes far away, and what was drawn is written over the mask. Batch statistics stay those
-of the training; dropout is off. It ends when the strokes are followed, or when the time is up.
+correction the mask may change, far from it it must stay. Batch statistics stay those of the training; dropout is off.
+The adapted network has the mean weights of all steps: where the last step ends is chance, and it may be a bad place.
+Its probabilities are mixed with those from before by the weight `near`, so that nothing changes far away, and what was
+drawn is written over the mask. It ends when the strokes are followed, or when the time is up.
+
+A network that is kept for other scans lies half-way between the old weights and the adapted ones (as Wortsman et al.,
+"Robust fine-tuning of zero-shot models", CVPR 2022): one scan must not cost what the others taught.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +33,7 @@ from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.models import Model
 
 _FOLLOWED = 0.2  # mean cross-entropy of the drawn voxels below which a patch follows them (probability 0.82)
+_KEPT = 0.5  # how far a model that is kept for other scans goes along with the adaptation
 _PATCHES_FOLLOWED = 4  # in a row, before the adaptation ends early
 
 
@@ -38,16 +43,17 @@ class RefinementSettings:
 
     seconds: float = 20.0  # of adaptation; prediction before and after comes on top
     steps: int = 60  # at most
-    learning_rate: float = 5e-4  # of Adam
+    learning_rate: float = 1e-4  # of Adam
     reach: float = 10.0  # mm around a corrected voxel in which the mask may change (sd of a Gaussian)
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Refined:
-    """What came of it: the adapted network's weights, how much of what was drawn it has right, and why it ended."""
+    """What came of it: the network for this scan, one to keep for others, and why the adaptation ended."""
 
     model: Model
+    kept: Model
     steps: int
     seconds: float
     reason: str  # followed, time or steps
@@ -94,9 +100,11 @@ def adapt(
     windows = _Windows(model, image, drawn, before, near)
     random = np.random.default_rng(settings.seed)
     in_a_row, reason, step = 0, "steps", 0
+    average = torch.optim.swa_utils.AveragedModel(network)
     for step in range(1, settings.steps + 1):
         patch = windows.around(windows.drawn_voxels[random.integers(len(windows.drawn_voxels))])
         followed = _step(network, optimiser, [part.to(compute.device) for part in patch], compute, replay, step)
+        average.update_parameters(network)
         if progress:
             progress(step, followed)
         in_a_row = in_a_row + 1 if followed < _FOLLOWED else 0
@@ -106,8 +114,17 @@ def adapt(
         if time.monotonic() - start > settings.seconds:
             reason = "time"
             break
-    weights = {name: weight.detach().cpu() for name, weight in network.state_dict().items()}
-    return Refined(Model(model.card, weights), step, time.monotonic() - start, reason)
+    weights = {name: weight.detach().cpu() for name, weight in average.module.state_dict().items()}
+    adapted, kept = (Model(model.card, between(model.weights, weights, share)) for share in (1.0, _KEPT))
+    return Refined(adapted, kept, step, time.monotonic() - start, reason)
+
+
+def between(old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """Weights so far on the way from the old to the new ones; whole numbers (counters) are the new ones."""
+    return {
+        name: torch.lerp(old[name].float(), weight.float(), share) if weight.is_floating_point() else weight
+        for name, weight in new.items()
+    }
 
 
 def _step(

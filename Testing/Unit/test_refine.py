@@ -13,7 +13,7 @@ from SemiSegLib.networks import build_network
 from SemiSegLib.predict import predict
 from SemiSegLib.presets import build_settings
 from SemiSegLib.refine import main, refine, share_right
-from SemiSegLib.training.refinement import RefinementSettings, keeping_loss, nearness, stroke_loss
+from SemiSegLib.training.refinement import RefinementSettings, between, keeping_loss, nearness, stroke_loss
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,14 @@ def test_the_losses_worked_by_hand():
     weight = torch.tensor([[1.0, 3.0, 0.0]])
     divergence = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
     assert keeping_loss(logits, before, weight).item() == pytest.approx(divergence / 4)
+
+
+def test_a_kept_model_goes_part_of_the_way():
+    old = {"weight": torch.tensor([1.0, 2.0]).half(), "count": torch.tensor(3)}
+    new = {"weight": torch.tensor([3.0, 0.0]), "count": torch.tensor(7)}
+    found = between(old, new, 0.25)
+    assert found["weight"].tolist() == [1.5, 1.5]
+    assert found["count"] == 7
 
 
 def test_each_drawn_class_counts_the_same():
