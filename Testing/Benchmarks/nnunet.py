@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from SemiSegLib.data.cases import Case, CaseList, read_case
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
@@ -63,17 +65,26 @@ def main() -> int:
     options = parser.parse_args()
     if (options.spacing is None) != (options.patch is None):
         parser.error("--spacing and --patch belong together")
+    options.out.mkdir(parents=True, exist_ok=True)
     try:
-        cases = apply_splits(find_cases(options.data), options.splits, options.labelled)
-        task = prepare(options, cases)
-        status = subprocess.run([options.python, WORKER, task], env=environment(options), check=False).returncode
-        if status:
-            print(f"error: nnU-Net ended with exit code {status}; the same command goes on", file=sys.stderr)
-            return 1
-        score(options, cases)
+        with FileLock(options.out / "lock", timeout=0):
+            return run(options)
+    except Timeout:
+        print(f"error: another process is at work in {options.out}", file=sys.stderr)
     except SemiSegError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+    return 2
+
+
+def run(options: argparse.Namespace) -> int:
+    """The steps, those that are done already skipped; returns the exit code, raises SemiSegError."""
+    cases = apply_splits(find_cases(options.data), options.splits, options.labelled)
+    task = prepare(options, cases)
+    status = subprocess.run([options.python, WORKER, task], env=environment(options), check=False).returncode
+    if status:
+        print(f"error: nnU-Net ended with exit code {status}; the same command goes on", file=sys.stderr)
+        return 1
+    score(options, cases)
     return 0
 
 
@@ -99,8 +110,11 @@ def prepare(options: argparse.Namespace, cases: CaseList) -> Path:
         "predictions": str((options.out / "predictions").resolve()),
         "report": str((options.out / "report.json").resolve()),
     }
-    write_json(options.out / "task.json", task)
-    return options.out / "task.json"
+    file = options.out / "task.json"
+    if file.exists() and read_json(file) != task:
+        raise SemiSegError(f"{options.out} was begun with other options or cases: name another --out")
+    write_json(file, task)
+    return file
 
 
 def export(case: Case, images: Path, labels: Path | None) -> None:

@@ -29,8 +29,10 @@ _clock = time.perf_counter
 
 
 def main(task_file: Path) -> None:
-    """Do what the task says; each step that is done already is skipped."""
+    """Do what the task says; what is done already is skipped."""
     task = json.loads(task_file.read_text(encoding="utf-8"))
+    if Path(task["report"]).exists():
+        return
     global _clock
     _clock = time.process_time if task["processor_time"] else time.perf_counter
     torch.set_num_threads(task["threads"])
