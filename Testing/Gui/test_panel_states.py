@@ -587,7 +587,28 @@ def test_curves_show_what_counts(opened, a_run):
     consistency = curve(opened, "loss", "consistency")
     assert consistency[1] == (2.0, 0.5)
     assert consistency[0][1] != consistency[0][1]  # not a number: this term came later
-    assert curve(opened, "dsc", "mean DSC") == [(2.0, 0.5)]
+    a_run.event("validation", iteration=4, dsc=0.6, per_class={"left atrium": 0.6}, cases={})
+    opened.logic.training.poll()
+    assert curve(opened, "dsc", "mean DSC") == [(2.0, 0.5), (4.0, 0.6)]
+
+
+def test_a_curve_is_shown_from_its_second_point_on(opened, a_run):
+    """Slicer's plot view prints an error at every render of a line of one point."""
+    opened.logic.training.attach(a_run.path)
+    chart = opened.logic.training.curves.charts["dsc"]
+    assert chart.GetNumberOfPlotSeriesNodes() == 0
+    a_run.event("validation", iteration=4, dsc=0.6, per_class={"left atrium": 0.6}, cases={})
+    opened.logic.training.poll()
+    assert chart.GetNumberOfPlotSeriesNodes() == 1
+
+
+@pytest.mark.parametrize(("state", "iteration"), [("reporting", 4), ("preparing", 0), ("training", 4)])
+def test_no_speed_is_told_where_there_is_none(opened, a_run, state, iteration):
+    with a_run.lock():
+        a_run.set_status(state, iteration=iteration, iterations=4, eta_seconds=0.0)
+        opened.logic.training.attach(a_run.path)
+        assert "each" not in opened.ui.stateLabel.text
+        assert "left" not in opened.ui.stateLabel.text
 
 
 def test_the_legend_has_room_beside_the_curves(opened, a_run):
@@ -748,8 +769,21 @@ def load_again(opened, case):
 
 def test_accepting_counts_as_annotated(with_prediction):
     with_prediction.ui.acceptButton.click()
-    assert states(with_prediction)[2] == "corrected"
+    assert states(with_prediction)[2] == "accepted"
     assert "3 annotated and 1 unlabeled" in with_prediction.ui.readyLabel.text
+
+
+def test_an_accepted_prediction_that_somebody_edits_is_corrected(with_prediction):
+    from SemiSegModuleLib.panels import texts
+    from SemiSegModuleLib.scene import segments, volumes
+
+    with_prediction.ui.acceptButton.click()
+    case, labels = with_prediction.work.case, with_prediction.work.cases.labels
+    assert texts.case_state(case) == "accepted"
+    array = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    array[10, 10, 10] = 0
+    segments.set_voxels(case.annotation, array, volumes.ijk_to_ras(case.volume), labels)
+    assert texts.case_state(case) == "corrected"
 
 
 def test_correcting_edits_a_copy(with_prediction):
@@ -814,11 +848,14 @@ def test_masks_are_exported_in_every_format(with_cases, tmp_path, index, suffix,
 
 
 def test_dicom_needs_a_scan_from_dicom(with_cases, tmp_path):
+    with_cases.ui.exportVolumesButton.click()
+    assert "written to" in with_cases.ui.exportLabel.text
     with_cases.ui.exportFormatComboBox.setCurrentIndex(3)
     assert with_cases.ui.exportFormatComboBox.currentText.startswith("DICOM")
     with pytest.raises(ValueError, match="DICOM"):
         with_cases.panel.export.export_masks()
-    assert not (tmp_path / "exports").exists()
+    assert [path.name for path in (tmp_path / "exports").iterdir()] == ["volumes.csv"]
+    assert with_cases.ui.exportLabel.text == "", "what was written before is no answer to what failed now"
 
 
 def test_only_the_selected_scan_is_exported(with_cases, tmp_path):

@@ -150,7 +150,7 @@ def _headings() -> dict[str, str]:
 def _texts(case: Case, labels: list[Label]) -> dict[str, str]:
     return {
         "scan": case.name,
-        "state": texts.case_state(case.state),
+        "state": texts.case_state(case),
         "labels": ", ".join(label.name for label in case.labels_present(labels)),
         "volume": ", ".join(_("{amount:.1f} ml").format(amount=ml) for ml in case.volumes_ml(labels).values()),
         "confidence": "" if case.confidence is None else f"{case.confidence:.2f}",

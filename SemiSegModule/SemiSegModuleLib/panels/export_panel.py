@@ -54,6 +54,7 @@ class ExportPanel:
 
     def export_masks(self) -> None:
         """Masks or surfaces of the chosen cases, in the chosen format."""
+        self._say("")
         write, cases = _writer(self._study.parameters.exportFormat.value), self._cases()
         if not _unfinished_are_wanted(cases):
             return
@@ -98,6 +99,7 @@ class ExportPanel:
 
     def export_volumes(self) -> None:
         """A table of the volumes of every label of the chosen cases."""
+        self._say("")
         path = self._folder() / "volumes.csv"
         if not _unfinished_are_wanted(self._cases()):
             return
@@ -110,6 +112,7 @@ class ExportPanel:
 
     def export_model(self) -> None:
         """The model in use as one file; its card is inside."""
+        self._say("")
         model = self._study.model
         target = dialogs.choose_model_to_write(self._folder() / "model.safetensors") if model else None
         if target:

@@ -31,21 +31,23 @@ def size(count: float) -> str:
     return _("{amount:.0f} MB").format(amount=count / 1e6)
 
 
-def case_state(state: State) -> str:
-    """The state of a case."""
+def case_state(case: Case) -> str:
+    """The state of a case; a prediction that nobody edited after it was accepted is not called corrected."""
+    if case.state is State.CORRECTED and case.accepted:
+        return _("accepted")
     return {
         State.ANNOTATED: _("annotated"),
         State.CORRECTED: _("corrected"),
         State.PREDICTED: _("predicted"),
         State.UNLABELLED: _("unlabeled"),
         State.EXCLUDED: _("excluded"),
-    }[state]
+    }[case.state]
 
 
 def result(case: Case) -> str:
     """Name and state of the case at hand, as the Results section says it."""
     text = _("{name}: {state}") if not case.predicted_elsewhere else _("{name}: {state}, for another part of the scan")
-    return text.format(name=case.name, state=case_state(case.state))
+    return text.format(name=case.name, state=case_state(case))
 
 
 def model(path: Path | None) -> str:
@@ -73,8 +75,10 @@ def training(process: TrainingProcess | None, elsewhere: Path | None = None) -> 
     parts = [_training_state(process.state)]
     if status.iterations and process.state not in ("new", "starting"):
         parts.append(_("iteration {done} of {count}").format(done=status.iteration, count=status.iterations))
-    if process.active and status.eta_seconds is not None:
-        left = max(1, status.iterations - status.iteration)
+    if process.elsewhere:
+        parts.append(_("on {computer}").format(computer=process.elsewhere))
+    if process.state in ("training", "validating") and status.eta_seconds and status.iteration < status.iterations:
+        left = status.iterations - status.iteration
         parts.append(_("{speed:.2g} s each").format(speed=status.eta_seconds / left))
         parts.append(_("{time} left").format(time=duration(status.eta_seconds)))
     if process.memory:

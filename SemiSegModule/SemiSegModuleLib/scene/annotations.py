@@ -76,6 +76,7 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         segments.add_segments(annotation, table.labels)
         annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         case.partial = ""
+        case.remember_accepted(done)
         case.mark_done(done and case.has_drawing, corrected=True)  # an empty prediction is no finished annotation
     return annotation
 

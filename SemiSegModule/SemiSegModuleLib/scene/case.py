@@ -221,6 +221,15 @@ class Case:
         return self.began_as_prediction and self.done
 
     @property
+    def accepted(self) -> bool:
+        """The finished annotation is a prediction as it was accepted: nobody has drawn in it since."""
+        return self.corrected and self._get("accepted") == json.dumps(segments.counts_by_segment(self.annotation))
+
+    def remember_accepted(self, accepted: bool) -> None:
+        """Note what is drawn now, so that `accepted` knows when somebody edits it; or forget it."""
+        self._set("accepted", json.dumps(segments.counts_by_segment(self.annotation)) if accepted else "")
+
+    @property
     def began_as_prediction(self) -> bool:
         """The annotation, finished or not, is an accepted or corrected prediction."""
         return self._flag("corrected") and self.annotation is not None

@@ -13,6 +13,7 @@ from ..i18n import _
 LOSS, DSC = "loss", "dsc"
 _COLOURS = ((0.12, 0.35, 0.75), (0.85, 0.37, 0.1), (0.2, 0.6, 0.25), (0.6, 0.3, 0.65), (0.5, 0.5, 0.5), (0.8, 0.6, 0.1))
 _ROLE = "SemiSeg.Curve"
+_FEWEST_POINTS = 2
 _ROOM_FOR_LEGEND = 1.3  # the x axis is so much longer than the training: the legend covers the right end of the view
 
 
@@ -28,6 +29,7 @@ class TrainingCurves:
             LOSS: self._chart(LOSS, _("SemiSeg: training loss"), _("loss")),
             DSC: self._chart(DSC, _("SemiSeg: validation DSC"), _("DSC")),
         }
+        self._series: dict[str, list[str]] = {LOSS: [], DSC: []}  # those that wait for their second point
         self._tables = {kind: self._node(f"{kind}.table", "vtkMRMLTableNode") for kind in (LOSS, DSC)}
         self.clear()
 
@@ -35,6 +37,7 @@ class TrainingCurves:
         """Empty charts, for another run."""
         for kind, table in self._tables.items():
             self.charts[kind].RemoveAllPlotSeriesNodeIDs()
+            self._series[kind].clear()
             table.RemoveAllColumns()
 
     def add(self, events: Iterable[Mapping[str, Any]]) -> None:
@@ -52,6 +55,7 @@ class TrainingCurves:
             table = self._tables[kind].GetTable()
             table.Modified()
             last = table.GetValueByName(table.GetNumberOfRows() - 1, "iteration").ToDouble()
+            self._show_lines(kind)
             self.charts[kind].XAxisRangeAutoOff()
             self.charts[kind].SetXAxisRange(0.0, last * _ROOM_FOR_LEGEND)
             self._tables[kind].Modified()
@@ -107,7 +111,15 @@ class TrainingCurves:
         )
         series.SetColor(*_COLOURS[number % len(_COLOURS)])
         series.SetLineWidth(3 if number == 0 else 1.5)
-        self.charts[kind].AddAndObservePlotSeriesNodeID(series.GetID())
+        self._series[kind].append(series.GetID())
+
+    def _show_lines(self, kind: str) -> None:
+        """From the second point on: of a line of one point the views print an error at every render."""
+        if self._tables[kind].GetTable().GetNumberOfRows() < _FEWEST_POINTS:
+            return
+        for identifier in self._series[kind]:
+            self.charts[kind].AddAndObservePlotSeriesNodeID(identifier)
+        self._series[kind].clear()
 
     def _chart(self, kind: str, title: str, y_axis: str) -> Any:
         chart = self._node(kind, "vtkMRMLPlotChartNode")

@@ -146,6 +146,14 @@ def is_empty(segmentation_node, identifier: str) -> bool:
     return not _count_voxels(segmentation_node.GetSegmentation().GetSegment(identifier))
 
 
+def counts_by_segment(segmentation_node) -> dict[str, int]:
+    """Number of voxels of each segment, by its ID."""
+    segmentation = segmentation_node.GetSegmentation()
+    return {
+        identifier: _count_voxels(segmentation.GetSegment(identifier)) for identifier in segmentation.GetSegmentIDs()
+    }
+
+
 def voxel_counts(segmentation_node, labels: Sequence[Label]) -> dict[int, int]:
     """Number of voxels, on the segmentation's own grid, by value of the labels that have a segment."""
     segmentation = segmentation_node.GetSegmentation()
