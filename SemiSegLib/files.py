@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +52,32 @@ def replace(source: Path, target: Path) -> None:
 def is_temporary(name: str) -> bool:
     """Whether a file's name is one of those that `whole` writes to."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def writer_mark() -> str:
+    """Of this process, for names of what it makes in folders where others, also of other machines, may be at work."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def abandoned(path: Path, mark: str) -> bool:
+    """Whether the process with this mark, one of this machine, is gone that made `path`."""
+    import psutil
+
+    host, _, pid = mark.rpartition("-")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        return psutil.Process(int(pid)).create_time() > path.stat().st_mtime + 1  # another one with its number
+    except (psutil.Error, OSError):
+        return True
+
+
+def remove_abandoned(folder: Path, pattern: re.Pattern[str]) -> None:
+    """Remove files and folders in `folder` whose whole name fits and whose maker, the pattern's group, is gone."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        found = pattern.fullmatch(path.name)
+        if found and abandoned(path, found[1]):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def remove_temporary(folder: Path) -> None:

@@ -94,12 +94,12 @@ def rewrite_card(path: Path, model: Model) -> None:
 
 
 def _write(path: Path, weights: dict[str, torch.Tensor], card: Card) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     content = asdict(card) | {"settings": card.settings.to_dict()}
     card_text = json.dumps(finite(content), allow_nan=False)
     with whole(path) as temporary:
-        save_file(weights, temporary, metadata={"format": _FORMAT, "card": card_text})
+        temporary.write_bytes(_ordered(save(weights, metadata={"format": _FORMAT, "card": card_text})))
 
 
 def export_model(source: Path, target: Path, notes: str = "", which: str = "last") -> Card:
@@ -187,6 +187,19 @@ def _model_of_run(run: RunFolder, which: str) -> Path:
     if run.best_model.exists():
         raise ModelError(f"The run {run.path} has no last model yet: wait for its first checkpoint, or --which best.")
     raise ModelError(f"The run {run.path} has no model yet: train first, or wait for its first checkpoint.")
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata in one order, so that equal models are equal files (the library has none).
+
+    8 bytes length of the header, little endian; the header, JSON, padded to multiples of 8 bytes; the tensors.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _halved(weight: torch.Tensor) -> torch.Tensor:

@@ -130,11 +130,14 @@ class _Job:
     def outcomes(self, model: Model, inference: dict[str, Any]) -> Iterator[Predicted | Failed]:
         """Predict the scans one by one; a bad one does not keep the others from it."""
         from SemiSegLib.compute.devices import choose_compute
+        from SemiSegLib.data.images import remove_unfinished
         from SemiSegLib.inference.predictor import Predictor
 
         settings = model.card.settings
         settings.change_inference(inference)
         if self.shard[0] == 0:
+            for folder in (self.output, self.output / "sdm", self.output / "probabilities"):
+                remove_unfinished(folder)
             labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
             content = {"labels": labels, "ignore_value": settings.data.ignore_value}
             write_json(self.output / "labels.json", content)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import uuid
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +40,7 @@ from SemiSegLib.data.geometry import (
     to_array,
     turned_like,
 )
+from SemiSegLib.files import remove_abandoned, writer_mark
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -401,9 +402,14 @@ def _write_metaimage(array: np.ndarray, geometry: Geometry, path: Path) -> None:
     sitk.WriteImage(image, str(path), useCompression=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove files in `folder` that killed processes were writing; others may be writing there now."""
+    remove_abandoned(folder, re.compile(r"\..+~([^~]+)\.tmp\..+"))
+
+
 def _whole(path: Path, write: Callable[[Path], None]) -> None:
     """Lets `write` make a hidden file beside `path`, then renames it: readers see the whole file or none."""
-    unfinished = path.with_name(f".{stem(path)}-{uuid.uuid4().hex[:8]}{extension(path)}")
+    unfinished = path.with_name(f".{stem(path)}~{writer_mark()}.tmp{extension(path)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(unfinished)

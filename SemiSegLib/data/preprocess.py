@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import shutil
-import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from SemiSegLib.data.geometry import Geometry, canonical, from_array, to_array
 from SemiSegLib.data.grid import resample_mask, sparse_on_grid, to_network_grid
 from SemiSegLib.data.stored import stored_in
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import remove_abandoned, writer_mark
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -73,7 +73,7 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
     folder = cache / f"{case.name}-{_key(case, settings, sdm)}"
     if not (folder / "meta.json").exists():
         cache.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_MAKING}{socket.gethostname()}-{os.getpid()}-", dir=cache))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_MAKING}{writer_mark()}-", dir=cache))
         try:
             _make(case, settings, temporary, sdm)
             if folder.exists() and not (folder / "meta.json").exists():  # left unfinished
@@ -90,20 +90,7 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
 
 def remove_unfinished(cache: Path) -> None:
     """Remove what killed processes left half made in `cache`, where others may be making cases now."""
-    for folder in cache.glob(f"{_MAKING}*"):
-        host, pid = folder.name.removeprefix(_MAKING).rsplit("-", 2)[:2]
-        if host == socket.gethostname() and not _has_begun_before(int(pid), folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _has_begun_before(pid: int, folder: Path) -> bool:
-    """Whether a process with this number is at work that may have made the folder."""
-    import psutil
-
-    try:
-        return psutil.Process(pid).create_time() <= folder.stat().st_mtime + 1
-    except (psutil.Error, OSError):
-        return False
+    remove_abandoned(cache, re.compile(rf"{re.escape(_MAKING)}(.+)-[^-]+"))
 
 
 def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:

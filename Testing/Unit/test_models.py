@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from SemiSegLib.models import Card, ModelError, load_model, save_model
 from SemiSegLib.networks import build_network
@@ -83,3 +84,15 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
         save_checkpoint(path, {"a": torch.zeros(3), "bad": lambda: None})
     assert load_checkpoint(path)["a"].tolist() == [1, 1, 1]
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_the_same_model_is_the_same_file(tmp_path, card, network):
+    """safetensors orders metadata by chance, so one of twenty files would differ from the first."""
+    for number in range(20):
+        save_model(tmp_path / f"{number}.safetensors", network, card)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:  # read by the library itself
+        assert file.metadata()["format"] == "semiseg-model-1"
+        state = network.state_dict()
+        assert set(file.keys()) == set(state)
+        assert all(torch.equal(file.get_tensor(name), state[name]) for name in state)

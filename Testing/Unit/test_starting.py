@@ -15,10 +15,11 @@ import torch
 from SemiSegLib.benchmark.results import training_time
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import Label
+from SemiSegLib.data.images import remove_unfinished, write_mask
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.files import whole, write_whole
+from SemiSegLib.files import whole, write_whole, writer_mark
 from SemiSegLib.models import load_model
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunError, RunFolder, read_json
@@ -73,9 +74,12 @@ save = numpy.save
 numpy.save = lambda *a, **n: (save(*a, **n), os._exit(9))
 """
 WRITING_A_MODEL = """
-import safetensors.torch
-save = safetensors.torch.save_file
-safetensors.torch.save_file = lambda *a, **n: (save(*a, **n), os._exit(9))
+from pathlib import Path
+write = Path.write_bytes
+def dying(path, content):
+    write(path, content)
+    return os._exit(9) if "safetensors" in path.name else len(content)
+Path.write_bytes = dying
 """
 
 
@@ -403,6 +407,26 @@ def test_what_a_killed_trainer_left_is_swept_at_the_next_start(moment, tiny_data
     foreign.mkdir(parents=True)
     assert main(["--out", str(run.path), "--resume", "--quiet"]) == 0
     assert [*run.path.rglob("*.tmp"), *run.cache.glob(".making-*")] == [foreign]
+
+
+def test_masks_that_a_killed_process_was_writing_are_swept(tmp_path):
+    image = sitk.Image(4, 4, 4, sitk.sitkUInt8)
+    code = f"""
+import os, sys
+from pathlib import Path
+import SimpleITK as sitk
+from SemiSegLib.data import images, nifti
+nifti.write = lambda array, geometry, path, like: (path.write_bytes(b"half"), os._exit(9))
+images.write_mask(sitk.Image(4, 4, 4, sitk.sitkUInt8), Path({str(tmp_path)!r}) / "a-b.nii.gz")
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    (tmp_path / ".c~another.host-1.tmp.nii.gz").write_bytes(b"at work elsewhere")
+    (tmp_path / f".d~{writer_mark()}.tmp.nii.gz").write_bytes(b"at work here")
+    write_mask(image, tmp_path / "whole.nii.gz")
+    assert len(list(tmp_path.iterdir())) == 4
+    remove_unfinished(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".c~another.host-1.tmp.nii.gz", f".d~{writer_mark()}.tmp.nii.gz", "whole.nii.gz"]
 
 
 @pytest.mark.parametrize("count", ["-1", "0"])
