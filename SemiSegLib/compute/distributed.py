@@ -191,7 +191,7 @@ class _Gather(torch.autograd.Function):
 
 
 def seed(value: int) -> None:
-    """Seed an iteration: dropout apart on every rank, what is `drawn` alike on all."""
+    """Seed an iteration: dropout apart on every rank, `rank_random` as parts of one draw."""
     global _seed
     torch.manual_seed(value if size() == 1 else value + _RANK_SEED * (rank() + 1))
     _generators.clear()
@@ -208,7 +208,7 @@ def generator(device: torch.device | str) -> torch.Generator | None:
     return _generators[device]
 
 
-def drawn(
+def rank_random(
     sample: Callable[..., torch.Tensor], shape: Sequence[int], device: torch.device, axis: int = 0
 ) -> torch.Tensor:
     """This rank's part of random numbers of the global batch: `sample` is torch.rand or torch.randn.

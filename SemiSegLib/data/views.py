@@ -1,4 +1,4 @@
-"""Random views of patches on the device: intensity jitter, blur and CutMix, as operations on whole batches.
+"""Random views of patches on the device: intensity jitter, noise, blur and CutMix, as operations on whole batches.
 
 Geometry stays as it is, so that the voxels of two views of a patch correspond. Random numbers come from PyTorch's
 generator, which the training loop seeds at every iteration.
@@ -6,10 +6,12 @@ generator, which the training loop seeds at every iteration.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch.nn import functional
 
-from SemiSegLib.compute.distributed import drawn, gather, share
+from SemiSegLib.compute.distributed import gather, rank_random, share, size
 from SemiSegLib.compute.precision import single_precision
 
 _BLUR_RADIUS = 4  # voxels; 3.5 sd of the strongest blur
@@ -24,8 +26,8 @@ def jitter(images: torch.Tensor, strength: float = 0.2, probability: float = 0.5
     """
     shape = (len(images),) + (1,) * (images.dim() - 1)
     axes = tuple(range(1, images.dim()))
-    contrast, brightness = strength * (2 * drawn(torch.rand, (2, *shape), images.device, axis=1) - 1)
-    chosen = drawn(torch.rand, shape, images.device) < probability
+    contrast, brightness = strength * (2 * rank_random(torch.rand, (2, *shape), images.device, axis=1) - 1)
+    chosen = rank_random(torch.rand, shape, images.device) < probability
     mean, sd = images.mean(axes, keepdim=True), images.std(axes, keepdim=True)
     return torch.where(chosen, (images - mean) * (1 + contrast) + mean + brightness * sd, images)
 
@@ -38,8 +40,8 @@ def blur(
     count, dimensions = len(images), images.dim() - 2
     if not count:
         return images
-    sd = weakest + (strongest - weakest) * drawn(torch.rand, (count, 1), images.device)
-    chosen = drawn(torch.rand, (count, 1), images.device) < probability
+    sd = weakest + (strongest - weakest) * rank_random(torch.rand, (count, 1), images.device)
+    chosen = rank_random(torch.rand, (count, 1), images.device) < probability
     offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=images.device)
     kernels = (-0.5 * (offsets / torch.where(chosen, sd, 1e-3)) ** 2).exp()  # 1e-3: the image as it is
     kernels = kernels / kernels.sum(1, keepdim=True)
@@ -62,10 +64,10 @@ def half_boxes(images: torch.Tensor) -> torch.Tensor:
     becomes a column (choice).
     """
     count, (width, height), device = len(images), images.shape[2:4], images.device
-    wide = (width / 2 + 1 + (width / 2 - 1) * drawn(torch.rand, (count, 1, 1), device)).floor()
+    wide = (width / 2 + 1 + (width / 2 - 1) * rank_random(torch.rand, (count, 1, 1), device)).floor()
     high = (width * height / 2 / wide).round()
-    left = ((width - wide + 1) * drawn(torch.rand, (count, 1, 1), device)).floor()
-    low = ((height - high + 1) * drawn(torch.rand, (count, 1, 1), device)).floor()
+    left = ((width - wide + 1) * rank_random(torch.rand, (count, 1, 1), device)).floor()
+    low = ((height - high + 1) * rank_random(torch.rand, (count, 1, 1), device)).floor()
     x = torch.arange(width, device=device).reshape(1, -1, 1)
     y = torch.arange(height, device=device).reshape(1, 1, -1)
     inside = (x >= left) & (x < left + wide) & (y >= low) & (y < low + high)
@@ -79,3 +81,14 @@ def mix_with_next(boxes: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """
     following = share(gather(values).roll(-1, 0))
     return torch.where(boxes if values.dim() == boxes.dim() else boxes[:, 0], following, values)
+
+
+def noisy(images: torch.Tensor, sd: float = 0.1, limit: float = 0.2) -> torch.Tensor:
+    """Input noise of the mean-teacher literature: clip(N(0, sd), +-limit) (UA-MT)."""
+    return images + (rank_random(torch.randn, images.shape, images.device) * sd).clamp_(-limit, limit)
+
+
+def random_voxels(images: torch.Tensor, count: int) -> torch.Tensor:
+    """(B, n) random voxels of each patch, counted along its flattened sides: `count` in the whole batch, 1 at least."""
+    each = max(1, count // (len(images) * size()))
+    return rank_random(partial(torch.randint, images[0].numel()), (len(images), each), images.device)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from SemiSegLib.compute.distributed import drawn
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.schedules import Step
@@ -94,8 +93,3 @@ def stage_shares(names: Iterable[str], shares: Sequence[float]) -> dict[str, flo
             f"{', '.join(names)}, none negative and not all 0."
         )
     return dict(zip(names, shares, strict=True))
-
-
-def noisy(image: torch.Tensor, sd: float = 0.1, limit: float = 0.2) -> torch.Tensor:
-    """Input noise of the mean-teacher literature: clip(N(0, sd), +-limit) (UA-MT)."""
-    return image + (drawn(torch.randn, image.shape, image.device) * sd).clamp_(-limit, limit)

@@ -24,19 +24,17 @@ which patches are contrasted. At test time only the student is used.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
 
-from SemiSegLib.compute.distributed import drawn, gather, size
 from SemiSegLib.config import setting
-from SemiSegLib.data.views import jitter
+from SemiSegLib.data.views import jitter, noisy, random_voxels
 from SemiSegLib.losses.consistency import probability_mse
 from SemiSegLib.losses.contrastive import dimensional_info_nce, info_nce
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
-from SemiSegLib.methods.base import Batch, Plan, Term, noisy
+from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks import build_network
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step
@@ -87,7 +85,7 @@ class Method(base.Method):
             return terms
         with torch.no_grad():
             teacher = self.teacher(self._view(contrasted))
-        places = self._places(contrasted)
+        places = random_voxels(contrasted, s.voxels)  # the same in both views
         low = self._contrast("low", rows(student.bottleneck[labelled:]), rows(teacher.bottleneck))
         ours, theirs = rows(student.decoder[-1][labelled:], places), rows(teacher.decoder[-1], places)
         high = self._contrast("high", ours, theirs)
@@ -103,16 +101,11 @@ class Method(base.Method):
         s = self.settings
         return noisy(jitter(image, s.jitter, 1.0), s.noise, 2 * s.noise) if len(image) else image
 
-    def _places(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, n) random voxels of each patch, counted along its flattened sides, the same in both views."""
-        count = max(1, self.settings.voxels // (len(image) * size()))
-        return drawn(partial(torch.randint, image[0].numel()), (len(image), count), image.device)
-
     def _contrast(self, level: str, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """L_vox + L_dim of the features (n, channels) of one level."""
-        s, queries = self.settings, gather(self.student_heads[level](student))
+        s, queries = self.settings, self.student_heads[level](student)
         with torch.no_grad():
-            keys = gather(self.teacher_heads[level](teacher))
+            keys = self.teacher_heads[level](teacher)
         loss = info_nce(queries, keys, s.voxel_temperature)
         return loss + dimensional_info_nce(queries, keys, s.feature_temperature) if s.features else loss
 

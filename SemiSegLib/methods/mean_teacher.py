@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 
 from SemiSegLib.config import setting
+from SemiSegLib.data.views import noisy
 from SemiSegLib.losses.consistency import probability_mse
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
-from SemiSegLib.methods.base import Batch, Plan, Term, noisy
+from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks import build_network
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step

@@ -41,12 +41,12 @@ from torch.nn import functional
 from SemiSegLib.compute.distributed import gather, gather_uneven, size
 from SemiSegLib.config import setting
 from SemiSegLib.data.batch import Patches
-from SemiSegLib.data.views import jitter
+from SemiSegLib.data.views import jitter, noisy
 from SemiSegLib.losses.anatomical import weighted_means
 from SemiSegLib.losses.contrastive import grouped_info_nce
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
-from SemiSegLib.methods.base import Batch, Plan, Term, noisy
+from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks import Network, build_network
 from SemiSegLib.networks.bank import FeatureBank
 from SemiSegLib.networks.ema import make_teacher, update_teacher

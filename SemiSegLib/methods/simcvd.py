@@ -32,14 +32,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from SemiSegLib.compute.distributed import gather
 from SemiSegLib.config import setting
+from SemiSegLib.data.views import noisy
 from SemiSegLib.losses.consistency import probability_mse
 from SemiSegLib.losses.contrastive import symmetric_info_nce
 from SemiSegLib.losses.distillation import pairwise_distillation
 from SemiSegLib.losses.segmentation import mask_loss, sdm_loss
 from SemiSegLib.methods import base
-from SemiSegLib.methods.base import Batch, Plan, Term, noisy
+from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks import build_network
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step
@@ -148,8 +148,8 @@ class Method(base.Method):
         losses = []
         for ours, theirs in zip(student_slices, teacher_slices, strict=True):  # over classes
             with torch.no_grad():
-                teacher = gather(self.teacher_head(theirs))
-            student = gather(self.student_head(ours))
+                teacher = self.teacher_head(theirs)
+            student = self.student_head(ours)
             losses.append(symmetric_info_nce(student, teacher, self.settings.temperature, self.settings.normalise))
         return torch.stack(losses).mean()
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from SemiSegLib.data.views import noisy
 from SemiSegLib.losses.consistency import probability_mse
-from SemiSegLib.methods.base import noisy
 from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
