@@ -2,13 +2,15 @@
 
 Three rules make N ranks compute what one process computes with the same batch:
 
-* A setting's batch is the global one; each rank builds and sees its part of it (`own`).
+* A setting's batch is the global one; each rank builds and sees its part of it (`rank_slice`).
 * Every rank computes the same loss, that of the global batch: sums pass `all_sum`, embeddings `gather`. Going
   backward, both hand a rank the gradient with respect to its own patches, without communication.
 * So the gradient of the global loss is the sum of the ranks' gradients; DistributedDataParallel takes their mean,
   which `share_of_loss` makes up for.
 
-Modules with parameters come before `gather`, never after it: there every rank would count their gradient.
+Losses do this by themselves, and views draw for all; only methods that combine patches across the batch in ways of
+their own (pasting, class means, chosen voxels) call it. Modules with parameters come before `gather`, never after it:
+there every rank would count their gradient.
 
 Random numbers that belong to patches (noise, views) are drawn for the global batch by a generator that is the same on
 all ranks; dropout differs from rank to rank. In a process of its own every function here returns what it was given.

@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -18,6 +19,7 @@ from SemiSegLib import predict, train
 from SemiSegLib.compute import distributed
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.batch import Patches
+from SemiSegLib.losses.contrastive import dimensional_info_nce, info_nce, symmetric_info_nce
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.training import session, summary, trainer
 
@@ -55,6 +57,7 @@ class Job:
                     freeze_statistics(self.method)
                 if job.pin == "double":
                     self.method.double()
+                    self.average = self.average and self.average.double()
                 if job.stop_after and rank_and_world_size()[0] == 0:
                     self.run.listeners.append(stop_after(self.run, job.stop_after))
 
@@ -112,6 +115,23 @@ def digest(method):
 def totals(path):
     """Total loss of every iteration of a run."""
     return [event["total"] for event in RunFolder.open(path).history() if event["event"] == "iteration"]
+
+
+def contrasts(rows, keys):
+    """Every contrastive loss of these rows, summed, and its gradient with respect to the rows."""
+    rows = rows.clone().requires_grad_()
+    total = info_nce(rows, keys, 0.1) + 2 * symmetric_info_nce(rows, keys, 0.5) + dimensional_info_nce(rows, keys, 0.5)
+    total.backward()
+    return total.detach(), rows.grad
+
+
+def contrast_of_a_rank(rank, folder, parts):
+    """What one of several processes computes of its part of (rows, keys); written to FOLDER/RANK.pt."""
+    store = f"file://{(folder / 'store').as_posix()}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=len(parts))
+    torch.save(contrasts(*parts[rank]), folder / f"{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def main():

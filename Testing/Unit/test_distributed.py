@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import ranks
 import SimpleITK as sitk
+import torch
 
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.train import resume
@@ -235,3 +236,14 @@ def children(pid):
     """Process ids of the direct children of a process."""
     listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     return [int(mine) for mine, parent in re.findall(r"(\d+)\s+(\d+)", listing) if int(parent) == pid]
+
+
+def test_contrast_takes_in_the_rows_of_all_processes(tmp_path):
+    rows, keys = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
+    total, gradient = ranks.contrasts(rows, keys)
+    parts = [(rows[:3], keys[:3]), (rows[3:], keys[3:])]
+    torch.multiprocessing.spawn(ranks.contrast_of_a_rank, (tmp_path, parts), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for value, _ in found:
+        torch.testing.assert_close(value, total)
+    torch.testing.assert_close(torch.cat([own for _, own in found]), gradient)
