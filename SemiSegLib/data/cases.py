@@ -36,7 +36,8 @@ class Case:
     """One scan and, if annotated, its mask.
 
     image: file, or folder of a DICOM series. label: mask file or None. label_values: stored value to label
-    value, where they differ. label_by_orientation: see `images.bring_to`.
+    value, where they differ. label_by_orientation: see `images.bring_to`. origin: how the mask came about, see
+    `SemiSegLib.data.origins`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Case:
     label: Path | None = None
     label_values: dict[int, int] | None = None
     label_by_orientation: bool = False
+    origin: str = "drawn"
 
 
 @dataclass(frozen=True)

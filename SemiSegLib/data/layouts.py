@@ -13,6 +13,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
 from SemiSegLib.data.dicom import is_dicom_series
 from SemiSegLib.data.formats import READABLE, extension, is_hidden, is_image, is_mask, stem
+from SemiSegLib.data.origins import with_origins
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def find_cases(root: Path) -> CaseList:
     for layout in (_decathlon, _images_labels, _dicom_root, _challenge, _prepared_h5, _nih_pancreas, _side_by_side):
         found = layout(root)
         if found is not None:
-            return found
+            return with_origins(found)
     inside = sorted(path.name for path in root.iterdir() if not is_hidden(path))
     raise CasesError(f"{root}: no scans found (it holds: {listed(inside) or 'nothing'}). Understood are:\n{UNDERSTOOD}")
 

@@ -19,6 +19,7 @@ from SemiSegLib.data.augmentation import Turn, random_turn, turn_matrix, turned
 from SemiSegLib.data.batch import Batch, Patches
 from SemiSegLib.data.distance import label_distances, normalise
 from SemiSegLib.data.intensity import change_intensity
+from SemiSegLib.data.origins import turns
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.data.warping import Resampler, Warp, random_warp
 
@@ -50,6 +51,7 @@ class PatchSampler:
         self.labels: Path | None = None  # folder of the labels that the training itself made
         assert training.patch_size is not None
         self.cases = (list(labelled), list(unlabelled))
+        self._turns = turns([case.origin for case in labelled])
         self.all_unlabelled = list(unlabelled)
         self.counts = (training.labelled_batch, training.unlabelled_batch if unlabelled else 0)
         self.counts_at: Callable[[int], tuple[int, int]] = lambda iteration: self.counts
@@ -163,10 +165,11 @@ class PatchSampler:
         return torch.where(found > 0, found / outside, found / inside)
 
     def _case_index(self, place: int, stream: int) -> int:
-        """Case at a place in an endless sequence of random orders."""
-        count = len(self.cases[stream])
+        """Case at a place in an endless sequence of random orders; drawn masks have more turns than accepted ones."""
+        chosen = self._turns if stream == _LABELLED else range(len(self.cases[stream]))
+        count = len(chosen)
         order = np.random.default_rng([self.training.seed, _ORDER, stream, place // count]).permutation(count)
-        return int(order[place % count])
+        return chosen[int(order[place % count])]
 
     def _centre(self, case: Prepared, index: int, stream: int, random: np.random.Generator) -> tuple[float, ...] | None:
         """Voxel to centre the patch on, or None for a uniform crop.

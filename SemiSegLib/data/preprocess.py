@@ -44,6 +44,7 @@ class Prepared:
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     annotated: bool
+    origin: str = "drawn"
 
     def image(self) -> np.ndarray:
         """float16 (x, y, z), normalised intensities."""
@@ -85,7 +86,8 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    return Prepared(case.name, folder, tuple(meta["shape"]), tuple(meta["spacing"]), case.label is not None)
+    shape, spacing = tuple(meta["shape"]), tuple(meta["spacing"])
+    return Prepared(case.name, folder, shape, spacing, case.label is not None, case.origin)
 
 
 def remove_unfinished(cache: Path) -> None:

@@ -129,6 +129,7 @@ def _case_to_dict(case: Case, root: Path) -> dict[str, Any]:
         "label": relative(case.label),
         "label_values": values,
         "label_by_orientation": case.label_by_orientation,
+        "origin": case.origin,
     }
 
 
@@ -136,4 +137,5 @@ def _case_from_dict(content: dict[str, Any], root: Path) -> Case:
     values = {int(old): new for old, new in (content["label_values"] or {}).items()} or None
     label = content["label"]
     label = root / label if label else None
-    return Case(content["name"], root / content["image"], label, values, content["label_by_orientation"])
+    turned, origin = content["label_by_orientation"], content.get("origin", "drawn")
+    return Case(content["name"], root / content["image"], label, values, turned, origin)
