@@ -21,7 +21,7 @@ SHARES = {"drawn": 1.0, "corrected": 1.0, "accepted": 0.5}
 
 
 def with_origins(cases: CaseList) -> CaseList:
-    """The cases with what origins.json in their folder says of their masks; raises CasesError for what means nothing."""
+    """The cases with what their origins.json says of their masks; raises CasesError if that means nothing."""
     file = cases.root / FILE
     if not file.is_file():
         return cases
