@@ -15,9 +15,11 @@ training that uses unlabelled scans should not begin before the last. The defaul
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -28,10 +30,24 @@ from typing import Any
 import packing
 from throughput import throughput
 
+from SemiSegLib.benchmark.budgets import BUDGETS
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.presets import PRESETS
 
 RECIPES = ("published", "strong")
-METHODS = ("supervised", "simcvd", "cvrl", "ua-mt", "mean-teacher", "secl", "action", "bcp")  # in order of interest
+METHODS = (  # in order of interest, supervised training with as many patches as the others
+    "supervised:training.labelled_batch=4",
+    "simcvd",
+    "unimatch",
+    "ad-mt",
+    "self-training",
+    "cvrl",
+    "ua-mt",
+    "mean-teacher",
+    "secl",
+    "action",
+    "bcp",
+)
 MEBI = 2**20
 TIME_IS_UP = 3
 
@@ -63,14 +79,12 @@ def parser() -> argparse.ArgumentParser:
     add("--work", type=Path, required=True, help="unpacked scans, prepared scans, run folders")
     add("--results", type=Path, required=True, help="what was measured, and the tables")
     add("--minutes", type=float, default=9, help="stop with checkpoints after so many (default: 9)")
-    add("--dataset", default="left-atrium", help="the task's preset")
+    add("--dataset", choices=list(BUDGETS["paper"]), default="left-atrium", help="the task's preset")
     add("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     add("--methods", nargs="+", default=list(METHODS), help="METHOD or METHOD:KEY=VALUE, in this order")
     add("--labelled", type=int, nargs="+", default=[8, 16])
     add("--seeds", type=int, nargs="+", default=[1])
-    add(
-        "--speed", nargs="*", default=["supervised", "simcvd"], metavar="METHOD", help="methods to measure the speed of"
-    )
+    add("--speed", nargs="*", default=list(METHODS[:2]), metavar="METHOD", help="methods to measure the speed of")
     add("--speed-iterations", type=int, default=20, metavar="N")
     add("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     add("--device", default="auto")
@@ -170,26 +184,22 @@ def measure_cells(
     left = deadline - time.monotonic()
     if left <= 0:
         return False
-    timer = threading.Timer(left, _interrupt)
+    # SIGTERM, since a command in the background of a shell is deaf to SIGINT.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    timer = threading.Timer(left, _thread.interrupt_main, [signal.SIGTERM])
     timer.daemon = True
     timer.start()
     try:
-        benchmark.measure()
+        benchmark.measure()  # writes a checkpoint when it is interrupted
     except KeyboardInterrupt:
         if time.monotonic() < deadline:
             raise
         return False
     finally:
         timer.cancel()
+        signal.signal(signal.SIGTERM, before)
         failures.update({f"{recipe}, {name}": message for name, message in benchmark.failures.items()})
     return True
-
-
-def _interrupt() -> None:
-    """What Ctrl-C does: the benchmark has its training write a checkpoint."""
-    import _thread
-
-    _thread.interrupt_main()
 
 
 def cells(options: argparse.Namespace, recipe: str, splits: str, chosen: list[str]) -> Iterator[Any]:
@@ -201,8 +211,8 @@ def cells(options: argparse.Namespace, recipe: str, splits: str, chosen: list[st
         data=options.work / "data",
         dataset=options.dataset,
         splits=splits,
-        budget="paper",
-        overrides={**recipe_settings(recipe), **assignments(options.set)},
+        budget="paper" if recipe == "published" else recipe,
+        overrides={**full_size(recipe, options.dataset), **assignments(options.set)},
         device=options.device,
         threads=options.threads,
         cache=options.work / "cache",
@@ -213,12 +223,14 @@ def cells(options: argparse.Namespace, recipe: str, splits: str, chosen: list[st
                 yield Cell(study, labelled, Variant.parse(method), seed)
 
 
-def recipe_settings(recipe: str) -> dict[str, str]:
-    """What a recipe sets beside the budget `paper`, whose crops and windows belong to the published protocol."""
+def full_size(recipe: str, dataset: str) -> dict[str, str]:
+    """Our own recipe's budget is for CPUs: voxels and patches as the preset has them, iterations as in the papers."""
     if recipe == "published":
         return {}
-    ours = {"training.foreground_fraction": "0.5", "inference.largest_component": "true", "inference.stride": ""}
-    return {"recipe": recipe, **ours}
+    preset = PRESETS[dataset]
+    sizes = {key: preset[key] for key in ("data.spacing", "training.patch_size") if key in preset}
+    iterations = {key: value for key, value in BUDGETS["paper"][dataset].items() if key == "training.iterations"}
+    return {key: ",".join(map(str, value)) for key, value in sizes.items()} | iterations
 
 
 def tables(results: Path) -> str:
@@ -258,7 +270,7 @@ def tables(results: Path) -> str:
     file = results / "speed.json"
     if file.exists():
         known = json.loads(file.read_text(encoding="utf-8"))
-        lines = [[*name.split(", "), speed_text(found)] for name, found in known.items()]
+        lines = [[*name.rsplit(", ", 2), speed_text(found)] for name, found in known.items()]
         text += "\n" + markdown_table(["method", "mode", "precision", "speed without drawing patches"], lines) + "\n"
     return text
 

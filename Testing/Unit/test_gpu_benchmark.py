@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -23,6 +24,9 @@ TINY = {
 }
 
 
+RECIPES = ("published", "strong")
+
+
 def gpu(*arguments):
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -32,7 +36,7 @@ def run(work, *arguments, iterations=2, packs=(), minutes=10, speed=()):
     sets = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
     return gpu(
         *("run", "--packs", *packs, "--work", work, "--results", work / "results", "--minutes", minutes),
-        *("--recipes", "published", "--methods", "supervised", "--labelled", 2, "--device", "cpu", "--threads", 1),
+        *("--recipes", *RECIPES, "--methods", "supervised", "--labelled", 2, "--device", "cpu", "--threads", 1),
         *("--speed", *speed, "--modes", "eager", "--speed-iterations", 1),
         *(*sets, "--set", f"training.iterations={iterations}", *arguments),
     )
@@ -89,6 +93,7 @@ def test_cells_and_speed_are_measured_and_printed(measured):
     row = next(line for line in said.splitlines() if line.startswith("| published | supervised | 2 | 1 |"))
     assert f"| {100 * score:.2f} |" in row
     assert "cpu, float32" in row
+    assert "| strong | supervised | 2 | 1 |" in said
     speed = json.loads((work / "results" / "speed.json").read_text())
     assert set(speed) == {"supervised, eager, bf16", "supervised, eager, fp32"}
     assert all(found["iterations_per_second"] > 0 and found["peak_memory_bytes"] > 0 for found in speed.values())
@@ -106,7 +111,11 @@ def test_the_next_call_measures_nothing_again(measured):
 
 
 def test_when_time_is_up_the_training_can_go_on(parts, tmp_path):
-    result = run(tmp_path, packs=parts, minutes=0.2, iterations=1_000_000)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell; children inherit it
+    try:
+        result = run(tmp_path, packs=parts, minutes=0.2, iterations=1_000_000)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.returncode == 3, result.stderr
     assert "time is up" in result.stdout
     trained = RunFolder(tmp_path / "runs" / "published" / "left-atrium-supervised-2-seed1-paper")
@@ -147,3 +156,19 @@ def test_a_pack_that_was_cut_short_is_named(parts, tmp_path):
     result = run(tmp_path / "work", packs=[tmp_path / "cut.tar"])
     assert result.returncode == 2
     assert "cut.tar" in result.stderr
+
+
+def test_both_recipes_train_at_full_resolution(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import gpu as script
+
+    options = script.parser().parse_args(["run", "--work", "WORK", "--results", "RESULTS"])
+    for recipe in RECIPES:
+        wanted = list(script.cells(options, recipe, "splits.json:packed", options.methods))
+        assert [(cell.labelled, cell.variant.method) for cell in wanted][:2] == [(8, "supervised"), (8, "simcvd")]
+        for cell in wanted:
+            settings = cell.settings()
+            assert settings.recipe == recipe
+            assert settings.data.spacing == (0.625, 0.625, 0.625)
+            assert settings.training.patch_size == (112, 112, 80)
+            assert settings.training.iterations == 6000
