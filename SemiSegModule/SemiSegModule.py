@@ -25,6 +25,7 @@ paths.make_library_importable()
 
 from SemiSegLib import methods  # noqa: E402  found only after the line above in an unbuilt checkout
 from SemiSegLib.config import SettingsError  # noqa: E402
+from SemiSegLib.durations import parse_minutes  # noqa: E402
 from SemiSegLib.presets import PRESET_TITLES  # noqa: E402
 
 
@@ -89,7 +90,8 @@ def _member(choices, value):
 
 
 Task = _choices("Task", PRESET_TITLES)
-Method = _choices("Method", sorted(methods.available(), key=lambda name: name != "simcvd"))
+TrainingTime = _choices("TrainingTime", ["hour", "quarter", "night"])
+Method = _choices("Method", ["recommended", *methods.available()])
 Device = _choices("Device", ["auto", "cuda", "mps", "cpu"])
 Curve = _choices("Curve", ["loss", "dsc"])
 ExportFormat = _choices("ExportFormat", [".seg.nrrd", ".nii.gz", ".nrrd", ".seg.dcm", ".stl", ".obj", ".ply"])
@@ -98,7 +100,12 @@ ExportFormat = _choices("ExportFormat", [".seg.nrrd", ".nii.gz", ".nrrd", ".seg.
 def _choiceTexts():
     return {
         "Task": PRESET_TITLES,
-        "Method": {name: _methodName(name) for name in methods.available()},
+        "TrainingTime": {
+            "quarter": _("about 15 minutes, for a first look"),
+            "hour": _("about an hour"),
+            "night": _("overnight, about 8 hours"),
+        },
+        "Method": {"recommended": _("Recommended"), **{name: _methodName(name) for name in methods.available()}},
         "Device": {
             "auto": _("the fastest there is"),
             "cuda": _("NVIDIA or AMD graphics card (CUDA)"),
@@ -137,7 +144,8 @@ class SemiSegModuleParameterNode:
     studyFolder - Trainings, models and predictions are kept here.
     hideNames - Scans are called by their numbers, in the panel and in every file.
     currentCase - ID of the case at hand.
-    method, device, iterations, learningRate, spacing, patchSize, validationCases, extraSettings - The training.
+    trainingTime, method, device, iterations, learningRate, spacing, patchSize - The training.
+    validationCases, extraSettings - More of it.
     startFromLastModel - Learn on from the model in use.
     modelFile - The model in use.
     shownCurve - What the plot view shows.
@@ -149,7 +157,8 @@ class SemiSegModuleParameterNode:
     studyFolder: Path = Path()
     hideNames: bool = False
     currentCase: str = ""
-    method: Method = Method.SIMCVD
+    trainingTime: TrainingTime = TrainingTime.HOUR
+    method: Method = Method.RECOMMENDED
     device: Device = Device.AUTO
     iterations: Annotated[int, WithinRange(0, 1000000)] = 0
     learningRate: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
@@ -266,7 +275,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
 
     >>> logic = slicer.modules.semisegmodule.widgetRepresentation().self().logic    # doctest: +SKIP
     >>> logic.addCases(["/data/images/a.nii.gz", "/data/images/b.nii.gz"])          # doctest: +SKIP
-    >>> logic.train(method="mean-teacher", settings={"training.iterations": 500}, wait=True)    # doctest: +SKIP
+    >>> logic.train(time="15m", wait=True)                                          # doctest: +SKIP
     >>> logic.predict(wait=True)                                                    # doctest: +SKIP
     >>> for case in logic.review():                                                 # doctest: +SKIP
     ...     if case.confidence > 0.9:
@@ -300,10 +309,11 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         self._study()
         return self.workbench.add_cases(scans, annotations)
 
-    def train(self, method=None, settings=None, validation=None, wait=False):
+    def train(self, method=None, time=None, settings=None, validation=None, wait=False):
         """Start a training on the study's cases and return its process.
 
-        :param method: name of a method; None: the one chosen in the panel
+        :param method: name of a method, or 'recommended'; None: the one chosen in the panel
+        :param time: how long to train, as '15m', '1h', '8h'; None: as the panel says
         :param settings: any setting of SemiSegLib by its name, over those of the panel
         :param validation: so many annotated cases are held out to measure with
         :param wait: return when the training has ended; the window lives meanwhile
@@ -314,7 +324,8 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
             parameters.method = _member(Method, method)
         if validation is not None:
             parameters.validationCases = validation
-        process = self.workbench.training.start(settings=settings)
+        length = {} if time is None else {"training.minutes": parse_minutes(time)}
+        process = self.workbench.training.start(settings={**length, **(settings or {})})
         if wait:
             self.wait()
         return process

@@ -129,7 +129,7 @@ class Opened:
 
         self.choose(self.ui.taskComboBox, PRESET_TITLES[name])
 
-    def picture(self, path: Path, width: int = 560) -> None:
+    def picture(self, path: Path, width: int = 420) -> None:
         """Save what the panel looks like."""
         self.parent.resize(width, 10)
         self.parent.show()

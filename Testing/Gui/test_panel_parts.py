@@ -22,7 +22,7 @@ LABELS = [Label(1, "left atrium", (152, 55, 13))]
 def parameters(**changes):
     """A parameter node's values."""
     values = {"iterations": 0, "learningRate": 0.0, "spacing": "", "patchSize": "", "extraSettings": ""}
-    choices = {"task": "left-atrium", "method": "simcvd", "device": "auto"}
+    choices = {"task": "left-atrium", "method": "recommended", "device": "auto", "trainingTime": "hour"}
     values |= {name: types.SimpleNamespace(value=value) for name, value in choices.items()}
     return types.SimpleNamespace(**values | changes)
 
@@ -32,8 +32,17 @@ def parameters(**changes):
 
 def test_untouched_settings_are_those_of_task_and_method():
     values = rs.run_settings(parameters(), LABELS)
-    assert set(values) == {"preset", "method", "data.labels", "training.device"}
+    assert set(values) == {"preset", "data.labels", "training.device", "training.minutes"}
     assert rs.complete_settings(values).data.spacing == (0.625, 0.625, 0.625)
+
+
+def test_the_time_is_that_of_the_panel_unless_the_length_is_given():
+    night = types.SimpleNamespace(value="night")
+    assert rs.run_settings(parameters(trainingTime=night), LABELS)["training.minutes"] == 480
+    for given in (parameters(iterations=7), parameters(extraSettings="training.iterations=7")):
+        settings = rs.complete_settings(rs.run_settings(given, LABELS))
+        assert (settings.training.iterations, settings.training.minutes) == (7, 0)
+    assert rs.run_settings(parameters(), LABELS, {"training.minutes": 15})["training.minutes"] == 15
 
 
 def test_settings_survive_the_file_between():

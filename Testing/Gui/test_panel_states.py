@@ -54,7 +54,7 @@ def test_opens_in_an_empty_scene(opened):
 def test_choices_are_shown_in_words(opened):
     ui = opened.ui
     assert ui.taskComboBox.currentText == "Left atrium, LGE-MRI"
-    assert ui.methodComboBox.currentText == "SimCVD"
+    assert (ui.timeComboBox.currentText, ui.methodComboBox.currentText) == ("about an hour", "Recommended")
     assert ui.methodLabel.text.startswith("SimCVD: boundary-aware")
     assert ui.exportFormatComboBox.currentText == "Slicer segmentation (.seg.nrrd)"
 
@@ -398,10 +398,10 @@ def test_a_region_that_misses_its_scan_starts_no_training(with_cases):
 
 def test_holding_out_too_many_scans_is_told(with_cases):
     with_cases.ui.validationSpinBox.value = 2
-    assert "cannot be held out" in with_cases.ui.readyLabel.text
+    assert "cannot be kept aside" in with_cases.ui.readyLabel.text
     assert not with_cases.ui.trainButton.enabled
     with_cases.ui.validationSpinBox.value = 1
-    assert "Held out to measure with: 1." in with_cases.ui.readyLabel.text
+    assert "Kept aside to measure with: 1." in with_cases.ui.readyLabel.text
     assert with_cases.ui.trainButton.enabled
 
 
@@ -571,6 +571,18 @@ def test_a_training_of_another_study_that_runs_is_named(opened, a_run, mrml):
         assert opened.logic.training.process is None
         assert str(a_run.path) in opened.ui.stateLabel.text
         assert not opened.ui.stopButton.enabled
+
+
+def test_the_page_of_a_training_is_opened(opened, a_run, monkeypatch):
+    opened.logic.training.attach(a_run.path)
+    assert not opened.ui.reportButton.enabled
+    a_run.report.mkdir()
+    (a_run.report / "index.html").write_text("<html></html>")
+    opened.logic.training.poll()
+    shown = []
+    monkeypatch.setattr(opened.qt.QDesktopServices, "openUrl", lambda url: shown.append(url.toLocalFile()))
+    opened.ui.reportButton.click()
+    assert shown == [str(a_run.report / "index.html")]
 
 
 def test_a_folder_that_is_no_training_is_told(opened, tmp_path, monkeypatch):
@@ -943,7 +955,7 @@ def test_a_saved_scene_brings_everything_back(with_cases, mrml, tmp_path):
 
 def test_a_choice_of_a_newer_version_becomes_the_default(opened):
     opened.parameters.parameterNode.SetParameter("method", "NOT_YET_INVENTED")
-    assert opened.widget.logic.getParameterNode().method.value == "simcvd"
+    assert opened.widget.logic.getParameterNode().method.value == "recommended"
 
 
 def test_leaving_and_entering_again(with_cases):

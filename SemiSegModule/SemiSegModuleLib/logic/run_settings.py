@@ -12,6 +12,14 @@ from SemiSegLib.presets import build_settings
 
 from ..i18n import _
 
+RECOMMENDED = "recommended"  # the method that the library takes by itself
+MINUTES = {"quarter": 15.0, "hour": 60.0, "night": 480.0}
+
+
+def method_of(parameters: Any) -> str:
+    """Name of the method that a run of these parameters trains with."""
+    return Settings().method if parameters.method.value == RECOMMENDED else parameters.method.value
+
 
 def run_settings(parameters: Any, labels: Sequence[Label], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Dotted names and values for a `--config` file; raises SettingsError when they do not make a valid run.
@@ -21,10 +29,11 @@ def run_settings(parameters: Any, labels: Sequence[Label], more: Mapping[str, An
     """
     values: dict[str, Any] = {
         "preset": parameters.task.value,
-        "method": parameters.method.value,
         "data.labels": [dataclasses.asdict(label) for label in labels],
         "training.device": parameters.device.value,
     }
+    if parameters.method.value != RECOMMENDED:
+        values["method"] = parameters.method.value
     if parameters.iterations:
         values["training.iterations"] = parameters.iterations
     if parameters.learningRate:
@@ -35,6 +44,8 @@ def run_settings(parameters: Any, labels: Sequence[Label], more: Mapping[str, An
         values["training.patch_size"] = _numbers(parameters.patchSize, int, _("Patch size"))
     values.update(parse_lines(parameters.extraSettings))
     values.update(more or {})
+    if not values.keys() & {"training.iterations", "training.minutes"}:
+        values["training.minutes"] = MINUTES[parameters.trainingTime.value]
     complete_settings(values)
     return values
 

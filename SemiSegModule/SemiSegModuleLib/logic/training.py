@@ -56,6 +56,12 @@ class Training:
         """A training runs."""
         return self.process is not None and self.process.active
 
+    @property
+    def report_page(self) -> Path | None:
+        """The page about the training at hand; None where it was not written yet."""
+        page = self.process.run.report / "index.html" if self.process is not None else None
+        return page if page is not None and page.is_file() else None
+
     # ---- before it starts ------------------------------------------------------------------------------------
 
     def counts(self) -> tuple[int, int, int]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 
 from SemiSegLib import methods
 
 from ..exports import unfinished as unfinished_cases
 from ..i18n import _
+from ..logic.run_settings import method_of
 from ..logic.workbench import Workbench
+from ..processes.training_process import TrainingProcess
 from . import dialogs, texts
 from .busy import Busy
 from .fields import TextField
 
 _LOG_LINES = 2000
+_MESSAGE_MILLISECONDS = 20_000
 
 
 class TrainPanel:
@@ -34,6 +38,7 @@ class TrainPanel:
         ui.resumeButton.connect("clicked()", self.resume)
         ui.openRunButton.connect("clicked()", self.open_run)
         ui.showCurvesButton.connect("clicked()", self.show_curves)
+        ui.reportButton.connect("clicked()", self.open_report)
         ui.curveComboBox.connect("activated(int)", self._curve_chosen)
         ui.copyLogButton.connect("clicked()", self.copy_log)
         ui.checkInstallationButton.connect("clicked()", self.check_installation)
@@ -52,6 +57,7 @@ class TrainPanel:
         training.changed.connect(self._show_training)
         training.log_lines.connect(self._append_log)
         training.failed.connect(lambda error: self._show_failure(_("The training cannot be watched: ") + str(error)))
+        training.ended.connect(self._tell_of_the_end)
         self._installation.changed.connect(self._show_device)
 
     # ---- clicks ----------------------------------------------------------------------------------------------
@@ -112,6 +118,12 @@ class TrainPanel:
         with slicer.util.tryWithErrorDisplay(_("The curves cannot be shown.")):
             self._training.curves.show(self._study.parameters.shownCurve.value)
 
+    def open_report(self) -> None:
+        """Open the page of the training shown in the browser."""
+        page = self._training.report_page
+        if page is not None:
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
+
     def copy_log(self) -> None:
         """The whole end of the log, with the failure in words, to the clipboard."""
         process = self._training.process
@@ -141,13 +153,13 @@ class TrainPanel:
 
     def update(self) -> None:
         """Show method, readiness and training as they are."""
-        self._ui.methodLabel.text = methods.title(self._study.parameters.method.value)
+        self._ui.methodLabel.text = methods.title(method_of(self._study.parameters))
         self._show_plan()
         self._show_training()
 
     def _settings_changed(self, names: set[str]) -> None:
         if "method" in names:
-            self._ui.methodLabel.text = methods.title(self._study.parameters.method.value)
+            self._ui.methodLabel.text = methods.title(method_of(self._study.parameters))
         if names & {"validationCases", "startFromLastModel", "modelFile", "task"}:
             self._show_plan()
 
@@ -162,6 +174,12 @@ class TrainPanel:
         for remark in self._training.remarks:
             self._ui.logTextEdit.appendPlainText(remark)
 
+    def _tell_of_the_end(self, process: TrainingProcess) -> None:
+        """In the window's status bar, which is seen from every module."""
+        slicer.util.showStatusMessage(
+            _("SemiSeg: {state}").format(state=texts.training(process)), _MESSAGE_MILLISECONDS
+        )
+
     def _append_log(self, lines: list[str]) -> None:
         for line in lines:
             self._ui.logTextEdit.appendPlainText(line)
@@ -175,6 +193,7 @@ class TrainPanel:
         ui.endNowButton.visible = stopping  # elsewhere: under the cursor nothing turns into something worse
         ui.resumeButton.enabled = process is not None and process.resumable
         ui.showCurvesButton.enabled = process is not None
+        ui.reportButton.enabled = self._training.report_page is not None
         ui.stateLabel.text = texts.training(process, self._training.running_elsewhere)
         ui.trainingProgressBar.maximum = max(1, process.status.iterations) if process else 1
         ui.trainingProgressBar.value = process.status.iteration if process else 0
@@ -196,9 +215,9 @@ class TrainPanel:
         if not learnt + held_out:
             return _("Annotate at least one scan and mark it as done; then training can start.")
         if not learnt:
-            return _("{held} of {count} annotated scans cannot be held out: at least one must be learnt from.").format(
-                held=self._study.parameters.validationCases, count=held_out
-            )
+            return _(
+                "{held} of {count} annotated scans cannot be kept aside: at least one must be learnt from."
+            ).format(held=self._study.parameters.validationCases, count=held_out)
         return ""
 
     def _what_will_happen(self) -> str:
@@ -207,7 +226,7 @@ class TrainPanel:
             labelled=learnt, unlabelled=unlabelled
         )
         if held_out:
-            text += _(" Held out to measure with: {held}.").format(held=held_out)
+            text += _(" Kept aside to measure with: {held}.").format(held=held_out)
         if self._training.initial_model():
             text += _(" Starts from the model in use.")
         return text

@@ -1,0 +1,129 @@
+"""How quick the panel is with many cases: python Testing/Gui/measure_many_cases.py [COUNT]
+
+Makes a scene of COUNT scans (64 x 64 x 32 voxels, each with a predicted mask), opens it in the panel, sorts the review
+list, steps through it, moves a slider, and prints what each takes. Needs PySide6 and slicer-core.
+"""
+
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [
+    str(HERE),
+    str(HERE.parent / "Slicer"),
+    str(HERE.parent.parent / "SemiSegModule"),
+    str(HERE.parent.parent),
+]
+
+
+class Clock:
+    """Processor time of this process, which others on the machine do not lengthen, and the time on the wall."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __enter__(self):
+        self.cpu, self.wall = time.process_time(), time.perf_counter()
+        self.times = 1
+        return self
+
+    def __exit__(self, *_):
+        cpu = (time.process_time() - self.cpu) / self.times * 1000
+        wall = (time.perf_counter() - self.wall) / self.times * 1000
+        print(f"{self.what:<52}{cpu:9.1f} ms of processor time {wall:9.1f} ms", flush=True)
+
+
+def start():
+    """Slicer's libraries, Qt, and the module."""
+    import pythonqt
+
+    qt = pythonqt.install()
+    application = qt.QApplication(["measure"])
+    qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
+    qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, tempfile.mkdtemp())
+    import stand_in_application
+    import stand_in_widgets
+
+    stand_in_widgets.install()
+    stand_in_application.install(None)
+    from mrml_application import MrmlApplication
+
+    return qt, application, MrmlApplication()
+
+
+def fill(logic, count):
+    """Scans with predictions in the present scene."""
+    import numpy as np
+    import slicer
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.annotations import make_annotation
+
+    noise = np.random.default_rng(1).normal(100, 20, (32, 64, 64)).astype(np.int16)
+    mask = np.zeros(noise.shape, np.uint8)
+    mask[8:24, 16:48, 16:48] = 1
+    nodes = [slicer.util.addVolumeFromArray(noise + number, name=f"scan {number}") for number in range(count)]
+    with Clock(f"adding {count} loaded scans"):
+        cases = logic.add_cases(nodes)
+    table = logic.study.cases
+    for number, case in enumerate(cases):
+        with table.paused():
+            node = make_annotation(table, case)
+            segments.set_voxels(node, mask, volumes.ijk_to_ras(case.volume), table.labels)
+            case.annotation = None
+            case.prediction = node
+            case.confidence = (number * 37 % count) / count
+
+
+def main(count=200):
+    qt, application, mrml = start()
+    import slicer
+
+    slicer.app._logic = mrml.logic
+    import SemiSegModule
+
+    slicer.modules.semisegmodule = types.SimpleNamespace(path=SemiSegModule.__file__)
+    parent = qt.QWidget()
+    parent.setLayout(qt.QVBoxLayout())
+    parent.__dict__["isEntered"] = True
+    widget = SemiSegModule.SemiSegModuleWidget(parent)
+    widget.setup()
+    widget.enter()
+    logic = widget.logic.workbench
+    widget._parameterNode.studyFolder = Path(tempfile.mkdtemp())
+    fill(logic, count)
+    with Clock("opening: settings and table of the scene"):
+        widget.initializeParameterNode()
+        logic.study.cases.refresh()
+        widget.panel.data.rows._looks.clear()
+        widget.panel.data.update()
+    with Clock(f"{count} small pictures, made while the window lives"):
+        widget.panel.data.rows.draw_pictures()
+    with Clock("opening the review, sorted"):
+        widget.ui.reviewButton.click()
+    widget.panel.review.rows.draw_pictures()
+    header = widget.ui.reviewTable.horizontalHeader()
+    with Clock("sorting the review, once") as clock:
+        clock.times = 4
+        for column in (0, 2, 0, 2):
+            header.sectionClicked.emit(column)
+    with Clock("stepping to the next scan, once") as clock:
+        clock.times = 20
+        for _ in range(20):
+            widget.ui.reviewNextButton.click()
+    with Clock("accepting and going on, once") as clock:
+        clock.times = 10
+        for _ in range(10):
+            widget.ui.reviewAcceptButton.click()
+    with Clock("one tick of an opacity slider") as clock:
+        clock.times = 20
+        for number in range(20):
+            widget.ui.maskOpacitySlider.value = 0.2 + number / 100
+    widget.cleanup()
+    application.processEvents()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
