@@ -64,7 +64,7 @@ def test_lines_win_over_fields():
     ("changes", "words"),
     [
         ({"spacing": "a b"}, "Voxel spacing: 'a b'"),
-        ({"patchSize": "32 32 17"}, "multiples of 16"),
+        ({"patchSize": "32 32 17"}, "multiple of 16"),
         ({"extraSettings": "nonsense"}, "'nonsense' is not of the form name=value"),
         ({"extraSettings": "training.iteration=3"}, "Did you mean training.iterations"),
     ],

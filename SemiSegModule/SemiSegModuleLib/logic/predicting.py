@@ -70,7 +70,7 @@ class Predicting:
             raise CaseError(_("A model and at least one scan are needed."))
         self._identifier = new_identifier()
         folder = self._new_folder(self._identifier)
-        export = export_cases(self.study.cases, folder / "scans", cases, progress=progress)
+        export = export_cases(self.study.cases, folder / "scans", cases, progress=progress, pool=self.study.pool)
         self.process = PredictionProcess(folder / "masks")
         write_names(self.study.folder, {case.file_name: case for case in cases})
         write_identity(self.process.output, self.study.cases.identifier, cases, self._identifier)

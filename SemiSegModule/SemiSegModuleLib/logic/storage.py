@@ -12,15 +12,11 @@ from SemiSegLib.runs import RunError, RunFolder
 
 @dataclass(frozen=True)
 class Storage:
-    """Bytes in all, and the folders that can be made again with theirs."""
+    """Bytes in all and in what can be made again, and the folders that hold the latter."""
 
     total: int
-    removable: dict[Path, int]
-
-    @property
-    def spare(self) -> int:
-        """Bytes that tidying up would free."""
-        return sum(self.removable.values())
+    spare: int
+    removable: list[Path]
 
 
 def storage_of(folder: Path, in_use: Iterable[Path] = ()) -> Storage:
@@ -38,28 +34,28 @@ def storage_of(folder: Path, in_use: Iterable[Path] = ()) -> Storage:
     spare += [
         run / part for run in folder.glob("training-*") if _is_over(run) for part in ("data", "cache", "checkpoints")
     ]
-    found = {path: size for path in spare if not _holds(path, busy) and (size := size_of(path))}
-    return Storage(size_of(folder), found)
+    spare += [folder / "scans"]  # what is still used has another name in the folder that uses it
+    found = [path for path in spare if path.is_dir() and not _holds(path, busy)]
+    return Storage(size_of(folder), size_of(*found), found)
 
 
-def tidy_up(storage: Storage) -> int:
-    """Remove what can be made again; returns the bytes freed. What cannot be removed, a file in use, stays."""
-    freed = 0
-    for path, size in storage.removable.items():
+def tidy_up(storage: Storage) -> None:
+    """Remove what can be made again. What cannot be removed, a file in use, stays."""
+    for path in storage.removable:
         shutil.rmtree(path, ignore_errors=True)
-        freed += size - size_of(path)
-    return freed
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    total = 0
-    for path in folder.rglob("*"):
+def size_of(*folders: Path) -> int:
+    """Bytes of all files below some folders; a file with several names counts once."""
+    sizes = {}
+    for path in (path for folder in folders for path in folder.rglob("*")):
         try:
-            total += path.stat().st_size if path.is_file() else 0
+            found = path.stat()
         except OSError:  # removed meanwhile
             continue
-    return total
+        if path.is_file():
+            sizes[(found.st_dev, found.st_ino) if found.st_nlink > 1 else path] = found.st_size
+    return sum(sizes.values())
 
 
 def _is_over(run: Path) -> bool:

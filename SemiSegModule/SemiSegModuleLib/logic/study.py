@@ -142,6 +142,11 @@ class Study:
         study's."""
         return claimed(self.parameters.studyFolder, self.cases.identifier)
 
+    @property
+    def pool(self) -> Path:
+        """Where every scan and mask that was written for trainings and predictions is kept once."""
+        return self.folder / "scans"
+
     def claim_folder(self) -> Path:
         """Make the folder, for this study alone; raises OSError when it cannot be made."""
         return claim(self.parameters.studyFolder, self.cases.identifier)

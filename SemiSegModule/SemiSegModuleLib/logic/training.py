@@ -90,7 +90,7 @@ class Training:
             raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
         values = run_settings(parameters, cases.labels, settings)
         run_path = self._new_run_folder()
-        export = export_cases(cases, run_path / "data", progress=progress)
+        export = export_cases(cases, run_path / "data", progress=progress, pool=self.study.pool)
         write_names(run_path.parent, {case.file_name: case for case in cases})
         process = TrainingProcess(run_path)
         process.start(export.folder, values, self.initial_model(), parameters.validationCases)

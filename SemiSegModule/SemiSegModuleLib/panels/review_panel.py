@@ -79,7 +79,7 @@ class ReviewPanel:
 
     def _remove_shortcuts(self) -> None:
         for shortcut in self._shortcuts:
-            shortcut.setEnabled(False)
+            shortcut.enabled = False
             shortcut.setParent(None)
             shortcut.deleteLater()
         self._shortcuts = []

@@ -274,8 +274,9 @@ class CaseTable:
                 touched, self._touched = self._touched, set()
                 if touched is None or len(touched) > 1:
                     self.refresh()
-                for identifier in touched or ():
-                    self._look_at(identifier)
+                else:
+                    for identifier in touched:
+                        self._look_at(identifier)
 
     def _observe_scene(self) -> list[int]:
         """Cases, and nodes of cases, that come and go one by one, and whole scenes."""

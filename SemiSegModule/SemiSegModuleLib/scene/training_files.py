@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -49,6 +51,7 @@ def export_cases(
     cases: Iterable[Case] | None = None,
     file_format: str = ".nrrd",
     progress: Progress | None = None,
+    pool: Path | None = None,
 ) -> Export:
     """Write `folder/images/<stem>` for every case and `folder/labels/<stem>` for those with a finished annotation.
 
@@ -57,6 +60,8 @@ def export_cases(
     for the same folder, it writes what has changed and removes files of cases that are no longer wanted.
 
     :param cases: all that are not excluded, when None
+    :param pool: a folder that keeps every file once, compressed, for all exports of a study: the files of `folder` are
+        links to those, copies only where the disk knows no links
     :raises SemiSegError: nothing to export, foreign files in the folder, a transform that cannot be exported, a
         region of interest that misses its scan
     """
@@ -67,7 +72,7 @@ def export_cases(
         raise CaseError(f"Scans are exported as {' or '.join(FILE_FORMATS)}, not '{file_format}'.")
     labels = table.labels
     export = Export(Path(folder))
-    store = _ExportFolder(Path(folder))
+    store = _ExportFolder(Path(folder), pool)
     for number, case in enumerate(chosen):
         if progress:
             progress(number, len(chosen), case.name)
@@ -116,8 +121,8 @@ def _count_labels(mask: np.ndarray) -> int:
 class _ExportFolder:
     """The files of an export, with a fingerprint of each, so that only what has changed is written again."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, pool: Path | None = None) -> None:
+        self.folder, self._pool = folder, pool
         self._before = self._read_manifest()
         self._now: dict[str, str] = {}
         foreign = sorted(self._files() - set(self._before))
@@ -131,9 +136,23 @@ class _ExportFolder:
         """Write an image unless the file holds exactly this already."""
         fingerprint = _fingerprint(image)
         if self._before.get(name) != fingerprint or not (self.folder / name).is_file():
-            volumes.write_image(image, self.folder / name, compress)
+            self._write(self.folder / name, image, compress, fingerprint)
         self._now[name] = fingerprint
         write_json(self.folder / MANIFEST, {**self._before, **self._now})  # so that a crash leaves no foreign files
+
+    def _write(self, path: Path, image: sitk.Image, compress: bool, fingerprint: str) -> None:
+        if self._pool is None:
+            volumes.write_image(image, path, compress)
+            return
+        kept = self._pool / f"{fingerprint}.{path.name.partition('.')[2]}"
+        if not kept.is_file():
+            volumes.write_image(image, kept)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            os.link(kept, path)
+        except OSError:  # another disk, or one such as FAT
+            shutil.copyfile(kept, path)
 
     def finish(self) -> None:
         """Remove files of an earlier export that nobody wants any more: they would take part in the training."""

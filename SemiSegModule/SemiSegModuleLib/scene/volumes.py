@@ -17,6 +17,7 @@ from .segments import world_matrix
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHEAR = 1e-4  # largest cosine between axes that counts as a right angle
+_LEVEL = 1  # of zlib: four times as fast as its default and a few per cent larger
 _OFF_GRID = 0.1  # voxels that a grid may lie beside another and still be the same
 
 
@@ -129,7 +130,7 @@ def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(image, str(unfinished), useCompression=compress)
+        sitk.WriteImage(image, str(unfinished), useCompression=compress, compressionLevel=_LEVEL)
         unfinished.replace(path)
     except (OSError, RuntimeError) as error:
         raise VolumeError(f"{path} cannot be written: {str(error).strip().splitlines()[-1]}") from error

@@ -1,0 +1,73 @@
+"""What a study takes on the disk: every scan once, and what can be made again is found and removed."""
+
+import os
+
+import numpy as np
+import pytest
+from drawing import draw
+
+
+@pytest.fixture
+def two_exports(table, add_volume, tmp_path):
+    """A study of two scans, written for two trainings; in between one annotation was changed."""
+    from SemiSegModuleLib.scene.training_files import export_cases
+
+    cases = [table.add_volume(add_volume(name)) for name in ("one", "three")]
+    for case in cases:
+        draw(table, case)
+        case.mark_done()
+    study = tmp_path / "study"
+    for number in (1, 2):
+        export_cases(table, study / f"training-{number}" / "data", pool=study / "scans")
+        draw(table, cases[1], 3, np.s_[7, 7, 7])
+    return study
+
+
+def same_file(study, name):
+    first, second = (study / f"training-{number}" / "data" / name for number in (1, 2))
+    return os.path.samefile(first, second)
+
+
+def test_trainings_share_the_files_that_are_the_same(two_exports):
+    assert same_file(two_exports, "images/scan_001.nrrd")
+    assert same_file(two_exports, "images/scan_002.nrrd")
+    assert same_file(two_exports, "labels/scan_001.nrrd")
+    assert not same_file(two_exports, "labels/scan_002.nrrd")
+
+
+def test_what_is_shared_counts_once(two_exports):
+    from SemiSegModuleLib.logic.storage import size_of
+
+    expected = sum(path.stat().st_size for path in (two_exports / "scans").iterdir())
+    assert len(list((two_exports / "scans").iterdir())) == 4  # two scans, the mask that both have, and the changed one
+    others = [path for path in two_exports.rglob("*.json")]
+    assert size_of(two_exports) == expected + sum(path.stat().st_size for path in others)
+
+
+def test_tidying_up_leaves_what_is_needed(two_exports, tmp_path):
+    """A finished training's scans go; those of one that may be resumed stay, and so does everything else."""
+    from SemiSegModuleLib.logic.storage import storage_of, tidy_up
+
+    from SemiSegLib.runs import RunFolder
+
+    for number, state in ((1, "finished"), (2, "stopped")):
+        folder = two_exports / f"training-{number}"
+        (folder / "run.json").unlink(missing_ok=True)
+        run = RunFolder.create(tmp_path / f"run-{number}")
+        run.set_status(state)
+        run.last_model.parent.mkdir()
+        run.last_model.write_bytes(b"model")
+        (folder / "data").rename(run.path / "data")
+        folder.rmdir()
+        run.path.rename(folder)
+    (two_exports / "predictions" / "old" / "masks").mkdir(parents=True)
+    (two_exports / "predictions" / "old" / "masks" / "scan_001.seg.nrrd").write_bytes(b"mask")
+    (two_exports / "predictions" / "running" / "masks").mkdir(parents=True)
+    storage = storage_of(two_exports, [two_exports / "predictions" / "running" / "masks"])
+    assert 0 < storage.spare < storage.total
+    tidy_up(storage)
+    assert not (two_exports / "training-1" / "data").exists()
+    assert not (two_exports / "predictions" / "old").exists()
+    assert (two_exports / "training-1" / "models" / "last.safetensors").is_file()
+    assert (two_exports / "training-2" / "data" / "images" / "scan_001.nrrd").is_file()
+    assert (two_exports / "predictions" / "running").is_dir()
