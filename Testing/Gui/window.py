@@ -1,8 +1,9 @@
 """One window of Slicer for tests: a process with a scene of its own that predicts one scan by script.
 
-python window.py SCAN NAME STUDY_FOLDER MODEL OUT     writes OUT (npz): the mask that the scene has then, and its folder
+python window.py SCAN NAME STUDY_FOLDER MODEL OUT     writes the mask that the scene has then, prints where it came from
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -20,13 +21,12 @@ def main(scan, name, study, model, out):
 
     stand_in_widgets.install()
     stand_in_application.install(None)
-    import numpy as np
     import slicer
     from mrml_application import MrmlApplication
 
     scene = MrmlApplication()
     slicer.app._logic = scene.logic
-    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene import segments, volumes
 
     from SemiSegModule import SemiSegModuleLogic
 
@@ -37,7 +37,8 @@ def main(scan, name, study, model, out):
     process = logic.predict(model=model, wait=True)
     assert process.state == "finished", process.log.tail()
     mask = segments.voxels_on_grid(case.prediction, case.volume, logic.workbench.study.cases.labels)
-    np.savez(out, mask=mask, folder=str(process.output), file_name=case.file_name)
+    volumes.write_image(volumes.world_image(case.volume, mask), Path(out))
+    print(json.dumps({"folder": str(process.output), "file_name": case.file_name}))
     logic.close()
 
 

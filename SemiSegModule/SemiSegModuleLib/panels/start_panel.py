@@ -74,8 +74,8 @@ class StartPanel:
             self._unfold("annotate", "train") if unlabelled else self._unfold("data")
 
     def _training_ended(self, process: Any) -> None:
-        if process.state in ("finished", "stopped"):
-            self._unfold("train", "results")
+        if process.state in ("finished", "stopped"):  # the other sections stay: somebody may be drawing
+            self._ui.resultsCollapsibleButton.collapsed = False
 
     def _unfold(self, *names: str) -> None:
         for name in ("data", "annotate", "train", "results", "export"):
