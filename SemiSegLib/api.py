@@ -61,12 +61,21 @@ def train(
 
 
 def resume(
-    run: str | Path | RunFolder, device: str | None = None, data: str | Path | None = None, quiet: bool = False
+    run: str | Path | RunFolder,
+    device: str | None = None,
+    data: str | Path | None = None,
+    quiet: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> RunFolder:
-    """Go on with a run that was stopped or killed; `data` says where its scans are now. Raises SemiSegError."""
+    """Go on with a run that was stopped or killed, or has finished and gets more iterations.
+
+    :param data: where its scans are now
+    :param settings: those that a run may change on its way, {"training.iterations": 6000} lengthens it
+    :raises SemiSegError: nothing to go on with, or a setting that cannot change
+    """
     from SemiSegLib.train import resume as go_on
 
-    return go_on(_path(run), device, Path(data) if data else None, quiet)
+    return go_on(_path(run), device, Path(data) if data else None, quiet, settings)
 
 
 class Predictor:
