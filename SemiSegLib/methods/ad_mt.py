@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from SemiSegLib.compute.distributed import generator
 from SemiSegLib.config import setting
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.batch import Patches
@@ -101,7 +102,8 @@ class Method(base.Method):
         if left > 1:
             self.turn[1] -= 1
         else:
-            self.turn.copy_(torch.tensor([1 - index, int(torch.randint(1, self.settings.longest + 1, ()))]))
+            length = torch.randint(1, self.settings.longest + 1, (), generator=generator("cpu"))  # alike on all ranks
+            self.turn.copy_(torch.tensor([1 - index, int(length)]))
 
 
 def agreed_labels(first: torch.Tensor, second: torch.Tensor, student: torch.Tensor, threshold: float) -> torch.Tensor:

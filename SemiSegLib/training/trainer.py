@@ -136,6 +136,8 @@ class Trainer:
 
     def _enter_stage(self, stage: str, first: bool) -> None:
         """Let the method prepare for a stage; each has its own optimiser, as in a training of its own."""
+        if first:  # new weights, if a stage begins with some, are the same after a resume
+            distributed.seed(self.settings.training.seed * 1_000_003 + self.iteration)
         if first and len(self.method.stages) > 1:
             self.run.event("stage", stage=stage, iteration=self.iteration)
         if stage in self.method.labelling:

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from SemiSegLib.compute import distributed
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.methods.ad_mt import agreed_labels
 from SemiSegLib.schedules import Step
@@ -58,3 +59,17 @@ def test_the_weight_follows_its_ramp(make_method, make_batch):
     assert weights[0] == 2 * math.exp(-5)
     assert weights[1] == 2 * math.exp(-5 * 0.25)
     assert weights[2] == weights[3] == 2
+
+
+def test_all_processes_of_a_training_take_the_same_turns(make_method, monkeypatch):
+    """Dropout's random numbers differ from process to process; whose turn it is must not."""
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    turns = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        method = make_method("ad-mt", iterations=12, longest=1000)
+        method.turn.copy_(torch.tensor([0, 1]))
+        distributed.seed(5)
+        method.after_step(Step(3, 12))
+        turns.append(method.turn.tolist())
+    assert turns[0] == turns[1]

@@ -96,3 +96,13 @@ def test_more_parts_than_patches_are_refused(method, patches, make_trainer):
     assert make_trainer(method, accumulation=patches).parts == patches
     with pytest.raises(TrainingError, match=rf"training\.accumulation.*{patches + 1}.*{patches} patches"):
         make_trainer(method, accumulation=patches + 1)
+
+
+def test_what_a_stage_begins_with_follows_from_seed_and_iteration(make_trainer, monkeypatch):
+    """A training that was resumed between two stages has other random numbers behind it."""
+    trainer, drawn = make_trainer("supervised"), []
+    monkeypatch.setattr(trainer.method, "enter_stage", lambda stage, first: drawn.append(torch.rand(3)))
+    for state in (1, 2):
+        torch.manual_seed(state)
+        trainer._enter_stage("main", True)
+    assert torch.equal(*drawn)
