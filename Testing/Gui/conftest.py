@@ -41,6 +41,17 @@ def qt_modules(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return qt
 
 
+@pytest.fixture(autouse=True)
+def every_connection_is_made() -> Iterator[None]:
+    """PythonQt does not raise when there is no such signal: what was to be heard would never be."""
+    pythonqt = sys.modules.get("pythonqt")
+    if pythonqt is not None:
+        pythonqt.warnings.clear()
+    yield
+    pythonqt = sys.modules.get("pythonqt")
+    assert pythonqt is None or not pythonqt.warnings, pythonqt.warnings
+
+
 @pytest.fixture
 def mrml(qt_modules: Any) -> Iterator[Any]:
     """A scene with Slicer's logics, new for each test."""

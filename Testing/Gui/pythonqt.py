@@ -1,8 +1,10 @@
 """The module `qt`: PySide6 that answers by PythonQt's rules, so that what would fail in Slicer fails here, too.
 
 PythonQt differs from PySide6 in four ways that a panel's code meets every day, each enforced below: Qt properties are
-attributes (`button.text`, not `button.text()`), signals are also connected by signature (`connect("clicked()", f)`)
-and a wrong one fails, assigning an unknown attribute raises, and `name` is an alias of `objectName`.
+attributes (`button.text`, not `button.text()`), signals are also connected by signature (`connect("clicked()", f)`),
+assigning an unknown attribute raises, and `name` is an alias of `objectName`. A signature that there is no signal for
+is no error, as in PythonQt: `connect` answers False, and a warning goes to `warnings`, which must be empty after each
+test.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from PySide6 import QtCore, QtGui, QtTest, QtUiTools, QtWidgets
 
 _SIGNATURE = re.compile(r"^\s*(\w+)\s*\((.*)\)\s*$")
 _METHODS_IN_PYTHONQT_TOO = ("layout", "singleShot")  # meta-properties that PythonQt does not turn into attributes
+warnings: list[str] = []  # of connections that were not made
 _original_connect = QtCore.QObject.connect
 _original_disconnect = QtCore.QObject.disconnect
 
@@ -110,7 +113,11 @@ def _connect(sender: Any, *arguments: Any) -> Any:
         def called(*_: Any) -> Any:
             return slot()
 
-    _signal(sender, signature).connect(called)
+    try:
+        _signal(sender, signature).connect(called)
+    except ValueError as error:
+        warnings.append(str(error))
+        return False
     sender.__dict__.setdefault("_connections", []).append((signature, slot, called))
     return True
 
