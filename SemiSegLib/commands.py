@@ -24,7 +24,8 @@ COMMANDS = {
     "suggest": Command("SemiSegLib.suggest", "which scans, and which of their slices, to annotate next"),
     "refine": Command("SemiSegLib.refine", "the mask of one scan follows strokes drawn on it; the rest stays"),
     "benchmark": Command("SemiSegLib.benchmark.__main__", "compare methods on your data: one table, resumable"),
-    "models": Command("SemiSegLib.models", "list the models that have a name; export a model to share it"),
+    "models": Command("SemiSegLib.models", "list the models that have a name; write a run's model to share it"),
+    "export": Command("SemiSegLib.export.__main__", "a model for other programs: MONAI bundle, TorchScript, ONNX"),
     "devices": Command("SemiSegLib.device_report", "say as JSON where training would compute, and why"),
 }
 

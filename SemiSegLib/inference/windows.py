@@ -157,7 +157,7 @@ def _volume(
     volume = image[None, None]
     if settings.stride is not None:
         # MONAI wants the overlap as a share and rounds the step down: aim at its middle.
-        overlap = [1 - (s + 0.5) / p for s, p in zip(settings.stride, patch_size, strict=True)]
+        overlap = [max(0.0, 1 - (s + 0.5) / p) for s, p in zip(settings.stride, patch_size, strict=True)]
         return _blend(network, volume, list(patch_size), overlap, "constant", compute, most)
     if settings.window == "patch":
         window = [_covering(n, p) for n, p in zip(image.shape, patch_size, strict=True)]

@@ -23,8 +23,8 @@ LAYERS = """
     presets
     run_page
     training
-    synthetic console tensorboard device_report
-    predict evaluate summarise quality refine suggest
+    synthetic console tracking device_report
+    predict evaluate summarise quality refine suggest export
     demo
     train
     api benchmark

@@ -1,0 +1,41 @@
+"""Weights & Biases: offline, in RUN/wandb, unless WANDB_MODE says otherwise; `wandb sync` sends it when wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from SemiSegLib.config import Settings
+from SemiSegLib.runs import RunFolder, read_json, write_json
+from SemiSegLib.tracking import flat
+
+PROJECT = "semiseg"
+
+
+class WandB:
+    """A run of the project "semiseg" (or WANDB_PROJECT); a resumed training goes on under the same id."""
+
+    def __init__(self, run: RunFolder, settings: Settings) -> None:
+        import wandb
+
+        known = run.path / "wandb.json"
+        before = read_json(known)["id"] if known.exists() else None
+        self.run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=run.path.resolve().name,
+            dir=str(run.path.resolve()),
+            id=before,
+            resume="allow",
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            config=flat(settings.to_dict()),
+            settings=wandb.Settings(silent=True),
+        )
+        write_json(known, {"id": self.run.id})
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """See Tracker."""
+        self.run.log(dict(values), step=step)
+
+    def close(self, state: str) -> None:
+        """See Tracker."""
+        self.run.finish(exit_code=1 if state == "failed" else 0)
