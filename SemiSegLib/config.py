@@ -24,6 +24,7 @@ class Label:
 
 
 RECIPES = ("strong", "published")
+TRACKERS = ("mlflow", "wandb")
 
 
 @dataclass
@@ -129,6 +130,9 @@ class TrainingSettings:
     )
     log_every: int = setting(10, "iterations between two lines in events.jsonl", at_least=1)
     threads: int = setting(0, "CPU threads; 0: all physical cores", at_least=0)
+    trackers: tuple[str, ...] = setting(
+        (), "experiment trackers to write to beside TensorBoard, in the run folder and offline", choices=TRACKERS
+    )
 
 
 @dataclass

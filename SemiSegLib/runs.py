@@ -117,6 +117,7 @@ class RunFolder:
         self.report = self.path / "report"
         self.labels = self.path / "labels"  # that the training gives unlabelled scans, see training/labelling.py
         self.tensorboard = self.path / "tensorboard"
+        self.trackers = self.path / "trackers"  # of other experiment trackers, see tracking/
         self.listeners: list[Listener] = []
         self._failed: list[Listener] = []  # those a warning was written about
         self._lock: Any = None  # made when first needed; one object, so that its holder may lock again
@@ -168,7 +169,8 @@ class RunFolder:
         files = (self.intent_file, self.settings_file, self.cases_file, self.environment_file)
         for file in (*files, self.status_file, self.events_file, self.stop_file):
             file.unlink(missing_ok=True)
-        for folder in (self.checkpoint.parent, self.last_model.parent, self.report, self.labels, self.tensorboard):
+        learnt = (self.checkpoint.parent, self.last_model.parent, self.report, self.labels)
+        for folder in (*learnt, self.tensorboard, self.trackers):
             shutil.rmtree(folder, ignore_errors=True)
 
     @classmethod

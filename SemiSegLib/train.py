@@ -18,7 +18,7 @@ from SemiSegLib import methods
 from SemiSegLib.commands import program
 from SemiSegLib.compute.parent import watch
 from SemiSegLib.compute.torchrun import rank_and_world_size
-from SemiSegLib.config import RECIPES, Settings, SettingsError
+from SemiSegLib.config import RECIPES, TRACKERS, Settings, SettingsError
 from SemiSegLib.durations import parse_minutes
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import PRESET_TITLES, all_settings, build_settings
@@ -89,13 +89,13 @@ def resume(
 
 def _listen(run: RunFolder, quiet: bool) -> None:
     from SemiSegLib.console import Console
-    from SemiSegLib.tensorboard import Board
+    from SemiSegLib.tracking import follow
 
     if rank_and_world_size()[0] > 0:
         return
     if not quiet:
         run.listen("The terminal", Console)
-    run.listen("TensorBoard", lambda: Board.if_installed(run.tensorboard))
+    follow(run)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -130,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     add("--config", type=Path, metavar="FILE", help="settings as JSON, for example a run's settings.json")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting by name; may be repeated")
     add("--init", type=Path, metavar="MODEL", help="start from a trained model: run folder, file or name")
+    add("--track", action="append", choices=TRACKERS, help="also write to this experiment tracker; may be repeated")
     add("--resume", action="store_true", help="go on with the run in --out; --iterations N lengthens it")
     add("--demo", action="store_true", help="make a small synthetic data set, train, predict and evaluate on it")
     add("--list-settings", action="store_true", help="print every setting with its value here, and stop")
@@ -222,6 +223,7 @@ def settings_overrides(options: argparse.Namespace) -> dict[str, Any]:
         "training.minutes": options.time and parse_minutes(options.time),
         "training.seed": options.seed,
         "training.device": options.device,
+        "training.trackers": options.track,
         "data.spacing": options.spacing,
         "training.patch_size": options.patch,
     }

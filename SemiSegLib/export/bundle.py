@@ -110,7 +110,7 @@ def _windows(card: Card) -> dict[str, Any]:
         "overlap": inference.overlap,
         "stride": inference.stride and list(inference.stride),
         "whole": inference.window == "whole",
-        "mirror": inference.mirror,
+        "mirror": list(card.settings.augmentation.mirror_axes) if inference.mirror else [],
         "multiple": MULTIPLE,
     }
 

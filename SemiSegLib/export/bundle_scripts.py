@@ -107,7 +107,7 @@ class Windows(Inferer):
     overlap   of windows blended with Gaussian weights
     stride    instead: voxels between windows of the patch's size, blended evenly
     whole     instead: the scan in one piece
-    mirror    average over the scan mirrored along x, y and both
+    mirror    axes (0 is x): average over the scan mirrored along all combinations of them
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Windows(Inferer):
         overlap: float = 0.5,
         stride: Sequence[int] | None = None,
         whole: bool = False,
-        mirror: bool = False,
+        mirror: Sequence[int] = (),
         multiple: int = 16,
     ) -> None:
         super().__init__()
@@ -127,14 +127,16 @@ class Windows(Inferer):
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Probabilities (B, C, x, y, z)."""
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        mirrored = [axes for n in range(3) for axes in itertools.combinations((2, 3), n)] if self.mirror else [()]
-        found = [self._predicted(image.flip(axes), network).flip(axes) for axes in mirrored]
+        axes = [2 + axis for axis in self.mirror]
+        mirrored = [some for count in range(len(axes) + 1) for some in itertools.combinations(axes, count)]
+        found = [self._predicted(image.flip(some), network).flip(some) for some in mirrored]
         return torch.stack(found).mean(0)
 
     def _predicted(self, image: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
         if len(self.patch) == 2:
-            slices = [self._in_one_piece(part, network) for part in image.unbind(-1)]
-            return torch.stack(slices, -1)
+            slices = image.movedim(-1, 0)
+            found = [self._in_one_piece(part, network) for part in slices.flatten(0, 1).split(16)]
+            return torch.cat(found).unflatten(0, slices.shape[:2]).movedim(0, -1)
         if self.stride:
             overlap = [max(0.0, 1 - (s + 0.5) / p) for s, p in zip(self.stride, self.patch, strict=True)]
             return SlidingWindowInferer(self.patch, overlap=overlap, mode="constant")(image, network)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,9 @@ from torch import nn
 
 from SemiSegLib.compute.devices import choose_compute
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import whole
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.models import Card, Model
-from SemiSegLib.runs import replace
 
 MULTIPLE = 16  # the networks halve sides four times
 DESCRIPTION = "semiseg.json"  # in TorchScript files
@@ -65,7 +63,8 @@ def save_torchscript(model: Model, path: Path) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         traced = torch.jit.trace(network, example)
         extra = {DESCRIPTION: json.dumps(describe(model.card), indent=1)}
-        _write(path, lambda file: torch.jit.save(traced, str(file), _extra_files=extra))
+        with whole(path) as file:
+            torch.jit.save(traced, str(file), _extra_files=extra)
 
 
 def save_onnx(model: Model, path: Path) -> None:
@@ -79,28 +78,15 @@ def save_onnx(model: Model, path: Path) -> None:
     axes = {0: "batch"} | {axis: f"side{axis - 1}" for axis in range(2, example.ndim)}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-
-        def write(file: Path) -> None:
-            names: dict[str, Any] = {"input_names": ["image"], "output_names": ["probabilities"]}
-            free = {"image": axes, "probabilities": axes}
+        names: dict[str, Any] = {"input_names": ["image"], "output_names": ["probabilities"]}
+        free = {"image": axes, "probabilities": axes}
+        with whole(path) as file:
             torch.onnx.export(network, (example,), str(file), dynamo=False, dynamic_axes=free, **names)
             written = onnx.load(str(file))
             onnx.helper.set_model_props(written, {"semiseg": json.dumps(describe(model.card))})
             onnx.save(written, str(file))
 
-        _write(path, write)
-
 
 def _network_and_example(model: Model) -> tuple[nn.Module, torch.Tensor]:
     sides = [MULTIPLE * 2] * model.card.settings.data.dimensions
     return Probabilities(model).eval(), torch.zeros(1, 1, *sides)
-
-
-def _write(path: Path, write: Callable[[Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.tmp{path.suffix}")
-    try:
-        write(temporary)
-        replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

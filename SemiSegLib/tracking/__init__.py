@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from SemiSegLib.config import Settings
-from SemiSegLib.runs import FINAL_STATES, RunFolder
-
-TRACKERS = ("mlflow", "wandb")  # the choices of training.trackers
+from SemiSegLib.runs import FINAL_STATES, RunFolder, read_json
 
 
 class Tracker(Protocol):
@@ -26,14 +23,24 @@ class Tracker(Protocol):
 
 
 class Following:
-    """Listens to a run's events and hands the numbers to a tracker."""
+    """Listens to a run's events and hands the numbers to a tracker, which is made when the first come.
 
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker = tracker
+    The settings are complete by then. A tracker that cannot be made is tried once.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Tracker]) -> None:
+        self.name = name
+        self.make: Callable[[], Tracker] | None = make
+        self.tracker: Tracker | None = None
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Hand on what a tracker wants to know of one event."""
         values = scalars(event)
+        if values and self.make is not None:
+            make, self.make = self.make, None
+            self.tracker = make()
+        if self.tracker is None:
+            return
         if values:
             self.tracker.log(values, event["iteration"])
         if event["event"] == "state" and event["state"] in FINAL_STATES:
@@ -52,21 +59,26 @@ def scalars(event: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def follow(run: RunFolder, settings: Settings) -> None:
-    """Add TensorBoard and the trackers that the settings name to the run's listeners; what fails is a warning."""
+def follow(run: RunFolder) -> None:
+    """Add TensorBoard, and the trackers that the run's settings name, to its listeners."""
     from SemiSegLib.tracking.mlflow import MLflow
     from SemiSegLib.tracking.tensorboard import TensorBoard
     from SemiSegLib.tracking.wandb import WandB
 
-    wanted: dict[str, Callable[[], Tracker]] = {}
     if TensorBoard.installed():
-        wanted["TensorBoard"] = lambda: TensorBoard(run.path / "tensorboard")
-    if "mlflow" in settings.training.trackers:
-        wanted["MLflow"] = lambda: MLflow(run, settings)
-    if "wandb" in settings.training.trackers:
-        wanted["Weights & Biases"] = lambda: WandB(run, settings)
-    for name, make in wanted.items():
-        run.listen(name, lambda make=make: Following(make()))  # type: ignore[misc]
+        run.listeners.append(Following("TensorBoard", lambda: TensorBoard(run)))
+    asked = settings_of(run).get("training", {}).get("trackers", ())
+    if "mlflow" in asked:
+        run.listeners.append(Following("MLflow", lambda: MLflow(run)))
+    if "wandb" in asked:
+        run.listeners.append(Following("Weights & Biases", lambda: WandB(run)))
+
+
+def settings_of(run: RunFolder) -> dict[str, Any]:
+    """The run's settings as JSON has them: complete ones, else those that were asked for."""
+    if run.settings_file.exists():
+        return read_json(run.settings_file)
+    return read_json(run.intent_file).get("settings", {}) if run.intent_file.exists() else {}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

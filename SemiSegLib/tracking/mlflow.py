@@ -1,15 +1,15 @@
-"""MLflow: RUN/mlflow.db unless MLFLOW_TRACKING_URI names a server; `mlflow ui --backend-store-uri sqlite:///…` shows it."""
+"""MLflow: RUN/trackers/mlflow.db unless MLFLOW_TRACKING_URI names a server (`mlflow ui --backend-store-uri sqlite:///…`)."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from SemiSegLib.config import Settings
 from SemiSegLib.runs import RunFolder, read_json, write_json
-from SemiSegLib.tracking import flat
+from SemiSegLib.tracking import flat, settings_of
 
 EXPERIMENT = "semiseg"
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
@@ -20,19 +20,21 @@ MOST = 100  # parameters at once
 class MLflow:
     """A run of the experiment "semiseg" (or MLFLOW_EXPERIMENT_NAME); a resumed training goes on in the same one."""
 
-    def __init__(self, run: RunFolder, settings: Settings) -> None:
+    def __init__(self, run: RunFolder) -> None:
         from mlflow import MlflowClient
 
-        local = f"sqlite:///{(run.path / 'mlflow.db').resolve().as_posix()}"
+        run.trackers.mkdir(exist_ok=True)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells how it makes its tables
+        local = f"sqlite:///{(run.trackers / 'mlflow.db').resolve().as_posix()}"
         self.client = MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or local)
-        known = run.path / "mlflow.json"
+        known = run.trackers / "mlflow.json"
         if known.exists():
             self.id = read_json(known)["run_id"]
             self.client.update_run(self.id, status="RUNNING")
             return
-        artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (run.path / "mlartifacts").resolve().as_uri()
+        artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (run.trackers / "mlartifacts").resolve().as_uri()
         self.id = self._new(run.path.resolve().name, artifacts)
-        parameters = list(flat(settings.to_dict()).items())
+        parameters = list(flat(settings_of(run)).items())
         for start in range(0, len(parameters), MOST):
             self.client.log_batch(self.id, params=[_parameter(*pair) for pair in parameters[start : start + MOST]])
         write_json(known, {"run_id": self.id})

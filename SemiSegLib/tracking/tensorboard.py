@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
+
+from SemiSegLib.runs import RunFolder
 
 
 class TensorBoard:
     """Writes event files: `tensorboard --logdir RUN`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, run: RunFolder) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder))
+        self.writer = SummaryWriter(str(run.tensorboard))
 
     @staticmethod
     def installed() -> bool:

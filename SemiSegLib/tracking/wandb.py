@@ -1,13 +1,12 @@
-"""Weights & Biases: offline, in RUN/wandb, unless WANDB_MODE says otherwise; `wandb sync` sends it when wanted."""
+"""Weights & Biases: offline, in RUN/trackers/wandb, unless WANDB_MODE says otherwise; `wandb sync` sends it when wanted."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 
-from SemiSegLib.config import Settings
 from SemiSegLib.runs import RunFolder, read_json, write_json
-from SemiSegLib.tracking import flat
+from SemiSegLib.tracking import flat, settings_of
 
 PROJECT = "semiseg"
 
@@ -15,20 +14,21 @@ PROJECT = "semiseg"
 class WandB:
     """A run of the project "semiseg" (or WANDB_PROJECT); a resumed training goes on under the same id."""
 
-    def __init__(self, run: RunFolder, settings: Settings) -> None:
+    def __init__(self, run: RunFolder) -> None:
         import wandb
 
-        known = run.path / "wandb.json"
+        run.trackers.mkdir(exist_ok=True)
+        known = run.trackers / "wandb.json"
         before = read_json(known)["id"] if known.exists() else None
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=run.path.resolve().name,
-            dir=str(run.path.resolve()),
+            dir=str(run.trackers.resolve()),
             id=before,
             resume="allow",
             mode=os.environ.get("WANDB_MODE", "offline"),
-            config=flat(settings.to_dict()),
-            settings=wandb.Settings(silent=True),
+            config=flat(settings_of(run)),
+            settings=wandb.Settings(silent=True, console="off"),
         )
         write_json(known, {"id": self.run.id})
 

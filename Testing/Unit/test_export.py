@@ -84,7 +84,12 @@ CASES = {
     "window of intensities, evenly blended": (3, {"data.window": (-20, 90), "inference.stride": (16, 16, 8)}, False),
     "mirrored, largest part, unit": (
         3,
-        {"data.normalisation": "unit", "inference.mirror": True, "inference.largest_component": True},
+        {
+            "data.normalisation": "unit",
+            "inference.mirror": True,
+            "augmentation.mirror_axes": (0, 2),
+            "inference.largest_component": True,
+        },
         False,
     ),
     "in one piece": (3, {"inference.window": "whole", "data.window": (0, 80), "data.normalisation": "unit"}, True),

@@ -12,7 +12,7 @@ import pytest
 
 from SemiSegLib.config import SettingsError
 from SemiSegLib.presets import build_settings
-from SemiSegLib.runs import RunFolder, read_json
+from SemiSegLib.runs import RunFolder, read_json, write_json
 from SemiSegLib.tracking import follow, scalars
 from SemiSegLib.train import parser, settings_overrides
 
@@ -25,7 +25,8 @@ def settings():
 def train(run, settings, first, last, state):
     """What a training tells, from one iteration to another."""
     run.listeners.clear()
-    follow(run, settings)
+    write_json(run.settings_file, settings.to_dict())
+    follow(run)
     for iteration in range(first, last + 1):
         losses = {"supervised": 1 / iteration, "undefined": None}
         run.event("iteration", iteration=iteration, losses=losses, total=2 / iteration, learning_rate=0.01)
@@ -115,7 +116,9 @@ class StandInMlflow:
 
     def log_batch(self, run_id, metrics=(), params=()):
         assert len(params) <= 100
-        assert all(set(x.key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ ") for x in params)
+        assert all(
+            set(x.key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./ ") for x in params
+        )
         self.get_run(run_id).data.params.update({x.key: x.value for x in params})
         self.get_run(run_id).data.history.extend(metrics)
 
@@ -141,11 +144,11 @@ def mlflow(monkeypatch):
 
 def test_mlflow_keeps_one_run_in_the_run_folder_over_a_resume(mlflow, settings, tmp_path):
     run = train(RunFolder.create(tmp_path / "run"), settings("mlflow"), 1, 2, "stopped")
-    client = mlflow(tracking_uri=f"sqlite:///{(run.path / 'mlflow.db').resolve().as_posix()}")
-    identifier = read_json(run.path / "mlflow.json")["run_id"]
+    client = mlflow(tracking_uri=f"sqlite:///{(run.trackers / 'mlflow.db').resolve().as_posix()}")
+    identifier = read_json(run.trackers / "mlflow.json")["run_id"]
     assert client.get_run(identifier).info.status == "KILLED"
     train(run, settings("mlflow"), 3, 4, "finished")
-    assert read_json(run.path / "mlflow.json")["run_id"] == identifier
+    assert read_json(run.trackers / "mlflow.json")["run_id"] == identifier
     found = client.get_run(identifier)
     assert found.info.status == "FINISHED"
     assert found.data.params["training.learning_rate"] == "0.01"
@@ -185,7 +188,7 @@ def test_wandb_is_offline_in_the_run_folder_and_goes_on_after_a_resume(settings,
     train(run, settings("wandb"), 3, 4, "failed")
     assert [wandb.options["id"] for wandb in made] == [None, "abc"]
     assert {wandb.options["mode"] for wandb in made} == {"offline"}
-    assert {Path(wandb.options["dir"]) for wandb in made} == {run.path.resolve()}
+    assert {Path(wandb.options["dir"]) for wandb in made} == {run.trackers.resolve()}
     assert made[0].options["config"]["training.learning_rate"] == 0.01
     assert [step for wandb in made for step, _ in wandb.logged] == [1, 2, 2, 3, 4, 4]
     assert [wandb.exit_code for wandb in made] == [0, 1]
@@ -197,5 +200,5 @@ def test_wandb_for_real(settings, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     run = train(RunFolder.create(tmp_path / "run"), settings("wandb"), 1, 2, "stopped")
     train(run, settings("wandb"), 3, 4, "finished")
-    assert len(list((run.path / "wandb").glob("offline-run-*/*.wandb"))) == 2
+    assert len(list((run.trackers / "wandb").glob("offline-run-*/*.wandb"))) == 2
     assert warnings(run) == []
