@@ -89,7 +89,7 @@ def resume(
 
 def _listen(run: RunFolder, quiet: bool) -> None:
     from SemiSegLib.console import Console
-    from SemiSegLib.tracking import follow
+    from SemiSegLib.tracking.listening import follow
 
     if rank_and_world_size()[0] > 0:
         return

@@ -155,8 +155,8 @@ class Windows(Inferer):
         before = [(side - n) // 2 for side, n in zip(sides, image.shape[2:], strict=True)]
         margins = [(b, side - n - b) for b, side, n in zip(before, sides, image.shape[2:], strict=True)]
         padded = functional.pad(image, [margin for pair in reversed(margins) for margin in pair])
-        crop = [slice(b, b + n) for b, n in zip(before, image.shape[2:], strict=True)]
-        return network(padded)[(..., *crop)]
+        crop = (Ellipsis, *(slice(b, b + n) for b, n in zip(before, image.shape[2:], strict=True)))
+        return network(padded)[crop]
 
     def _rounded(self, length: int) -> int:
         return -(-length // self.multiple) * self.multiple

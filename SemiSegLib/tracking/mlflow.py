@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from SemiSegLib.runs import RunFolder, read_json, write_json
-from SemiSegLib.tracking import flat, settings_of
+from SemiSegLib.tracking.tracker import flat, settings_of
 
 EXPERIMENT = "semiseg"
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}

@@ -1,4 +1,4 @@
-"""Weights & Biases: offline, in RUN/trackers/wandb, unless WANDB_MODE says otherwise; `wandb sync` sends it when wanted."""
+"""Weights & Biases: offline, in RUN/trackers/wandb, unless WANDB_MODE says otherwise (`wandb sync` sends it)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from SemiSegLib.runs import RunFolder, read_json, write_json
-from SemiSegLib.tracking import flat, settings_of
+from SemiSegLib.tracking.tracker import flat, settings_of
 
 PROJECT = "semiseg"
 

@@ -13,7 +13,8 @@ import pytest
 from SemiSegLib.config import SettingsError
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json, write_json
-from SemiSegLib.tracking import follow, scalars
+from SemiSegLib.tracking.listening import follow
+from SemiSegLib.tracking.tracker import scalars
 from SemiSegLib.train import parser, settings_overrides
 
 
