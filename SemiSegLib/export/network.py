@@ -59,8 +59,9 @@ def save_torchscript(model: Model, path: Path) -> None:
     """Write TorchScript, whole, with `describe` as its extra file semiseg.json. Raises SemiSegError."""
     network, example = _network_and_example(model)
     with warnings.catch_warnings(), torch.no_grad():
-        # PyTorch advises newer formats, which other programs do not read yet.
+        # PyTorch advises newer formats, which other programs do not read yet; and a batch is one part when predicting.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         traced = torch.jit.trace(network, example)
         extra = {DESCRIPTION: json.dumps(describe(model.card), indent=1)}
         with whole(path) as file:
