@@ -241,7 +241,8 @@ def test_a_run_begun_in_fp16_goes_on_without_a_gpu(tiny_data, tiny_settings, tmp
 
 def test_a_finished_run_goes_on_with_more_iterations(tiny_data, tmp_path, capsys):
     run = RunFolder(tmp_path / "run")
-    assert main(command(tiny_data, run.path, iterations=2)) == 0
+    schedule = {"training.schedule": "step", "training.learning_rate": 0.01}
+    assert main(command(tiny_data, run.path, iterations=2, settings=schedule)) == 0
     assert main(["--out", str(run.path), "--resume", "--quiet"]) == 2
     assert "add --iterations with a larger number" in capsys.readouterr().err
     assert main(["--out", str(run.path), "--resume", "--iterations", "2", "--quiet"]) == 2
