@@ -52,7 +52,6 @@ from SemiSegLib.networks.bank import FeatureBank
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step
 
-_SAMPLINGS = ("anatomical", "region", "none")
 _CHANNELS = (16, 32, 64, 128, 256)  # of the encoder's resolutions
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from SemiSegLib.compute import distributed
+from SemiSegLib.compute.batch_statistics import average_statistics, synchronised
 from SemiSegLib.compute.devices import Compute, device_memory, peak_memory
 from SemiSegLib.compute.memory import give_back, out_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
@@ -55,7 +56,7 @@ class Trainer:
         self.method = build_method(settings)
         _check_parts(settings, self.method)
         if training.sync_batchnorm:
-            distributed.synchronised(self.method, compute.device)
+            synchronised(self.method, compute.device)
         self.method.to(compute.device)
         self.method.to(memory_format=compute.memory_format(settings.data.dimensions))  # type: ignore[call-overload]
         self.average = make_teacher(self.method.student) if training.ema_decay > 0 else None
@@ -126,7 +127,7 @@ class Trainer:
                     buffer.copy_(value)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        distributed.average_statistics(self.method)
+        average_statistics(self.method)
         self.method.after_step(step)
         if self.average is not None:
             update_average(self.average, self.method.student, training.ema_decay, self.iteration)
