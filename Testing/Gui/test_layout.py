@@ -36,3 +36,15 @@ def test_done_is_seen_without_scrolling_past_the_tall_editor(with_cases):
     done, editor = with_cases.ui.doneCheckBox, with_cases.ui.segmentEditorContainer
     assert done.mapTo(with_cases.parent, done.rect.topLeft()).y() < 700
     assert done.y < editor.y
+
+
+def test_nothing_lies_over_the_table_of_scans(with_cases):
+    """At the least width as well: a form that wraps its rows once laid a caption over the growing table."""
+    with_cases.unfold("data")
+    for width in (WIDTH, 600):
+        with_cases.parent.resize(width, 700)
+        with_cases.parent.show()
+        with_cases.qt.QApplication.processEvents()
+        ui = with_cases.ui
+        for name in ("caption4", "volumeComboBox", "addFilesButton", "removeCaseButton"):
+            assert getattr(ui, name).y >= ui.casesTable.y + ui.casesTable.height, name
