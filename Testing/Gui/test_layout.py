@@ -39,12 +39,16 @@ def test_done_is_seen_without_scrolling_past_the_tall_editor(with_cases):
 
 
 def test_nothing_lies_over_the_table_of_scans(with_cases):
-    """At the least width as well: a form that wraps its rows once laid a caption over the growing table."""
+    """At the least width as well, in the scroll area that Slicer puts a module's panel into."""
     with_cases.unfold("data")
-    for width in (WIDTH, 600):
-        with_cases.parent.resize(width, 700)
-        with_cases.parent.show()
+    area = with_cases.qt.QScrollArea()
+    area.setWidgetResizable(True)
+    area.setWidget(with_cases.parent)
+    for width in (WIDTH + 20, 600):
+        area.resize(width, 700)
+        area.show()
         with_cases.qt.QApplication.processEvents()
         ui = with_cases.ui
         for name in ("caption4", "volumeComboBox", "addFilesButton", "removeCaseButton"):
             assert getattr(ui, name).y >= ui.casesTable.y + ui.casesTable.height, name
+    with_cases.area = area  # the panel is its child: it must live as long
