@@ -221,6 +221,9 @@ def test_stop_does_not_turn_into_something_worse_under_the_cursor(ready, monkeyp
     ready.ui.stopButton.click()
     ready.ui.stopButton.click()
     assert ready.ui.endNowButton.isVisibleTo(section)
+    ready.parent.resize(360, 900)
+    ready.parent.show()
+    ready.qt.QApplication.processEvents()
     assert not ready.ui.stopButton.geometry.intersects(ready.ui.endNowButton.geometry)
     ready.ui.endNowButton.click()
     assert "is lost" in asked[0]
