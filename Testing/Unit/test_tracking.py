@@ -201,5 +201,7 @@ def test_wandb_for_real(settings, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     run = train(RunFolder.create(tmp_path / "run"), settings("wandb"), 1, 2, "stopped")
     train(run, settings("wandb"), 3, 4, "finished")
-    assert len(list((run.trackers / "wandb").glob("offline-run-*/*.wandb"))) == 2
+    identifier = read_json(run.trackers / "wandb.json")["id"]
+    files = list((run.trackers / "wandb").glob("offline-run-*/*.wandb"))  # one folder a second
+    assert {file.name for file in files} == {f"run-{identifier}.wandb"}
     assert warnings(run) == []
