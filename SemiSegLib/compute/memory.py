@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA and MPS; CPU on POSIX; CPU on Windows
+# CUDA and MPS; CPU on POSIX; CPU on Windows; oneDNN, whose convolutions need room of their own.
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "could not create a primitive")
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -255,7 +255,7 @@ def test_csv_has_the_volumes_in_ml(table, annotated, add_volume, tmp_path):
     table.add_volume(add_volume('with, comma and "quotes"'))
     path = export_volumes_csv(table, table.cases, tmp_path / "volumes.csv")
     rows = read_csv(path)
-    assert [row["case"] for row in rows] == [case.name, 'with, comma and "quotes"']
+    assert [row["scan"] for row in rows] == [case.scan_name, 'with, comma and "quotes"']
     assert (rows[0]["state"], rows[0]["mask"]) == ("annotated", "annotation")
     voxel_ml = 0.9 * 1.3 * 2.5 / 1000
     assert float(rows[0]["left atrium [ml]"]) == pytest.approx(np.count_nonzero(mask == 1) * voxel_ml, abs=6e-4)

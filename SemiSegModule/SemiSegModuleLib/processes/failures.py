@@ -26,7 +26,8 @@ class Failure:
 _PATTERNS = (
     (
         "memory",
-        r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|"
+        r"out of memory|memory does not suffice|OutOfMemoryError|MemoryError|can.t allocate memory|"
+        r"Cannot allocate memory|"
         r"failed to map segment|std::bad_alloc|CUBLAS_STATUS_ALLOC_FAILED|paging file is too small",
     ),
     (
