@@ -203,7 +203,7 @@ def changes_on_resume(options: argparse.Namespace) -> dict[str, Any]:
     """Settings that the command line changes in a run that goes on; raises SettingsError for all that stay."""
     data = ("preset", "splits", "labelled", "validation", "spacing", "patch")
     training = ("method", "recipe", "time", "seed", "config", "init")
-    given = [f"--{name}" for name in (*data, *training) if getattr(options, name) is not None]
+    given = sorted(f"--{name}" for name in (*data, *training) if getattr(options, name) is not None)
     if given:
         raise SettingsError(
             f"--resume goes on with what the run was begun with, so {', '.join(given)} cannot be given: leave it out, "

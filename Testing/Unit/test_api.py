@@ -43,7 +43,9 @@ def test_the_examples_of_the_documentation_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", EXAMPLES.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 7
     (tmp_path / "examples.py").write_text("\n".join(blocks), encoding="utf-8")
-    done = subprocess.run([sys.executable, "examples.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "examples.py"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "finished" in done.stdout
     assert "1 cases scored" in done.stdout
@@ -52,7 +54,9 @@ def test_the_examples_of_the_documentation_run(tmp_path):
 
 def test_importing_it_loads_nothing_heavy():
     code = "import sys, SemiSegLib.api; print(sorted({'torch', 'numpy', 'SimpleITK', 'monai'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout == "[]\n"
+    )
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -27,7 +27,7 @@ except SemiSegError as error:
 STARTER = f"""
 import subprocess, sys, time
 command = [sys.executable, "-c", {WORKER!r}, sys.argv[1], "60"]
-worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True)
 print(worker.stdout.readline().strip(), worker.pid, flush=True)
 time.sleep(60)
 """
@@ -39,7 +39,7 @@ def work(tmp_path):
 
     def begin(seconds=60.0, program=WORKER):
         command = [sys.executable, "-c", program, str(tmp_path / "out"), str(seconds)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
         started.append(process)
         return process
 

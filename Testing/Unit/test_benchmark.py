@@ -56,7 +56,7 @@ def measured(tiny_data, tmp_path_factory):
     """Two cells measured and one failed, side by side: the folder and what the command said."""
     folder = tmp_path_factory.mktemp("first")
     arguments = command(tiny_data, folder, (*GOOD, "supervised:inference.network=teacher"), extra=("--jobs", "2"))
-    return folder, subprocess.run(process(*arguments), capture_output=True, text=True, check=False)
+    return folder, subprocess.run(process(*arguments), capture_output=True, encoding="utf-8", check=False)
 
 
 # ---- cells as trainings ------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_the_table_is_rebuilt_from_the_cells_alone(measured, tmp_path, capsys):
 @contextmanager
 def started(arguments, run, iteration):
     """The benchmark as a child process, its training at `iteration` with a checkpoint; killed at the end."""
-    benchmark = subprocess.Popen(process(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    benchmark = subprocess.Popen(process(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     try:
         deadline = time.monotonic() + 120
         while not (run.checkpoint.exists() and run.status().iteration >= iteration):

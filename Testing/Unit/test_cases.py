@@ -463,5 +463,5 @@ def test_listing_cases_imports_neither_torch_nor_itk(folder: Path) -> None:
         "print({'torch', 'SimpleITK', 'nibabel', 'scipy', 'h5py'} & set(sys.modules))"
     )
     root = Path(case_list.__file__).resolve().parents[2]
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=root, check=True)
     assert result.stdout.strip() == "set()"

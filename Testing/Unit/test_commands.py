@@ -17,7 +17,9 @@ LIBRARY = REPOSITORY / "SemiSegLib"
 
 
 def python(*arguments):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, encoding="utf-8", cwd=REPOSITORY, check=False
+    )
 
 
 def test_without_a_command_all_commands_are_listed():

@@ -92,7 +92,7 @@ def test_a_broken_method_file_is_named_and_does_not_hide_the_others(damage, tmp_
 
     def run(*arguments):
         command = [sys.executable, "-m", "SemiSegLib.train", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
 
     shown = run("--help")
     assert shown.returncode == 0, shown.stderr

@@ -234,7 +234,7 @@ def test_one_of_four_processes_killed_ends_the_run_and_one_process_resumes_it(ti
 
 def children(pid):
     """Process ids of the direct children of a process."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, encoding="utf-8", check=True).stdout
     return [int(mine) for mine, parent in re.findall(r"(\d+)\s+(\d+)", listing) if int(parent) == pid]
 
 

@@ -29,7 +29,7 @@ RECIPES = ("published", "strong")
 
 def gpu(*arguments):
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 def run(work, *arguments, iterations=2, packs=(), minutes=10, speed=()):

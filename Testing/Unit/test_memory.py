@@ -112,7 +112,7 @@ assert found.shape == (2, 64, 64, 64) and torch.isfinite(found).all()
 @pytest.mark.skipif(sys.platform != "linux", reason="limits on memory are kept by Linux")
 def test_memory_that_really_runs_out():
     """64 x 64 x 64 voxels at once take V-Net some 180 MB, more than the process may have."""
-    result = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", REAL], capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stderr
     assert "memory ran out on cpu" in result.stderr
 

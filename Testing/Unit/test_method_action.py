@@ -78,7 +78,8 @@ def test_the_last_stage_starts_with_a_teacher_that_is_the_student(make_method, m
     method.enter_stage("anatomical", first=False)  # resumed in the middle: nothing is handed over
     assert any(not torch.equal(student[name], teacher[name]) for name in student)
     method.enter_stage("anatomical", first=True)
-    assert all(torch.equal(student[name], method.teacher.state_dict()[name]) for name in student)
+    handed = method.teacher.state_dict()  # it counts its own batches from here
+    assert all(torch.equal(student[name], handed[name]) for name in student if "num_batches" not in name)
 
 
 def test_dice_counts_the_background(make_method, make_batch):

@@ -54,7 +54,7 @@ def test_teachers_take_turns(make_method, make_batch, train_steps):
 
 
 def test_the_weight_follows_its_ramp(make_method, make_batch):
-    method, batch = make_method("ad-mt"), make_batch()
+    method, batch = make_method("ad-mt", weight=2.0), make_batch()
     weights = [method.losses(batch, Step(index, 10))["pseudo"].weight for index in (0, 2, 4, 9)]
     assert weights[0] == 2 * math.exp(-5)
     assert weights[1] == 2 * math.exp(-5 * 0.25)

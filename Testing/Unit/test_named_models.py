@@ -166,7 +166,9 @@ def test_models_beside_the_package_are_found(run, tmp_path):
         shutil.copytree(package, root / "SemiSegLib", ignore=shutil.ignore_patterns("__pycache__", "Resources"))
         (root / place).mkdir(parents=True)
         shutil.copy(run / "models" / "last.safetensors", root / place / "shipped.safetensors")
-        printed = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+        printed = subprocess.run(
+            [sys.executable, "-c", code], cwd=root, capture_output=True, encoding="utf-8", check=True
+        )
         assert printed.stdout.split() == [str((root / place / "shipped.safetensors").resolve())]
 
 

@@ -32,7 +32,7 @@ def run(tmp_path):
 @pytest.fixture
 def holder(run):
     """Another process that holds the run's lock and says it is training."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], stdout=subprocess.PIPE, encoding="utf-8")
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()

@@ -53,13 +53,13 @@ def test_children_of_tests_hear_ctrl_c_also_in_the_background():
     test = f"{__file__}::test_children_of_tests_hear_ctrl_c"
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", code, "-p", "no:cacheprovider", "--rootdir", str(root), test]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=root)
     assert result.returncode == 0, result.stdout
 
 
 def child_of_a_parent(code):
     """(parent process, psutil process of its child, which runs `code` and is ready)"""
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, code], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, code], stdout=subprocess.PIPE, encoding="utf-8")
     return parent, psutil.Process(int(parent.stdout.readline()))
 
 

@@ -51,7 +51,9 @@ def command(data, out, method="supervised", iterations=4, settings=None):
 def dies_at(arguments, moment):
     """Run the command in a process that ends without a word (as by SIGKILL) at a moment: a line of code to patch in."""
     code = f"import os, sys\n{moment}\nfrom SemiSegLib.train import main\nsys.exit(main(sys.argv[1:]))"
-    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", check=False
+    )
     assert result.returncode == 9, result.stderr
 
 
@@ -373,7 +375,7 @@ command.{target.rpartition(".")[2]} = wait
 sys.exit(command.main(sys.argv[1:]))
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     )
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
