@@ -52,3 +52,11 @@ def test_nothing_lies_over_the_table_of_scans(with_cases):
         for name in ("caption4", "volumeComboBox", "addFilesButton", "removeCaseButton"):
             assert getattr(ui, name).y >= ui.casesTable.y + ui.casesTable.height, name
     with_cases.area = area  # the panel is its child: it must live as long
+
+
+def test_the_names_of_the_scans_are_readable_in_a_narrow_dock(with_cases):
+    with_cases.unfold("data")
+    with_cases.parent.resize(WIDTH, 700)
+    with_cases.parent.show()
+    with_cases.qt.QApplication.processEvents()
+    assert with_cases.ui.casesTable.columnWidth(0) >= 150

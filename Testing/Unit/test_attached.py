@@ -27,7 +27,7 @@ except SemiSegError as error:
 STARTER = f"""
 import subprocess, sys, time
 command = [sys.executable, "-c", {WORKER!r}, sys.argv[1], "60"]
-worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True)
+worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 print(worker.stdout.readline().strip(), worker.pid, flush=True)
 time.sleep(60)
 """

@@ -29,6 +29,7 @@ _STATE_COLORS = {
 }
 COLUMNS = ("scan", "state", "labels", "volume", "confidence", "dsc")
 REVIEW_COLUMNS = ("scan", "state", "confidence", "dsc")
+_NAME_WIDTH = 150  # pixels: picture and name stay readable in a narrow dock, the rest can be scrolled to
 _DRAWING_SECONDS = 0.03  # of pictures at a time, so that the window never waits for a long table
 
 
@@ -50,7 +51,6 @@ class CaseRows:
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         table.setIconSize(qt.QSize(thumbnails.PIXELS, thumbnails.PIXELS))
         table.verticalHeader().setDefaultSectionSize(thumbnails.PIXELS + 4)
-        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         table.verticalHeader().setVisible(False)
 
     def fill(self, cases: Sequence[Case]) -> None:
@@ -122,6 +122,8 @@ class CaseRows:
     def _fit_columns(self) -> None:
         for column in range(1, len(self._columns)):
             self._table.resizeColumnToContents(column)
+        others = sum(self._table.columnWidth(column) for column in range(1, len(self._columns)))
+        self._table.setColumnWidth(0, max(_NAME_WIDTH, self._table.viewport().width - others))
 
     def _draw_some(self) -> None:
         end = time.monotonic() + _DRAWING_SECONDS
