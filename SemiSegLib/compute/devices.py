@@ -81,7 +81,7 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 def _peak_resident() -> int:
     status = Path("/proc/self/status")
     if status.exists():  # Linux
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
     if sys.platform == "win32":
         import psutil

@@ -121,7 +121,7 @@ def is_alive(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return "zombie" not in Path(f"/proc/{pid}/status").read_text() if Path("/proc").is_dir() else True
+    return "zombie" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8") if Path("/proc").is_dir() else True
 
 
 # ---- success -------------------------------------------------------------------------------------------------
@@ -152,7 +152,12 @@ def test_no_success_with_another_exit_code(start):
 def test_settings_reach_the_child_as_a_file(start):
     training = start("finish()")
     poll_to_the_end(training)
-    assert (training.run.path / "config.json").read_text().split() == ["{", '"method":', '"simcvd"', "}"]
+    assert (training.run.path / "config.json").read_text(encoding="utf-8").split() == [
+        "{",
+        '"method":',
+        '"simcvd"',
+        "}",
+    ]
 
 
 def test_state_and_progress_while_it_runs(start):
@@ -197,7 +202,7 @@ time.sleep(60)
 def test_after_the_grace_period_the_whole_tree_is_ended(start):
     training = start(DEAF, grace=0.3)
     poll_until(training, lambda: (training.run.path / "worker").exists() and training.state == "training")
-    worker = int((training.run.path / "worker").read_text())
+    worker = int((training.run.path / "worker").read_text(encoding="utf-8"))
     assert is_alive(worker)
     training.stop()
     poll_to_the_end(training)

@@ -21,7 +21,7 @@ def cmake_list(file: Path, name: str) -> list[str]:
 
 
 def cmake_value(name: str) -> str:
-    return re.search(rf'set\({name} "([^"]*)"\)', (REPOSITORY / "CMakeLists.txt").read_text()).group(1)
+    return re.search(rf'set\({name} "([^"]*)"\)', (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")).group(1)
 
 
 def tree(root: Path, folder: str, pattern: str) -> list[str]:
@@ -194,7 +194,9 @@ def test_index_entry_and_cmake_agree():
     assert entry["scm_url"] == cmake_value("EXTENSION_HOMEPAGE") + ".git"
     assert entry["build_dependencies"] == cmake_value("EXTENSION_DEPENDS").split()
     assert entry["tier"] in (1, 2, 3, 4, 5)
-    assert "project(SemiSeg)" in (REPOSITORY / "CMakeLists.txt").read_text()  # the name of the .json file
+    assert "project(SemiSeg)" in (REPOSITORY / "CMakeLists.txt").read_text(
+        encoding="utf-8"
+    )  # the name of the .json file
 
 
 def test_pictures_that_the_index_shows_exist():

@@ -202,8 +202,8 @@ def test_surface_files_carry_the_colour_where_they_can(table, annotated, tmp_pat
         export_surfaces(table, [case], tmp_path, suffix)
     _, surface, _ = read_surface(tmp_path / f"{stem_of(case)}_aorta.ply")
     assert (vtk_to_numpy(surface.GetPointData().GetScalars())[:, :3] == [224, 97, 76]).all()
-    assert "Kd 0.8784 0.3804 0.2980" in (tmp_path / f"{stem_of(case)}_aorta.mtl").read_text()
-    obj = (tmp_path / f"{stem_of(case)}_aorta.obj").read_text()
+    assert "Kd 0.8784 0.3804 0.2980" in (tmp_path / f"{stem_of(case)}_aorta.mtl").read_text(encoding="utf-8")
+    obj = (tmp_path / f"{stem_of(case)}_aorta.obj").read_text(encoding="utf-8")
     assert f"mtllib {stem_of(case)}_aorta.mtl\nusemtl aorta\n" in obj
     assert b"SPACE=LPS" in (tmp_path / f"{stem_of(case)}_aorta.stl").read_bytes()[:80]
 
@@ -222,7 +222,7 @@ def test_existing_files_are_kept_unless_overwriting_is_asked_for(table, annotate
         with pytest.raises(exports.FilesExist) as error:
             write()
         assert [path.name for path in error.value.paths] == [name]
-        assert (tmp_path / name).read_text() == "precious"
+        assert (tmp_path / name).read_text(encoding="utf-8") == "precious"
         write(overwrite=True)
         assert (tmp_path / name).stat().st_size > 20
     assert not (tmp_path / "v.csv").read_text(encoding="utf-8-sig").startswith("precious")

@@ -39,7 +39,7 @@ def test_a_mask_of_another_case_of_the_study_is_not_loaded(table, predicted, add
     from SemiSegModuleLib.scene.predictions import load_predictions
 
     case, folder = predicted
-    content = json.loads((folder / "identity.json").read_text())
+    content = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
     content["cases"][case.file_name] = "somebody else"
     (folder / "identity.json").write_text(json.dumps(content))
     with pytest.raises(CaseError, match="is not that of 'scan'"):

@@ -138,7 +138,7 @@ def main():
     folder = Path(sys.argv[1])
     outcomes = []
     with distributed.process_group():  # one for all: its addresses cannot be agreed upon twice
-        for job in json.loads((folder / "jobs.json").read_text()):
+        for job in json.loads((folder / "jobs.json").read_text(encoding="utf-8")):
             outcomes.append(Job(**job).run())
     (folder / f"{rank_and_world_size()[0]}.json").write_text(json.dumps(outcomes))
 

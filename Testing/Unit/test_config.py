@@ -28,7 +28,7 @@ def test_a_run_s_settings_file_reproduces_its_settings(tmp_path):
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(settings.to_dict()))
     assert build_settings(file=file) == settings
-    assert Settings.from_dict(json.loads(file.read_text())) == settings
+    assert Settings.from_dict(json.loads(file.read_text(encoding="utf-8"))) == settings
 
 
 @pytest.mark.parametrize("method", methods.available())

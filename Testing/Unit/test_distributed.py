@@ -117,7 +117,7 @@ def together(tiny_data, alone, tmp_path_factory):
     }
     (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
     subprocess.run(torchrun(HERE / "ranks.py", folder), check=True, env=environment(), timeout=600)
-    each = [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+    each = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
     return folder, dict(zip(jobs, zip(*each, strict=True), strict=True))
 
 

@@ -113,9 +113,9 @@ def test_a_model_is_scored_plain_and_embedded(embedded, tiny_data, tmp_path, mon
     options = ["--model", run.path, "--data", tiny_data, "--splits", splits, "--factor", "1.5,1.5,1", "--json", file]
     monkeypatch.setattr(sys, "argv", ["embedded.py", *map(str, options), "--device", "cpu"])
     assert embedded.main() == 0
-    scores = json.loads(file.read_text())["scores"]
+    scores = json.loads(file.read_text(encoding="utf-8"))["scores"]
     assert list(scores) == ["plain", "background", "mirrored", "other"]
-    report = json.loads((run.report / "validation.json").read_text())
+    report = json.loads((run.report / "validation.json").read_text(encoding="utf-8"))
     assert scores["plain"]["atrium_006"]["dsc"] == pytest.approx(report["cases"]["atrium_006"]["left atrium"]["dsc"])
     assert scores["plain"]["atrium_006"]["outside_ml"] == 0
     assert capsys.readouterr().out.count("\n| ") == 5  # below the header: a line, the scan as it is, three contexts

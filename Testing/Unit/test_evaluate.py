@@ -161,7 +161,7 @@ def test_command_writes_json_and_csv(folders, tmp_path, capsys):
     assert main([*arguments, *files]) == 0
     assert "a, label 1" in capsys.readouterr().out
     report = evaluate(*folders)
-    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    written = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert written["cases"] == report.cases
     assert written["summary"] == report.summary
     assert written["missing_predictions"] == ["b"]
@@ -180,8 +180,8 @@ def test_undefined_values_are_null_in_json_and_empty_in_csv(tmp_path):
     save(np.zeros_like(reference), tmp_path / "p" / "a.nii.gz")
     arguments = ["--predictions", str(tmp_path / "p"), "--references", str(tmp_path / "r")]
     assert main([*arguments, "--output", str(tmp_path / "x.json"), "--csv", str(tmp_path / "x.csv")]) == 0
-    assert json.loads((tmp_path / "x.json").read_text())["cases"]["a"]["label 1"]["hd95_mm"] is None
-    assert (tmp_path / "x.csv").read_text().splitlines()[1] == "a,label 1,0.0,0.0,,,,"
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["cases"]["a"]["label 1"]["hd95_mm"] is None
+    assert (tmp_path / "x.csv").read_text(encoding="utf-8").splitlines()[1] == "a,label 1,0.0,0.0,,,,"
 
 
 def test_wrong_input_ends_with_one_line_and_code_2(folders, tmp_path, capsys):
@@ -273,7 +273,7 @@ def test_the_command_takes_another_value_or_none(tmp_path, text, classes):
     save(reference, tmp_path / "p" / "a.nii.gz")
     arguments = ["--predictions", str(tmp_path / "p"), "--references", str(tmp_path / "r")]
     assert main([*arguments, "--output", str(tmp_path / "x.json"), "--ignore-value", text]) == 0
-    assert len(json.loads((tmp_path / "x.json").read_text())["labels"]) == classes
+    assert len(json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["labels"]) == classes
 
 
 def test_a_value_that_is_no_number_is_refused(tmp_path, capsys):

@@ -87,17 +87,19 @@ def test_unpacked_scans_are_those_packed(tiny_data, measured):
 
 def test_cells_and_speed_are_measured_and_printed(measured):
     work, said = measured
-    cell = json.loads((work / "results" / "published" / "left-atrium-supervised-2-seed1-paper.json").read_text())
+    cell = json.loads(
+        (work / "results" / "published" / "left-atrium-supervised-2-seed1-paper.json").read_text(encoding="utf-8")
+    )
     assert cell["cases"] == {"labelled": 2, "unlabelled": 2, "validation": 1}
     score = cell["validation"]["summary"]["left atrium"]["dsc"]["mean"]
     row = next(line for line in said.splitlines() if line.startswith("| published | supervised | 2 | 1 |"))
     assert f"| {100 * score:.2f} |" in row
     assert "cpu, float32" in row
     assert "| strong | supervised | 2 | 1 |" in said
-    speed = json.loads((work / "results" / "speed.json").read_text())
+    speed = json.loads((work / "results" / "speed.json").read_text(encoding="utf-8"))
     assert set(speed) == {"supervised, eager, bf16", "supervised, eager, fp32"}
     assert all(found["iterations_per_second"] > 0 and found["peak_memory_bytes"] > 0 for found in speed.values())
-    assert (work / "results" / "gpu.md").read_text() in said
+    assert (work / "results" / "gpu.md").read_text(encoding="utf-8") in said
 
 
 def test_the_next_call_measures_nothing_again(measured):

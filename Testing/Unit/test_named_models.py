@@ -103,7 +103,7 @@ def test_everything_uses_the_model_that_the_report_is_of(two_models, tiny_data, 
     """Nothing is chosen by the cases that it is scored on, unless asked for."""
     report = two_models / "report"
     assert read_json(report / "validation.json")["model"] == {"which": "last", "iteration": 4, "network": "average"}
-    assert (report / "validation.txt").read_text().startswith("The last model (iteration 4, average)")
+    assert (report / "validation.txt").read_text(encoding="utf-8").startswith("The last model (iteration 4, average)")
     assert load_model(two_models).card.iteration == 4
     assert load_model(two_models, "best").card.iteration == 2
     assert export_model(two_models, tmp_path / "shared.safetensors").iteration == 4

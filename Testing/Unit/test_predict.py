@@ -75,7 +75,10 @@ def test_segmentations_carry_names_and_colours(ball, brightness_model, tmp_path)
     assert main([*command, "--output", str(tmp_path / "out"), "--format", "seg.nrrd"]) == 0
     [label] = read_mask(tmp_path / "out" / "scan.seg.nrrd").labels
     assert (label.value, label.name, label.color) == (4, "Ball of Light", (10, 200, 30))
-    assert json.loads((tmp_path / "out" / "labels.json").read_text())["labels"][0]["name"] == "Ball of Light"
+    assert (
+        json.loads((tmp_path / "out" / "labels.json").read_text(encoding="utf-8"))["labels"][0]["name"]
+        == "Ball of Light"
+    )
 
 
 def test_a_folder_is_predicted_and_nothing_is_overwritten(ball, brightness_model, tmp_path, capsys):
@@ -157,7 +160,7 @@ def test_an_interrupted_folder_is_finished_with_skip_existing(one_broken, bright
 def test_the_task_s_value_for_voxels_nobody_annotated_goes_along(ball, brightness_model, tmp_path):
     sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], tmp_path / "scan.nii.gz")
     list(predict(brightness_model, tmp_path / "scan.nii.gz", tmp_path / "out", device="cpu"))
-    assert json.loads((tmp_path / "out" / "labels.json").read_text())["ignore_value"] == 255
+    assert json.loads((tmp_path / "out" / "labels.json").read_text(encoding="utf-8"))["ignore_value"] == 255
 
 
 @pytest.mark.parametrize(

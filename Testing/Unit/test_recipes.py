@@ -103,7 +103,7 @@ def test_a_published_run_is_asked_for_by_name(tiny_data, tmp_path):
     out = tmp_path / "run"
     arguments = ("--method", "supervised", "--iterations", "2", "--recipe", "published")
     assert main(command(tiny_data, out, *arguments)) == 0
-    assert json.loads((out / "settings.json").read_text())["recipe"] == "published"
+    assert json.loads((out / "settings.json").read_text(encoding="utf-8"))["recipe"] == "published"
     assert load_model(RunFolder.open(out).last_model).card.network == "student"
 
 

@@ -128,7 +128,7 @@ def test_a_reader_never_sees_a_file_half_written(tmp_path):
     writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
     seen = 0
     while writer.poll() is None:
-        assert len(json.loads(path.read_text())["text"]) == 2_000_000
+        assert len(json.loads(path.read_text(encoding="utf-8"))["text"]) == 2_000_000
         seen += 1
     assert writer.returncode == 0
     assert seen > 0

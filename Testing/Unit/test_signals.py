@@ -76,7 +76,7 @@ def test_a_child_that_trains_may_save_first(tmp_path):
     parent.kill()
     parent.communicate()
     assert psutil.wait_procs([child], timeout=30)[1] == []
-    assert saved.read_text() == "saved"
+    assert saved.read_text(encoding="utf-8") == "saved"
 
 
 def test_another_process_with_the_parents_number_is_not_the_parent():

@@ -397,7 +397,7 @@ def test_a_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
 
     with pytest.raises(OSError, match="no space"):
         half()
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("status.json", "old")]
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [("status.json", "old")]
 
 
 @pytest.mark.parametrize("moment", ["MAKING_A_CASE", "WRITING_A_MODEL"])

@@ -29,7 +29,7 @@ def test_every_case_has_an_image_and_its_mask_in_one_of_two_folders(dataset):
 
 
 def test_splits_agree_with_the_folders(dataset):
-    demo = json.loads((dataset / "splits.json").read_text())["demo"]
+    demo = json.loads((dataset / "splits.json").read_text(encoding="utf-8"))["demo"]
     assert sorted(demo["train"] + demo["validation"]) == names(dataset / "images")
     assert sorted(demo["labeled_3"] + demo["validation"]) == names(dataset / "labels")
     assert sorted(set(demo["train"]) - set(demo["labeled_3"])) == names(dataset / "held_out")
