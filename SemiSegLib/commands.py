@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from SemiSegLib.errors import SemiSegError
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,21 @@ def program(name: str) -> str:
     if started.name == "__main__.py" and started.parent.name == "SemiSegLib":
         return f"python -m SemiSegLib {name}"
     return f"python -m {COMMANDS[name].module.removesuffix('.__main__')}"
+
+
+def run_command(work: Callable[[], int | None], json_progress: bool = False) -> int:
+    """Do a command's work and return its exit code: that of `work` (None is 0), 130 when interrupted, and that of a
+    SemiSegError (2, wrong input, unless its class says otherwise), whose message is printed, not raised.
+
+    `json_progress`: the message is also printed as a JSON object, for programs that read the output.
+    """
+    try:
+        return work() or 0
+    except SemiSegError as error:
+        if json_progress:
+            print(json.dumps({"event": "error", "message": str(error)}), flush=True)
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

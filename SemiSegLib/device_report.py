@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from SemiSegLib.commands import program
-from SemiSegLib.errors import SemiSegError
+from SemiSegLib.commands import program, run_command
 
 
 def report(setting: str = "auto") -> dict[str, Any]:
@@ -34,12 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=program("devices"), description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     options = parser.parse_args(arguments)
-    try:
-        print(json.dumps(report(options.device)))
-    except SemiSegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: print(json.dumps(report(options.device))))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
 class SemiSegError(ValueError):
     """Something about the input, the settings or a run folder is wrong; the message says what and what to do."""
 
+    exit_code = 2  # of a command that ends with it
+
 
 class TrainingError(SemiSegError):
     """Training cannot go on; the message says why and what to change."""

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from SemiSegLib.commands import program
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -368,7 +368,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input."""
     options = parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
+
+    def work() -> None:
         report = evaluate(
             options.predictions,
             options.references,
@@ -376,14 +377,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             literature=options.literature,
         )
         _write(report, options)
-    except SemiSegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    print(report.text(options.markdown))
-    return 0
+        print(report.text(options.markdown))
+
+    return run_command(work)
 
 
 def _write(report: Report, options: argparse.Namespace) -> None:

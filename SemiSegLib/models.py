@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib import __version__
-from SemiSegLib.commands import program
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.config import Settings
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import whole
@@ -225,17 +225,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input."""
     options = parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         if options.command == "export":
             export_model(options.source, options.target, options.notes, options.which)
             print(f"{options.target}  {options.target.stat().st_size / 1e6:.1f} MB")
         else:
             for name, file in named_models().items():
                 print(f"{name}  {file}\n  {load_model(file).card.notes}")
-    except SemiSegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.commands import program
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.errors import SemiSegError
@@ -53,6 +53,8 @@ class Failed:
 
 class PredictionError(SemiSegError):
     """Some scans could not be predicted, the others are done. `failures`: what was wrong, by the scan's name."""
+
+    exit_code = 3
 
     def __init__(self, failures: dict[str, str], count: int) -> None:
         self.failures = failures
@@ -222,18 +224,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input, 3 some scans failed, 130 interrupted."""
     options = parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         with attached(options.output) if options.attached else nullcontext():
             _run(options)
-    except SemiSegError as error:
-        if options.json_progress:
-            print(json.dumps({"event": "error", "message": str(error)}), flush=True)
-        print(f"error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, PredictionError) else 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_command(work, options.json_progress)
 
 
 def _run(options: argparse.Namespace) -> None:

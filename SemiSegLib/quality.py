@@ -37,7 +37,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.commands import program
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
 
@@ -149,13 +149,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input, 3 done but for some bad scans."""
     options = parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except SemiSegError as error:
-        if options.json_progress:
-            print(json.dumps({"event": "error", "message": str(error)}), flush=True)
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _run(options), options.json_progress)
 
 
 def _run(options: argparse.Namespace) -> int:

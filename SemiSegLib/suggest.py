@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from SemiSegLib.commands import program
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
 
@@ -241,14 +241,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input."""
     options = parser().parse_args(arguments)
-    try:
-        _run(options)
-    except SemiSegError as error:
-        if options.json_progress:
-            print(json.dumps({"event": "error", "message": str(error)}), flush=True)
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: _run(options), options.json_progress)
 
 
 def _run(options: argparse.Namespace) -> None:

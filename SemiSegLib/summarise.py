@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from SemiSegLib.commands import program
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.config import Settings, SettingsError
-from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import RunError, RunFolder, read_json
 
 
@@ -51,17 +50,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input."""
     options = parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         if options.strips != "all" and not options.strips.isdigit():
             raise SettingsError(f"--strips {options.strips}: a number of cases, or all.")
         strips = None if options.strips == "all" else int(options.strips)
         print(summarise_run(options.run, strips, options.device, options.data))
-    except SemiSegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

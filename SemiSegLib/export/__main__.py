@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from SemiSegLib.commands import program
-from SemiSegLib.errors import SemiSegError
+from SemiSegLib.commands import program, run_command
 
 FORMATS = {
     "bundle": "a folder for MONAI: everything from a scan to its mask",
@@ -53,13 +52,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input."""
     options = parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         export(options.model, options.target, options.format, options.which)
-    except SemiSegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(options.target)
-    return 0
+        print(options.target)
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line as a whole: one entry for everything, quick, and each command knows how it was called."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from SemiSegLib.__main__ import main
-from SemiSegLib.commands import COMMANDS
+from SemiSegLib.commands import COMMANDS, run_command
+from SemiSegLib.errors import SemiSegError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = REPOSITORY / "SemiSegLib"
@@ -94,3 +96,44 @@ def test_commands_import_without_torch():
     code = f"import importlib, sys; [importlib.import_module(m) for m in {modules}]; print('torch' in sys.modules)"
     assert python("-c", code).stdout.strip() == "False"
     assert all(importlib.import_module(module).main for module in modules)
+
+
+MISSING = {  # each command with input that is not there
+    "predict": ("--model", "MISSING", "--input", "MISSING", "--output", "out"),
+    "evaluate": ("--predictions", "MISSING", "--references", "MISSING"),
+    "report": ("MISSING",),
+    "quality": ("--model", "MISSING", "--input", "MISSING", "--output", "out.json"),
+    "suggest": ("--run", "MISSING"),
+    "refine": ("--model", "MISSING", "--scan", "MISSING", "--strokes", "MISSING", "--output", "out.nii.gz"),
+    "models": ("export", "MISSING", "out.safetensors"),
+    "export": ("MISSING", "out", "--format", "torchscript"),
+    "devices": ("--device", "cuda:99"),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_wrong_input_is_a_message_and_exit_code_2(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main = importlib.import_module(COMMANDS[name].module).main
+    assert main(MISSING[name]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert ("MISSING" in said) or name == "devices"
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def refused():
+    raise SemiSegError("scan.nii.gz: no")
+
+
+def test_how_a_command_ends(capsys):
+    assert run_command(lambda: None) == 0
+    assert run_command(lambda: 3) == 3
+    assert run_command(interrupted) == 130
+    assert run_command(refused, json_progress=True) == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"event": "error", "message": "scan.nii.gz: no"}
+    assert shown.err == "interrupted\nerror: scan.nii.gz: no\n"
