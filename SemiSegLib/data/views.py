@@ -57,8 +57,9 @@ def blur(
     return result.transpose(0, 1)
 
 
-def half_boxes(images: torch.Tensor) -> torch.Tensor:
-    """(B, 1, *S) bool: a random box of half the area of each patch in the x-y plane, through all slices.
+def half_boxes(images: torch.Tensor, probability: float = 1.0) -> torch.Tensor:
+    """(B, 1, *S) bool: a random box of half the area of each patch in the x-y plane, through all slices, each with
+    `probability`; no voxel of a patch without one.
 
     Its width is uniform between half the patch's and the whole, as in the code of ACTION and ReCo; in 3D their mask
     becomes a column (choice).
@@ -71,6 +72,8 @@ def half_boxes(images: torch.Tensor) -> torch.Tensor:
     x = torch.arange(width, device=device).reshape(1, -1, 1)
     y = torch.arange(height, device=device).reshape(1, 1, -1)
     inside = (x >= left) & (x < left + wide) & (y >= low) & (y < low + high)
+    if probability < 1:
+        inside = inside & (rank_random(torch.rand, (count, 1, 1), device) < probability)
     return inside.reshape(count, 1, width, height, *[1] * (images.dim() - 4)).expand(images.shape)
 
 

@@ -84,9 +84,7 @@ class Method(base.Method):
         image = batch.images
         drawn = torch.cat([annotated, torch.full_like(own, IGNORE)])
         imagined = torch.cat([torch.full_like(annotated, IGNORE), own])
-        boxes = half_boxes(image)
-        chosen = torch.rand(len(image), device=image.device) < self.settings.cutmix
-        boxes = boxes & chosen.reshape(-1, *[1] * (image.dim() - 1))
+        boxes = half_boxes(image, self.settings.cutmix)
         logits = self.student(mix_with_next(boxes, image)).logits
         drawn, imagined = mix_with_next(boxes, drawn), mix_with_next(boxes, imagined)
         whole = 1 + self.settings.weight

@@ -105,9 +105,7 @@ class Method(base.Method):
         views, targets = [], []
         for index in range(self.settings.views):
             view = patches.views[:, index]
-            boxes = half_boxes(view)
-            mixed = torch.rand(len(view), device=view.device) < self.settings.cutmix
-            boxes = boxes & mixed.reshape(-1, *[1] * (view.dim() - 1))
+            boxes = half_boxes(view, self.settings.cutmix)
             views.append(mix_with_next(boxes, view))
             targets.append(mix_with_next(boxes, target))
         return views, targets

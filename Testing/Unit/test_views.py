@@ -69,6 +69,12 @@ def test_boxes_have_half_the_area(shape):
     assert len({tuple(box.flatten().tolist()) for box in boxes}) > 25
 
 
+@pytest.mark.parametrize("probability", [0.0, 0.3])
+def test_only_some_patches_have_a_box(probability):
+    having = half_boxes(torch.zeros(500, 1, 16, 16), probability).flatten(1).any(1)
+    assert having.float().mean() == pytest.approx(probability, abs=0.08)  # 4 sd of 500 draws
+
+
 def test_the_next_patch_shows_in_the_box():
     images = torch.arange(3.0).reshape(3, 1, 1, 1).expand(3, 1, 8, 8)
     boxes = half_boxes(images)
