@@ -60,3 +60,13 @@ def test_the_names_of_the_scans_are_readable_in_a_narrow_dock(with_cases):
     with_cases.parent.show()
     with_cases.qt.QApplication.processEvents()
     assert with_cases.ui.casesTable.columnWidth(0) >= 150
+
+
+def test_what_a_method_is_can_be_read_to_its_end(with_cases):
+    from SemiSegLib import methods
+
+    with_cases.unfold("train")
+    label = with_cases.ui.methodLabel
+    for name in methods.available():
+        label.text = methods.title(name)
+        assert label.heightForWidth(WIDTH - 80) <= label.minimumHeight, name
