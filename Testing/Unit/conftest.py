@@ -1,7 +1,10 @@
 """Small scans and data sets for the tests of the library."""
 
+import importlib.util
 import signal
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,12 +30,27 @@ def signals_as_in_a_terminal():
 
 
 @pytest.fixture(scope="session")
+def benchmark_script():
+    """A function that loads a script of Testing/Benchmarks, which is no package, as a module."""
+
+    def load(name):
+        file = Path(__file__).resolve().parents[1] / "Benchmarks" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, file)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """Six synthetic scans of 32 x 32 x 16 voxels: two annotated, three not, one to validate with."""
     return make_dataset(tmp_path_factory.mktemp("tiny") / "data", cases=6, labelled=2, validation=1, size=(32, 32, 16))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_settings():
     """Settings under which an iteration takes a fraction of a second; every iteration is logged."""
 

@@ -1,9 +1,7 @@
 """Testing/Benchmarks/embedded.py: scans laid into a larger field of view."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,16 +11,10 @@ from SemiSegLib.api import train
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.errors import SemiSegError
 
-SCRIPT = Path(__file__).resolve().parents[1] / "Benchmarks" / "embedded.py"
-
 
 @pytest.fixture(scope="module")
-def embedded():
-    spec = importlib.util.spec_from_file_location("embedded", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["embedded"] = module
-    spec.loader.exec_module(module)
-    return module
+def embedded(benchmark_script):
+    return benchmark_script("embedded")
 
 
 @pytest.fixture

@@ -40,21 +40,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(tiny_data, tmp_path_factory):
+def run(tiny_data, tiny_settings, tmp_path_factory):
     """A short training with one validation case, three unlabelled ones and a warning."""
-    from SemiSegLib.config import Label
-    from SemiSegLib.presets import build_settings
-
-    values = {
-        "training.iterations": 2,
-        "training.patch_size": (16, 16, 16),
-        "training.precision": "fp32",
-        "training.device": "cpu",
-        "training.threads": 1,
-        "data.spacing": (3.75, 3.75, 5.0),
-        "data.labels": [Label(1, "left atrium", (152, 55, 13))],
-    }
-    settings = build_settings("supervised", "custom", overrides=values)
+    settings = tiny_settings("supervised", **{"training.iterations": 2})
     out = tmp_path_factory.mktemp("page") / "<b>run</b>"
     finished = train(tiny_data, out, settings, f"{tiny_data / 'splits.json'}:demo", quiet=True)
     return RunFolder.open(finished.path)

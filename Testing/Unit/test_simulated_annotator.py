@@ -1,9 +1,5 @@
 """Testing/Benchmarks/annotate.py on tiny scans: minutes worked by hand, slices as drawn, gone on with."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,16 +7,10 @@ import SimpleITK as sitk
 from SemiSegLib.runs import read_json
 from SemiSegLib.synthetic import make_dataset
 
-SCRIPT = Path(__file__).resolve().parents[1] / "Benchmarks" / "annotate.py"
-
 
 @pytest.fixture(scope="module")
-def annotate():
-    spec = importlib.util.spec_from_file_location("annotate", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["annotate"] = module
-    spec.loader.exec_module(module)
-    return module
+def annotate(benchmark_script):
+    return benchmark_script("annotate")
 
 
 def test_minutes_are_those_of_slices_with_something_to_draw(annotate):

@@ -11,21 +11,10 @@ from SemiSegLib.train import train
 
 
 @pytest.fixture(scope="module")
-def run(tiny_data, tmp_path_factory):
+def run(tiny_data, tiny_settings, tmp_path_factory):
     """A training of two iterations: its model knows little, but it is one."""
-    from SemiSegLib.config import Label
-    from SemiSegLib.presets import build_settings
-
-    values = {
-        "training.iterations": 2,
-        "training.patch_size": (16, 16, 16),
-        "training.precision": "fp32",
-        "training.device": "cpu",
-        "data.spacing": (3.75, 3.75, 5.0),
-        "data.labels": [Label(1, "left atrium", (152, 55, 13))],
-    }
     out = tmp_path_factory.mktemp("suggest") / "run"
-    settings = build_settings("supervised", overrides=values)
+    settings = tiny_settings("supervised", **{"training.iterations": 2})
     return train(tiny_data, out, settings, f"{tiny_data / 'splits.json'}:demo", quiet=True).path
 
 
