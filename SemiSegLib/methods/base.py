@@ -32,11 +32,22 @@ class Term:
     weight: float = 1.0
 
 
+@dataclass(frozen=True)
+class Labelling:
+    """How a training labels its unlabelled scans before a stage: voxels whose mean confidence over mirrored views is
+    below `confidence` are left out, so is the share `dropped` of the scans, those whose views differ most."""
+
+    confidence: float
+    dropped: float
+
+
 class Method(nn.Module):
     """A training method: owns its networks and extra state, composes its loss.
 
     A subclass names its settings' dataclass (`MethodSettings`), builds its networks as attributes and implements
-    `losses`; it may implement `after_step`, and `enter_stage` if it trains in several stages. All tensors it must
+    `losses`; it may implement `after_step`, and `enter_stage` if it trains in several stages. It may say which views
+    of unlabelled patches it wants (`unlabelled_views`), how many patches a stage has (`patches`) and before which
+    stages the training labels its own scans (`labelling`); the loop makes all of that. All tensors it must
     remember are parameters or buffers, so that `state_dict` holds the whole method. On several ranks each sees its part
     of the batch and computes the loss of the whole: see SemiSegLib.compute.distributed.
     """
@@ -46,7 +57,7 @@ class Method(nn.Module):
     unlabelled_views: Sequence[str] = ("strong",)  # of an unlabelled patch, weak or strong: `image`, then `views`
     idle_parameters = False  # whether some trained parameters take no part in some iterations with unlabelled patches
     stages: Mapping[str, float] = {"main": 1.0}  # in order, with their shares of all iterations
-    labelling: Mapping[str, tuple[float, float]] = {}
+    labelling: Mapping[str, Labelling] = {}  # by stage: before which the training labels its unlabelled scans itself
     constant_rate: Sequence[str] = ()  # stages whose learning rate stays what it is at the start
     student: nn.Module
 

@@ -25,7 +25,7 @@ from SemiSegLib.data.views import half_boxes, mix_with_next
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
-from SemiSegLib.methods.base import Batch, Plan, Term
+from SemiSegLib.methods.base import Batch, Labelling, Plan, Term
 from SemiSegLib.networks import build_network
 from SemiSegLib.schedules import Step
 
@@ -62,7 +62,7 @@ class Method(base.Method):
             )
         names = ["supervised", *(f"round {index}" for index in range(1, len(settings.shares)))]
         self.stages = dict(zip(names, settings.shares, strict=True))
-        self.labelling = {name: (settings.confidence, settings.dropped) for name in names[1:]}
+        self.labelling = dict.fromkeys(names[1:], Labelling(settings.confidence, settings.dropped))
         self.student = build_network(plan.dimensions, plan.classes)
 
     def patches(self, stage: str, labelled: int, unlabelled: int) -> tuple[int, int]:

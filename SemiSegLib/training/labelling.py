@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +22,13 @@ from SemiSegLib.data.components import largest_components
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.inference.windows import mirrorings, predict_probabilities
+from SemiSegLib.methods.base import Labelling
 from SemiSegLib.metrics import dice
 from SemiSegLib.runs import read_json, write_json
 
 
-@dataclass(frozen=True)
-class Round:
-    """What a stage labels its scans with: voxels below `confidence` are left out, so is the least stable share of the
-    cases (`dropped`)."""
-
-    confidence: float
-    dropped: float
-
-
 def label_cases(
-    network: nn.Module, cases: Sequence[Prepared], folder: Path, choice: Round, settings: Settings, compute: Compute
+    network: nn.Module, cases: Sequence[Prepared], folder: Path, choice: Labelling, settings: Settings, compute: Compute
 ) -> list[str]:
     """Label `cases` into `folder` and return the names of those stable enough to train with.
 

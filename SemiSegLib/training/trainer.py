@@ -31,7 +31,7 @@ from SemiSegLib.runs import RunFolder
 from SemiSegLib.schedules import Step, learning_rate, step_at
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
 from SemiSegLib.training.initial import differences, load_initial, take_weights
-from SemiSegLib.training.labelling import Round, label_cases
+from SemiSegLib.training.labelling import label_cases
 from SemiSegLib.training.log import Log
 from SemiSegLib.training.validation import mean_of_existing, validation_dice
 
@@ -153,9 +153,8 @@ class Trainer:
         self.status("labelling")
         network = self.predicting()
         folder = self.run.labels / stage.replace(" ", "-")
-        choice = Round(*self.method.labelling[stage])
         unlabelled = self.sampler.all_unlabelled
-        kept = label_cases(network, unlabelled, folder, choice, self.settings, self.compute)
+        kept = label_cases(network, unlabelled, folder, self.method.labelling[stage], self.settings, self.compute)
         self.sampler.use_labels(folder, kept)
         text = f"labelled {len(unlabelled)} scans, {len(kept)} of them stable enough to train with"
         self.run.event("message", level="info", text=text)

@@ -9,11 +9,12 @@ from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import Label
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.preprocess import Prepared
+from SemiSegLib.methods.base import Labelling
 from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.train import main, resume
-from SemiSegLib.training.labelling import Round, label_cases
+from SemiSegLib.training.labelling import label_cases
 
 CPU = Compute(torch.device("cpu"), torch.float32, "")
 
@@ -64,7 +65,7 @@ def blob(value=9.0):
 def test_labels_are_what_the_network_sees(make_case, settings, tmp_path):
     image = blob()
     image[0, 0, 0] = 0.1  # sigmoid(0.1) = 0.52: not sure
-    names = label_cases(Bright(), [make_case("a", image)], tmp_path / "labels", Round(0.75, 0.0), settings, CPU)
+    names = label_cases(Bright(), [make_case("a", image)], tmp_path / "labels", Labelling(0.75, 0.0), settings, CPU)
     found = np.load(tmp_path / "labels" / "a.npy")
     expected = np.where(blob() > 0, 1, 0)
     expected[0, 0, 0] = IGNORE
@@ -74,7 +75,7 @@ def test_labels_are_what_the_network_sees(make_case, settings, tmp_path):
 
 
 def test_where_mirrored_views_disagree_nothing_is_learned(make_case, settings, tmp_path):
-    label_cases(Bright(sided=True), [make_case("a", blob())], tmp_path / "labels", Round(0.75, 0.0), settings, CPU)
+    label_cases(Bright(sided=True), [make_case("a", blob())], tmp_path / "labels", Labelling(0.75, 0.0), settings, CPU)
     found = np.load(tmp_path / "labels" / "a.npy")
     assert (found[blob() > 0] == IGNORE).all()  # one view says yes, the other no: mean 0.5
     assert (found[blob() < 0] == 0).all()
@@ -83,7 +84,7 @@ def test_where_mirrored_views_disagree_nothing_is_learned(make_case, settings, t
 def test_the_least_stable_cases_are_left_out(make_case, settings, tmp_path):
     settings.augmentation.mirror_axes = (0,)
     cases = [make_case("even", np.full((16, 16, 16), 200.0)), make_case("odd", blob())]
-    names = label_cases(Bright(sided=True), cases, tmp_path / "labels", Round(0.75, 0.5), settings, CPU)
+    names = label_cases(Bright(sided=True), cases, tmp_path / "labels", Labelling(0.75, 0.5), settings, CPU)
     assert names == ["even"]
 
 
