@@ -218,7 +218,6 @@ def _measured(case: Case, ensemble: Ensemble, names: Sequence[str]) -> dict[str,
 
 
 def _write_map(opinions: Opinions, grid: sitk.Image, scan: sitk.Image, case: Case, folder: Path) -> Path:
-
     foreground = [back_to_scan(channel, grid, scan, 0.0) for channel in opinions.probabilities[1:]]
     background = 1 - np.sum(foreground, axis=0)
     path = folder / f"{case.name}_uncertainty.nii.gz"

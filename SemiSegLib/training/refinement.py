@@ -184,9 +184,9 @@ class _Windows:
         self.drawn = np.pad(drawn, margins, constant_values=IGNORE)
         self.near = np.pad(near, margins)
         self.before = np.where(inside, np.pad(before, [(0, 0), *margins]), background).astype(np.float32)
-        wrong = self.drawn != IGNORE
-        voxels = np.argwhere(wrong & (self.drawn != self.before.argmax(0)))
-        self.drawn_voxels = voxels if len(voxels) else np.argwhere(wrong)
+        marked = self.drawn != IGNORE
+        contradicted = np.argwhere(marked & (self.drawn != self.before.argmax(0)))
+        self.drawn_voxels = contradicted if len(contradicted) else np.argwhere(marked)
 
     def around(self, voxel: np.ndarray) -> list[torch.Tensor]:
         """(image (1, 1, *S), drawn (1, *S), before (1, C, *S), near (1, *S)) with the voxel near the middle."""
