@@ -58,6 +58,8 @@ class MrmlApplication:
         self.logic.GetSliceLogics().RemoveAllItems()
         self.logic.GetViewLogics().RemoveAllItems()
         self.scene.Clear(1)
+        # The logics may outlive the Python side: what Python's garbage collection has emptied must not be called.
+        self.scene.RemoveAllObservers()
         for name, value in self._before.items():
             setattr(slicer, name, value)
         shutil.rmtree(self._folder, ignore_errors=True)
