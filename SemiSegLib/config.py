@@ -48,7 +48,10 @@ class DataSettings:
         None, "intensities are clipped to this range first (HU for CT)", ascending=True
     )
     normalisation: str = setting(
-        "z-score", "z-score: zero mean, unit sd of the volume; unit: scaled to [0, 1]", choices=("z-score", "unit")
+        "z-score",
+        "z-score: zero mean, unit sd of the volume; tissue: the same of its voxels that are brighter than air, so that "
+        "the field of view does not matter; unit: scaled to [0, 1]",
+        choices=("z-score", "tissue", "unit"),
     )
     sdm_normalisation: str = setting(
         "patch",

@@ -122,14 +122,22 @@ def _normalised(image: sitk.Image, settings: DataSettings) -> sitk.Image:
     array = to_array(image).astype(np.float32)
     if settings.window is not None:
         array = array.clip(*settings.window)
-    if settings.normalisation == "z-score":
-        centre, scale = float(array.mean(dtype=np.float64)), float(array.std(dtype=np.float64))
+    if settings.normalisation in ("z-score", "tissue"):
+        counted = _tissue(array) if settings.normalisation == "tissue" else array
+        centre, scale = float(counted.mean(dtype=np.float64)), float(counted.std(dtype=np.float64))
     else:
         low, high = settings.window or (float(array.min()), float(array.max()))
         centre, scale = low, high - low
     if scale <= 0:
         raise SemiSegError("all voxels have the same intensity; there is nothing to segment")
     return from_array((array - centre) / scale, image)
+
+
+def _tissue(array: np.ndarray) -> np.ndarray:
+    """The voxels brighter than the darkest by a twentieth of the range up to the 99.5th percentile (choice)."""
+    lowest, high = float(array.min()), float(np.percentile(array, 99.5))
+    brighter = array[array > lowest + 0.05 * (high - lowest)]
+    return brighter if brighter.size > 1 else array
 
 
 def _resampled_grid(image: sitk.Image, spacing: tuple[float, ...]) -> sitk.Image:

@@ -90,7 +90,7 @@ def _preprocessing(data: DataSettings) -> list[dict[str, Any]]:
 
 
 def _intensities(data: DataSettings) -> list[dict[str, Any]]:
-    """Window, then zero mean and unit sd of the whole scan, or [0, 1]."""
+    """Window, then zero mean and unit sd of the whole scan or its tissue, or [0, 1]."""
     steps: list[dict[str, Any]] = []
     low, high = data.window or (None, None)
     unit = data.normalisation == "unit"
@@ -100,7 +100,10 @@ def _intensities(data: DataSettings) -> list[dict[str, Any]]:
         steps[-1]["clip"] = True
     elif unit:
         steps.append({"_target_": "ScaleIntensityd", "keys": "image", "minv": 0.0, "maxv": 1.0})
-    return steps if unit else [*steps, {"_target_": "NormalizeIntensityd", "keys": "image"}]
+    if unit:
+        return steps
+    step = f"{_SCRIPTS}.NormaliseTissued" if data.normalisation == "tissue" else "NormalizeIntensityd"
+    return [*steps, {"_target_": step, "keys": "image"}]
 
 
 def _windows(card: Card) -> dict[str, Any]:

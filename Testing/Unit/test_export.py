@@ -81,7 +81,11 @@ def make_model(path, dimensions=3, **overrides):
 
 CASES = {
     "resampled, oblique, in windows": (3, {"data.spacing": (1.3, 1.1, 2.5)}, True),
-    "window of intensities, evenly blended": (3, {"data.window": (-20, 90), "inference.stride": (16, 16, 8)}, False),
+    "window of intensities, evenly blended": (
+        3,
+        {"data.window": (-20, 90), "data.normalisation": "tissue", "inference.stride": (16, 16, 8)},
+        False,
+    ),
     "mirrored, largest part, unit": (
         3,
         {

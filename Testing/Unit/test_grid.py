@@ -79,6 +79,21 @@ def test_z_score_is_of_the_whole_scan_after_the_window(ball):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_tissue_is_normalised_alike_in_every_field_of_view():
+    """Around the scan there is air: noise of up to a hundredth of what the body has."""
+    random = np.random.default_rng(0)
+    body = random.uniform(100, 1000, (20, 20, 20)).astype(np.float32)
+    body[0, 0, 0] = 0
+    canvas = random.uniform(0, 10, (20, 60, 60)).astype(np.float32)
+    canvas[:, 20:40, 20:40] = body
+    settings = DataSettings(normalisation="tissue")
+    alone = to_array(to_network_grid(sitk.GetImageFromArray(body), settings))
+    in_air = to_array(to_network_grid(sitk.GetImageFromArray(canvas), settings))
+    np.testing.assert_allclose(in_air[20:40, 20:40], alone, atol=1e-3)
+    brighter = body[body > 0]
+    np.testing.assert_allclose(alone.T, (body - brighter.mean()) / brighter.std(), atol=1e-4)
+
+
 def test_unit_range(ball):
     scan, _ = ball((30, 30, 30), (1, 1, 1))
     found = to_array(to_network_grid(scan, DataSettings(normalisation="unit", window=(0, 80))))
