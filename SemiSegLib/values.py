@@ -127,7 +127,9 @@ def convert(value: Any, hint: Any, key: str) -> Any:
 
 
 def _items(text: str) -> Any:
-    """The values of a list that is written 1,2,3 or as JSON."""
+    """The values of a list that is written 1,2,3 or as JSON; none of them where it is empty or `none`."""
+    if text.strip().lower() in ("", "none"):
+        return []
     if not text.lstrip().startswith("["):
         return text.split(",")
     try:

@@ -1,6 +1,6 @@
 """Trainings that are killed at random moments end as those that nobody touched, byte for byte, and leave no litter.
 
-    python Testing/Benchmarks/kills.py                               # 50 kills; about half an hour on two cores
+    python Testing/Benchmarks/kills.py                               # 50 kills; about ten minutes on two cores
     python Testing/Benchmarks/kills.py --kills 3 --methods bcp --out FOLDER
 
 Every method with stages gets at least ten kills (of the default number), the rest go to a training that starts from a

@@ -7,7 +7,7 @@ import pytest
 
 from SemiSegLib import methods, predict, train
 from SemiSegLib.config import Allowed, Settings, SettingsError, explain, setting
-from SemiSegLib.presets import all_settings, build_settings
+from SemiSegLib.presets import PRESETS, all_settings, build_settings
 
 FREE = ("data.labels", "data.cache", "training.device")  # free text; labels are checked together
 
@@ -51,6 +51,13 @@ def test_what_lies_outside_is_refused_by_name(key, value, part):
     with pytest.raises(SettingsError, match=part) as refused:
         build_settings("simcvd", "pancreas", overrides={key: value})
     assert f"'{key}'" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["none", "", "[]"])
+def test_a_list_may_be_empty(text):
+    assert PRESETS["left-atrium"]["augmentation.mirror_axes"]
+    settings = build_settings("supervised", "left-atrium", overrides={"augmentation.mirror_axes": text})
+    assert settings.augmentation.mirror_axes == ()
 
 
 @pytest.mark.parametrize(
