@@ -59,7 +59,10 @@ class DataSettings:
         "in mm (the same where voxels are cubes); case: distances in the whole scan, divided by their maximum in it",
         choices=("patch", "case"),
     )
-    cache: str | None = setting(None, "folder of preprocessed volumes; none: inside the run folder")
+    cache: str | None = setting(
+        None,
+        "folder of preprocessed volumes, for many runs (a relative one: from the run folder); none: in the run folder",
+    )
 
 
 @dataclass

@@ -93,7 +93,7 @@ def cross_fit(run: Path, folds: int, device: str = "auto") -> None:
         rest = tuple(case for case in cases.labelled if case not in held_out)
         part = run / "cross-fit" / str(fold + 1)
         settings = Settings.from_dict(read_json(whole.settings_file))
-        settings.data.cache = settings.data.cache or str(whole.cache)  # by content: nothing is preprocessed twice
+        settings.data.cache = str(whole.cache_at(settings.data.cache).resolve())  # nothing is preprocessed twice
         if not RunFolder(part).has_training():
             session.start(RunFolder.create(part), settings, dataclasses.replace(cases, labelled=rest, validation=()))
         elif RunFolder(part).status().state != "finished":

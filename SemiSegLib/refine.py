@@ -179,7 +179,7 @@ def _replayed(source: Path, settings: Settings, asked: bool) -> PatchSampler | N
             raise
         return None
     sdm = method_class(settings.method).needs_sdm
-    cache = Path(settings.data.cache) if settings.data.cache else run.cache
+    cache = run.cache_at(settings.data.cache)
     prepared = [prepare(case, settings.data, cache, sdm) for case in cases]
     return PatchSampler(prepared, [], settings.data, replace(settings.training, labelled_batch=1), sdm=False)
 

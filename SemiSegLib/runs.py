@@ -122,6 +122,10 @@ class RunFolder:
         self._failed: list[Listener] = []  # those a warning was written about
         self._lock: Any = None  # made when first needed; one object, so that its holder may lock again
 
+    def cache_at(self, named: str | None) -> Path:
+        """Where preprocessed volumes are kept: the folder that `data.cache` names, seen from here, else one inside."""
+        return self.path / named if named else self.cache
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """Make a new run folder; raises RunError if it holds a training or other files already."""

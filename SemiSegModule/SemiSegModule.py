@@ -141,7 +141,8 @@ class SemiSegModuleParameterNode:
     All settings of the panel; a saved scene brings them back. 0 and empty texts mean: as task and method suggest.
 
     task - What is segmented; a preset of SemiSegLib.
-    studyFolder - Trainings, models and predictions are kept here.
+    studyFolder - Trainings, models, predictions and the copies of scans that they need are kept here.
+    folderChosen - Somebody has said that they may be.
     hideNames - Scans are called by their numbers, in the panel and in every file.
     currentCase - ID of the case at hand.
     trainingTime, method, device, iterations, learningRate, spacing, patchSize - The training.
@@ -155,6 +156,7 @@ class SemiSegModuleParameterNode:
 
     task: Task = Task.LEFT_ATRIUM
     studyFolder: Path = Path()
+    folderChosen: bool = False
     hideNames: bool = False
     currentCase: str = ""
     trainingTime: TrainingTime = TrainingTime.HOUR
@@ -309,17 +311,20 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         self._study()
         return self.workbench.add_cases(scans, annotations)
 
-    def train(self, method=None, time=None, settings=None, validation=None, wait=False):
+    def train(self, method=None, time=None, settings=None, validation=None, folder=None, wait=False):
         """Start a training on the study's cases and return its process.
+
+        Nothing is asked: copies of the scans go to the study folder.
 
         :param method: name of a method, or 'recommended'; None: the one chosen in the panel
         :param time: how long to train, as '15m', '1h', '8h'; None: as the panel says
         :param settings: any setting of SemiSegLib by its name, over those of the panel
         :param validation: so many annotated cases are held out to measure with
+        :param folder: the study folder from now on; None: the one that is set
         :param wait: return when the training has ended; the window lives meanwhile
         :raises SemiSegError: a setting is wrong, nothing is annotated, or a case cannot be written
         """
-        parameters = self._study().parameters
+        parameters = self._study(folder).parameters
         if method is not None:
             parameters.method = _member(Method, method)
         if validation is not None:
@@ -330,16 +335,19 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
             self.wait()
         return process
 
-    def predict(self, volumes=None, model=None, wait=False):
+    def predict(self, volumes=None, model=None, folder=None, wait=False):
         """Start a prediction and return its process; masks appear in the scene one after the other.
+
+        Nothing is asked: copies of the scans go to the study folder.
 
         :param volumes: volume nodes or cases; None: every case without a finished annotation. Volumes that are not in
             the study yet are added
         :param model: a model file or the name of a model that comes with SemiSeg; None: the one in use
+        :param folder: the study folder from now on; None: the one that is set
         :param wait: return when all is predicted; the window lives meanwhile
         :raises SemiSegError: no model, no scan, or a scan cannot be written
         """
-        study, predicting = self._study(), self.workbench.predicting
+        study, predicting = self._study(folder), self.workbench.predicting
         if model is not None:
             study.use_model(model)
         nodes = [getattr(volume, "volume", volume) for volume in volumes or ()]
@@ -372,7 +380,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         self.workbench.review.take_back()
 
     def exportMasks(self, folder, format=".seg.nrrd", cases=None, overwrite=False):
-        """Write the masks that are shown as files and return their paths."""
+        """Write the masks that are shown as files and return their paths; what is not marked as done is left out."""
         from SemiSegModuleLib.exports import export_masks
 
         table = self._study().cases
@@ -388,11 +396,13 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
             time.sleep(0.02)
         return not self.workbench.active
 
-    def _study(self):
-        """The study of the present scene."""
+    def _study(self, folder=None):
+        """The study of the present scene, in this folder from now on."""
         study = self.workbench.study
         if study.parameters is None:
             self.workbench.adopt(self.getParameterNode())
+        if folder is not None:
+            study.choose_folder(Path(folder))
         return study
 
     def close(self):

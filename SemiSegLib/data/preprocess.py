@@ -181,4 +181,5 @@ def _file_stamp(file: Path) -> Sequence[object]:
         found = file.stat()
     except OSError:
         return [str(file), "missing"]
-    return [str(file.resolve()), found.st_size, found.st_mtime_ns]
+    # The same file under another name (a study's trainings link to one copy) or moved on its disk is the same scan.
+    return [found.st_ino or str(file.resolve()), found.st_size, found.st_mtime_ns]

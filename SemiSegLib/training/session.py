@@ -261,7 +261,7 @@ def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any
     from SemiSegLib.methods import method_class
 
     method = method_class(settings.method)
-    cache = Path(settings.data.cache) if settings.data.cache else run.cache
+    cache = run.cache_at(settings.data.cache)
     wanted = {
         "labelled": cases.labelled,
         "unlabelled": cases.unlabelled if method.needs_unlabelled else [],

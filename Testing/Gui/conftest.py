@@ -196,3 +196,24 @@ def with_cases(opened: Opened, scans: Path) -> Opened:
     """The module with these scans in its table."""
     opened.panel.data.add_folder(scans)
     return opened
+
+
+@pytest.fixture
+def with_prediction(with_cases: Opened) -> Opened:
+    """The third case with a predicted mask and distance map, as files of a prediction bring them."""
+    import SimpleITK as sitk
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    with_cases.ui.casesTable.selectRow(2)
+    case = with_cases.work.case
+    folder = with_cases.work.folder
+    folder.mkdir(parents=True)
+    shape = volumes.world_image(case.volume)
+    array = sitk.GetArrayFromImage(shape) * 0
+    array[10:20, 10:20, 10:20] = 1
+    volumes.write_image(volumes.world_image(case.volume, array.astype("uint8")), folder / "mask.nrrd")
+    volumes.write_image(volumes.world_image(case.volume, (5 - 10 * array).astype("float32")), folder / "sdm.nrrd")
+    load_prediction(with_cases.work.cases, case, folder / "mask.nrrd", {1: folder / "sdm.nrrd"})
+    assert segments.voxel_counts(case.prediction, with_cases.work.cases.labels) == {1: 1000}
+    return with_cases

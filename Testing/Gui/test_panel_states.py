@@ -684,26 +684,6 @@ def test_closing_the_scene_from_another_module_disturbs_nothing(opened, a_run, m
 # ---- results and export --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def with_prediction(with_cases):
-    """The third case with a predicted mask and distance map, as files of a prediction bring them."""
-    import SimpleITK as sitk
-    from SemiSegModuleLib.scene import segments, volumes
-    from SemiSegModuleLib.scene.predictions import load_prediction
-
-    case = select(with_cases, 2)
-    folder = with_cases.work.folder
-    folder.mkdir(parents=True)
-    shape = volumes.world_image(case.volume)
-    array = sitk.GetArrayFromImage(shape) * 0
-    array[10:20, 10:20, 10:20] = 1
-    volumes.write_image(volumes.world_image(case.volume, array.astype("uint8")), folder / "mask.nrrd")
-    volumes.write_image(volumes.world_image(case.volume, (5 - 10 * array).astype("float32")), folder / "sdm.nrrd")
-    load_prediction(with_cases.work.cases, case, folder / "mask.nrrd", {1: folder / "sdm.nrrd"})
-    assert segments.voxel_counts(case.prediction, with_cases.work.cases.labels) == {1: 1000}
-    return with_cases
-
-
 def test_prediction_is_shown_and_can_be_reviewed(with_prediction):
     assert states(with_prediction)[2] == "predicted"
     assert with_prediction.ui.acceptButton.enabled
@@ -890,30 +870,6 @@ def test_overwriting_is_asked_for(with_cases, answers, tmp_path):
     answers.yes = True
     with_cases.ui.exportButton.click()
     assert file.read_bytes() != b"mine"
-
-
-@pytest.mark.parametrize("button", ["export", "exportVolumes"])
-def test_a_mask_that_nobody_called_done_is_exported_only_when_that_is_wanted(
-    with_prediction, answers, tmp_path, button
-):
-    with_prediction.ui.correctButton.click()
-    answers.yes = False
-    getattr(with_prediction.ui, f"{button}Button").click()
-    assert "atrium_003" in answers.asked[0]
-    assert "not marked as done" in answers.asked[0]
-    assert not (tmp_path / "exports").exists()
-    answers.yes = True
-    getattr(with_prediction.ui, f"{button}Button").click()
-    assert list((tmp_path / "exports").iterdir())
-
-
-def test_a_drawing_that_nobody_called_done_is_learnt_from_only_as_a_scan_and_that_is_asked(with_prediction, answers):
-    with_prediction.ui.correctButton.click()
-    answers.yes = False
-    with_prediction.ui.trainButton.click()
-    assert "atrium_003" in answers.asked[0]
-    assert "unlabeled" in answers.asked[0]
-    assert with_prediction.logic.training.process is None
 
 
 def test_volumes_are_exported(with_cases, tmp_path):

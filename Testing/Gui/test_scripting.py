@@ -49,6 +49,8 @@ def test_trained_predicted_reviewed_exported_by_script(logic, scans, training_py
     assert training.state == "finished", training.log.tail()
     assert read_json(training.run.settings_file)["method"] == "mean-teacher"
     assert logic.workbench.study.model == training.run.last_model
+    assert len(list((tmp_path / "study" / "cache").iterdir())) == 4  # preprocessed once for all trainings of the study
+    assert not training.run.cache.exists()
 
     prediction = logic.predict(wait=True)
     assert prediction.state == "finished", prediction.log.tail()

@@ -245,6 +245,7 @@ def test_more_cases_can_be_exported_beside_earlier_ones(table, annotated, add_vo
     exports.export_masks(table, [case], tmp_path, ".nii.gz")
     other = table.add_volume(add_volume("other"))
     draw(table, other)
+    other.mark_done()
     assert exports.export_masks(table, [other], tmp_path, ".nii.gz") == [tmp_path / "other.nii.gz"]
 
 
@@ -263,29 +264,53 @@ def test_csv_has_the_volumes_in_ml(table, annotated, add_volume, tmp_path):
     assert rows[1]["left atrium [ml]"] == ""
 
 
-def test_an_unfinished_correction_is_what_table_picture_and_exports_hold(table, annotated, tmp_path):
-    """One rule everywhere: what somebody drew counts, ticked or not, and is never left out silently."""
-    from SemiSegModuleLib.exports.choice import ExportError, segmentation_of, unfinished
+def test_a_drawing_that_nobody_called_done_is_seen_and_counts_nowhere(table, annotated, tmp_path):
+    """One rule for table, picture, training and export: neither the drawing nor the prediction below it goes out."""
+    from SemiSegModuleLib.exports.choice import ExportError, segmentation_of
     from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
     from SemiSegModuleLib.exports.volumes_table import export_volumes_csv
     from SemiSegModuleLib.scene.annotations import accept_prediction
     from SemiSegModuleLib.scene.predictions import load_prediction
+    from SemiSegModuleLib.scene.training_files import export_cases
 
     case, predicted = annotated()
     (path,) = export_masks(table, [case], tmp_path / "predicted", ".seg.nrrd")
     load_prediction(table, case, path)
-    assert unfinished([case]) == []
+    assert not case.unfinished
     accept_prediction(table, case, overwrite=True, done=False)
     drawn = draw(table, case, 1, np.s_[1:8, 1:11, 1:14])
     assert np.count_nonzero(drawn == 1) > np.count_nonzero(predicted == 1)
-    assert segmentation_of(case) is case.shown_segmentation()
+    assert case.unfinished
+    assert case.shown_segmentation() is case.annotation  # in table and picture
+    assert segmentation_of(case) is None
+    for export in (export_masks, export_surfaces):
+        with pytest.raises(ExportError, match="once it is marked as done"):
+            export(table, [case], tmp_path / "masks")
+    (row,) = read_csv(export_volumes_csv(table, [case], tmp_path / "not done.csv"))
+    assert (row["left atrium [ml]"], row["mask"]) == ("", "annotation, not marked as done")
+    learnt = export_cases(table, tmp_path / "not done")
+    assert (learnt.labelled, learnt.unlabelled) == ([], [case.file_name])
+    assert "not marked as done" in learnt.remarks[0]
+
+    case.mark_done()
     (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
     voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     assert np.count_nonzero(voxels == 1) == np.count_nonzero(drawn == 1)
     (row,) = read_csv(export_volumes_csv(table, [case], tmp_path / "volumes.csv"))
     assert float(row["left atrium [ml]"]) == pytest.approx(case.volumes_ml(table.labels)[1], abs=6e-4)
-    assert row["mask"] == "annotation, not marked as done"
-    assert unfinished([case]) == [case]
+    assert export_cases(table, tmp_path / "done").labelled == [case.file_name]
+
+
+def test_where_a_mask_comes_from_can_be_asked_for(table, annotated, tmp_path):
+    from SemiSegModuleLib.exports.choice import ExportError, segmentation_of
+    from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    case, _mask = annotated()
+    load_prediction(table, case, export_masks(table, [case], tmp_path, ".seg.nrrd")[0])
+    case.mark_done(False)
+    assert segmentation_of(case, "annotation") is case.annotation
     assert segmentation_of(case, "prediction") is case.prediction
     with pytest.raises(ExportError, match="not 'both'"):
         segmentation_of(case, "both")

@@ -71,3 +71,37 @@ def test_tidying_up_leaves_what_is_needed(two_exports, tmp_path):
     assert (two_exports / "training-1" / "models" / "last.safetensors").is_file()
     assert (two_exports / "training-2" / "data" / "images" / "scan_001.nrrd").is_file()
     assert (two_exports / "predictions" / "running").is_dir()
+
+
+def test_what_is_said_to_be_spare_is_what_removing_it_gives_back(two_exports, tmp_path):
+    """Scans of a training that may be resumed stay, under whichever name; so does all of another study below."""
+    from SemiSegModuleLib.logic.storage import size_of, storage_of, tidy_up
+    from SemiSegModuleLib.scene.identity import claim
+
+    (two_exports / "cache" / "scan_001-abc").mkdir(parents=True)
+    (two_exports / "cache" / "scan_001-abc" / "image.npy").write_bytes(bytes(1000))
+    other = claim(two_exports, "first") and claim(two_exports, "second")
+    (other / "scans").mkdir()
+    (other / "scans" / "theirs.nrrd").write_bytes(bytes(5000))
+    storage = storage_of(two_exports)
+    assert storage.spare == 1000  # neither training has ended for good: they use every scan of the pool
+    assert storage.total == size_of(two_exports)
+    tidy_up(storage)
+    assert size_of(two_exports) == storage.total - storage.spare
+    assert (two_exports / "training-1" / "data" / "images" / "scan_001.nrrd").is_file()
+    assert (other / "scans" / "theirs.nrrd").is_file()
+
+
+def test_what_a_running_training_reads_is_not_removed(tmp_path):
+    """Wherever it was started."""
+    from SemiSegModuleLib.logic.storage import storage_of
+
+    from SemiSegLib.runs import RunFolder
+
+    run = RunFolder.create(tmp_path / "training-1")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "image.npy").write_bytes(bytes(1000))
+    with run.lock():
+        run.set_status("training")
+        assert storage_of(tmp_path).removable == []
+    assert storage_of(tmp_path).removable == [tmp_path / "cache"]

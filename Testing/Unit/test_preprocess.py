@@ -67,6 +67,21 @@ def test_the_cache_is_used_and_follows_the_files(case, tmp_path):
     assert other.shape == (16, 15, 15)
 
 
+def test_one_scan_under_two_names_is_preprocessed_once(case, tmp_path):
+    """A study's trainings link to one copy of each scan; a run folder may be moved with its scans."""
+    other = tmp_path / "another training"
+    other.mkdir()
+    for file in (case.image, case.label):
+        (other / file.name).hardlink_to(file)
+    linked = Case("one", other / "scan.nii.gz", other / "mask.nii.gz")
+    settings = DataSettings(labels=LABELS)
+    first = prepare(case, settings, tmp_path / "cache", sdm=False)
+    assert prepare(linked, settings, tmp_path / "cache", sdm=False) == first
+    other.rename(tmp_path / "moved")
+    moved = Case("one", tmp_path / "moved" / "scan.nii.gz", tmp_path / "moved" / "mask.nii.gz")
+    assert prepare(moved, settings, tmp_path / "cache", sdm=False) == first
+
+
 def test_a_half_made_cache_entry_is_made_again(case, tmp_path):
     first = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False)
     (first.folder / "meta.json").unlink()  # written last

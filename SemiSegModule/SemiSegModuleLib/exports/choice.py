@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,8 +29,8 @@ class FilesExist(ExportError):
 def segmentation_of(case: Case, source: str = "best"):
     """The segmentation to export, or None.
 
-    :param source: 'annotation', 'prediction', or 'best': what the table and the pictures show, which is what somebody
-        drew, finished or not, else the prediction (`Case.shown_segmentation`)
+    :param source: 'annotation' (finished or not), 'prediction', or 'best': what the table and the pictures show (the
+        annotation, else the prediction), but nothing while that is a drawing nobody has called finished
     """
     if source not in SOURCES:
         raise ExportError(f"Masks come from {', '.join(SOURCES)}, not '{source}'.")
@@ -37,22 +38,19 @@ def segmentation_of(case: Case, source: str = "best"):
         return case.annotation if case.has_drawing else None
     if source == "prediction":
         return case.prediction
-    return case.shown_segmentation()
-
-
-def unfinished(cases: Iterable[Case]) -> list[Case]:
-    """Cases in which something is drawn that nobody has marked as done.
-
-    Their drawing is what is shown and exported, while training takes them for scans without a mask: whoever exports or
-    trains should ask first.
-    """
-    return [case for case in cases if not case.done and case.has_drawing]
+    return None if case.unfinished else case.shown_segmentation()
 
 
 def with_mask(cases: Iterable[Case], source: str) -> list[Case]:
-    chosen = [case for case in cases if segmentation_of(case, source) is not None]
+    """Those of the cases that have something to export; raises ExportError when none has."""
+    every = list(cases)
+    chosen = [case for case in every if segmentation_of(case, source) is not None]
+    left_out = [case.file_name for case in every if case.unfinished and case not in chosen]
+    if left_out:
+        logging.warning("SemiSeg: not exported, since not marked as done: %s", ", ".join(left_out))
     if not chosen:
-        raise ExportError("None of the chosen cases has a mask to export.")
+        hint = " A drawing counts once it is marked as done." if left_out else ""
+        raise ExportError(f"None of the chosen cases has a mask to export.{hint}")
     return chosen
 
 

@@ -20,7 +20,7 @@ from SemiSegLib.config import Label
 from ..scene import segments, volumes
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
-from .choice import ExportError, FilesExist, segmentation_of
+from .choice import ExportError, FilesExist, segmentation_of, with_mask
 from .names import stems
 
 _OFF_GRID = 0.1  # voxels that a DICOM pixel may lie beside the volume's voxel; more means the volume was resampled
@@ -48,9 +48,7 @@ def export_dicom_seg(
     missing = why_not()
     if missing:
         raise ExportError(missing)
-    chosen = [case for case in cases if segmentation_of(case, source) is not None]
-    if not chosen:
-        raise ExportError("None of the chosen cases has a mask to export.")
+    chosen = with_mask(cases, source)
     if _has_quantitative_reporting():
         return [_export_by_extension(case, source, Path(folder)) for case in chosen]
     paths = [Path(folder) / f"{name}.seg.dcm" for name in stems(table, chosen)]

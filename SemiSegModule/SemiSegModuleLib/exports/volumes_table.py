@@ -44,7 +44,7 @@ def export_volumes_csv(
 def _volumes_row(case: Case, labels: Sequence[Label], source: str) -> list[str]:
     node = segmentation_of(case, source)
     measured = segments.volumes_ml(node, labels) if node is not None else {}
-    origin = "" if node is None else _origin(case, node)
+    origin = _origin(case, node)
     amounts = [f"{measured[label.value]:.3f}" if label.value in measured else "" for label in labels]
     rated = (case.confidence, case.dsc) if origin == "prediction" else (None, None)
     rating = ["" if value is None else f"{value:.3f}" for value in rated]
@@ -52,6 +52,9 @@ def _volumes_row(case: Case, labels: Sequence[Label], source: str) -> list[str]:
 
 
 def _origin(case: Case, node) -> str:
-    if node is case.prediction:
+    """Where a mask is from, or why there is none."""
+    if node is not None and node is case.prediction:
         return "prediction"
-    return "annotation" if case.done else "annotation, not marked as done"
+    if case.unfinished:
+        return "annotation, not marked as done"
+    return "annotation" if node is not None else ""

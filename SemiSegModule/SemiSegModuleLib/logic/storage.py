@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from SemiSegLib.runs import RunError, RunFolder
+
+from ..scene.identity import owner_of
+
+CACHE = "cache"  # in the study's folder: preprocessed scans, each once for all trainings of the study
 
 
 @dataclass(frozen=True)
@@ -23,20 +27,25 @@ def storage_of(folder: Path, in_use: Iterable[Path] = ()) -> Storage:
     """Look at a study's folder.
 
     Scans that were written for predictions and their masks, which are in the scene, can be made again, and so can the
-    scans of a training that ended for good. Models, reports, settings, checkpoints of trainings that can be resumed,
-    and whatever somebody else put there stay.
+    scans of a training that ended for good and what trainings made of their scans. Models, reports, settings,
+    checkpoints of trainings that can be resumed, and whatever somebody else put there stay. Other studies in folders
+    below do not count.
 
     :param in_use: folders of processes that run
     """
     folder = Path(folder)
     busy = [Path(path).resolve() for path in in_use]
+    states = {run: _state(run) for run in folder.glob("training-*")}
     spare = [path for path in (folder / "predictions").glob("*") if path.is_dir()]
     spare += [
-        run / part for run in folder.glob("training-*") if _is_over(run) for part in ("data", "cache", "checkpoints")
+        run / part for run, state in states.items() if state == "finished" for part in ("data", "cache", "checkpoints")
     ]
-    spare += [folder / "scans"]  # what is still used has another name in the folder that uses it
+    spare.append(folder / "scans")  # what is still used has another name in the folder that uses it
+    if "active" not in states.values():  # in this window or another
+        spare.append(folder / CACHE)
     found = [path for path in spare if path.is_dir() and not _holds(path, busy)]
-    return Storage(size_of(folder), size_of(*found), found)
+    total = size_of(folder)
+    return Storage(total, total - size_of(folder, without=found), found)
 
 
 def tidy_up(storage: Storage) -> None:
@@ -45,24 +54,36 @@ def tidy_up(storage: Storage) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def size_of(*folders: Path) -> int:
-    """Bytes of all files below some folders; a file with several names counts once."""
+def size_of(folder: Path, without: Iterable[Path] = ()) -> int:
+    """Bytes of all files of a study; a file with several names counts once.
+
+    :param without: folders below whose names of files do not count
+    """
     sizes = {}
-    for path in (path for folder in folders for path in folder.rglob("*")):
+    for path in _files(Path(folder), set(without)):
         try:
             found = path.stat()
         except OSError:  # removed meanwhile
             continue
-        if path.is_file():
-            sizes[(found.st_dev, found.st_ino) if found.st_nlink > 1 else path] = found.st_size
+        sizes[(found.st_dev, found.st_ino) if found.st_nlink > 1 else path] = found.st_size
     return sum(sizes.values())
 
 
-def _is_over(run: Path) -> bool:
+def _files(folder: Path, without: set[Path]) -> Iterator[Path]:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_file():
+            yield path
+        elif path.is_dir() and path not in without and not (path.name.startswith("study-") and owner_of(path)):
+            yield from _files(path, without)
+
+
+def _state(run: Path) -> str:
+    """'finished', 'active', or something else; '' where there is no training."""
     try:
-        return RunFolder.open(run).status().state == "finished"
+        status = RunFolder.open(run).status()
     except RunError:
-        return False
+        return ""
+    return "active" if status.active else status.state
 
 
 def _holds(path: Path, busy: list[Path]) -> bool:

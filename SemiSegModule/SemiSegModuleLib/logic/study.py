@@ -22,7 +22,7 @@ from SemiSegLib.presets import PRESETS
 
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
-from ..scene.identity import claim, claimed
+from ..scene.identity import claim, claimed, owner_of
 from ..signal import Signal
 from .model_card import read_card
 
@@ -83,6 +83,8 @@ class Study:
         names = {name for name in {*before, *self._values} if before.get(name) != self._values.get(name)}
         if "hideNames" in names:
             self.cases.names_hidden = self.parameters.hideNames
+        if "studyFolder" in names:
+            self.parameters.folderChosen = True
         if "currentCase" in names:
             self._tell(self.current_changed)
         if names - {"currentCase"}:
@@ -143,6 +145,16 @@ class Study:
         return claimed(self.parameters.studyFolder, self.cases.identifier)
 
     @property
+    def folder_is_chosen(self) -> bool:
+        """Somebody has chosen the folder for this study, or the study has files there already."""
+        return self.parameters.folderChosen or owner_of(self.folder) == self.cases.identifier
+
+    def choose_folder(self, folder: Path) -> None:
+        """Keep everything of this study there from now on, copies of its scans, too."""
+        self.parameters.studyFolder = folder
+        self.parameters.folderChosen = True
+
+    @property
     def pool(self) -> Path:
         """Where every scan and mask that was written for trainings and predictions is kept once."""
         return self.folder / "scans"
@@ -197,6 +209,5 @@ def set_setting(name: str, value: str) -> None:
 
 
 def default_study_folder() -> Path:
-    """Where a first study goes: Documents/SemiSeg."""
-    documents = qt.QStandardPaths.writableLocation(qt.QStandardPaths.DocumentsLocation)
-    return Path(documents or Path.home()) / "SemiSeg"
+    """What is proposed for a new study: not in Documents, which many computers copy to a cloud."""
+    return Path.home() / "SemiSeg" / "studies"

@@ -26,6 +26,7 @@ from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
 from .poller import Poller
 from .run_settings import run_settings
+from .storage import CACHE
 from .study import Study, set_setting, setting
 
 
@@ -88,7 +89,7 @@ class Training:
         parameters, cases = self.study.parameters, self.study.cases
         if not any(case.state.trains_with_mask for case in cases):
             raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
-        values = run_settings(parameters, cases.labels, settings)
+        values = {"data.cache": f"../{CACHE}", **run_settings(parameters, cases.labels, settings)}
         run_path = self._new_run_folder()
         export = export_cases(cases, run_path / "data", progress=progress, pool=self.study.pool)
         write_names(run_path.parent, {case.file_name: case for case in cases})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import qt
 import slicer
 
 from ..i18n import _
+from ..logic.study import Study
 from ..scene.case import Case
 
 _MOST_NAMES = 10
@@ -55,6 +56,57 @@ def names(cases: Sequence[Case]) -> str:
     """The first names of some cases, one a line, to stand in a question."""
     more = _("and {count} more").format(count=len(cases) - _MOST_NAMES)
     return "\n".join([case.name for case in cases[:_MOST_NAMES]] + ([more] if len(cases) > _MOST_NAMES else []))
+
+
+def settle_unfinished(cases: Iterable[Case], without: str) -> bool:
+    """Ask what becomes of drawings that nobody has called finished, where there are some; False when cancelled.
+
+    :param without: the answer that leaves them as they are: they do not count
+    """
+    unfinished = [case for case in cases if case.unfinished]
+    if not unfinished:
+        return True
+    text = _(
+        "Something is drawn in these scans that is not marked as done. Drawings count once they are: only then are "
+        "they learnt from and exported.\n\n{names}"
+    ).format(names=names(unfinished))
+    answer = choose_answer(text, {"without": without, "done": _("They are done")})
+    if answer == "done":
+        for case in unfinished:
+            case.mark_done()
+    return answer != ""
+
+
+def may_copy_scans(study: Study) -> bool:
+    """Where copies of the scans go is agreed on: asked once for a study, before the first copy is made."""
+    if study.folder_is_chosen:
+        return True
+    text = _(
+        "Training and prediction need copies of the scans. They are kept, unencrypted, in\n\n{folder}\n\nChoose "
+        "another folder if this one is shared or copied to a cloud, as Documents and Desktop often are. This is asked "
+        "once for a study; the folder stands in section 1."
+    ).format(folder=study.parameters.studyFolder)
+    answer = choose_answer(text, {"this": _("Use this folder"), "other": _("Another folder…")})
+    folder = study.parameters.studyFolder if answer == "this" else None
+    if answer == "other":
+        folder = choose_folder(_("Folder for this study"), Path.home())
+    if folder is not None:
+        study.choose_folder(folder)
+    return folder is not None
+
+
+def choose_answer(text: str, answers: dict[str, str]) -> str:
+    """A question with these answers, by key, and *Cancel*, which is ''; the first is meant where nobody is asked, in
+    tests."""
+    if slicer.app.testingEnabled():
+        return next(iter(answers))
+    box = qt.QMessageBox(qt.QMessageBox.Question, _("SemiSeg"), text, qt.QMessageBox.Cancel, slicer.util.mainWindow())
+    for answer in answers.values():
+        box.addButton(answer, qt.QMessageBox.AcceptRole)
+    box.exec_()
+    chosen = box.clickedButton()
+    said = chosen.text.replace("&", "") if chosen is not None else ""  # desktops add keys to buttons
+    return next((key for key, answer in answers.items() if answer == said), "")
 
 
 def may_replace(case: Case) -> bool:

@@ -56,7 +56,7 @@ class ExportPanel:
         """Masks or surfaces of the chosen cases, in the chosen format."""
         self._say("")
         write, cases = _writer(self._study.parameters.exportFormat.value), self._cases()
-        if not _unfinished_are_wanted(cases):
+        if not dialogs.settle_unfinished(cases, _("Leave them out")):
             return
         error = slicer.util.tryWithErrorDisplay(_("The masks cannot be exported."))
         with error, self._busy(_("Exporting")) as progress:
@@ -101,7 +101,7 @@ class ExportPanel:
         """A table of the volumes of every label of the chosen cases."""
         self._say("")
         path = self._folder() / "volumes.csv"
-        if not _unfinished_are_wanted(self._cases()):
+        if not dialogs.settle_unfinished(self._cases(), _("Leave them out")):
             return
         question = _("{path} exists. Replace it?").format(path=path)
         if path.exists() and not dialogs.confirm(question):
@@ -125,7 +125,7 @@ class ExportPanel:
 
     def update(self) -> None:
         """Something to export is needed."""
-        some = any(exports.segmentation_of(case) is not None for case in self._cases())
+        some = any(case.shown_segmentation() is not None for case in self._cases())
         self._ui.exportButton.enabled = some
         self._ui.exportVolumesButton.enabled = some
         self._ui.checkMasksButton.enabled = some
@@ -140,16 +140,6 @@ class ExportPanel:
 
     def _say(self, text: str) -> None:
         self._ui.exportLabel.text = text
-
-
-def _unfinished_are_wanted(cases: list[Case]) -> bool:
-    """Ask whether drawings that nobody has called finished go out as they are."""
-    unfinished = exports.unfinished(cases)
-    question = _(
-        "Something is drawn in these scans, but it is not marked as done. It is exported as it is drawn now. Go on?\n\n"
-        "{names}"
-    )
-    return not unfinished or dialogs.confirm(question.format(names=dialogs.names(unfinished)))
 
 
 def _writer(suffix: str) -> Callable[..., list[Path]]:

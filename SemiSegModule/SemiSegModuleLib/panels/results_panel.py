@@ -96,6 +96,8 @@ class ResultsPanel:
         question = _("Somebody has changed these predictions. Replace them by new ones?\n\n{names}")
         if edited and not dialogs.confirm(question.format(names=dialogs.names(edited))):
             return
+        if not dialogs.may_copy_scans(self._study):
+            return
         error = slicer.util.tryWithErrorDisplay(_("The prediction cannot be started."))
         with error, self._busy(_("Preparing the scans")) as progress:
             self._installation.install(dialogs.confirm)

@@ -33,6 +33,8 @@ def size(count: float) -> str:
 
 def case_state(case: Case) -> str:
     """The state of a case; a prediction that nobody edited after it was accepted is not called corrected."""
+    if case.unfinished and not case.excluded:
+        return _("not done")
     if case.state is State.CORRECTED and case.accepted:
         return _("accepted")
     return {

@@ -9,7 +9,6 @@ import slicer
 
 from SemiSegLib import methods
 
-from ..exports import unfinished as unfinished_cases
 from ..i18n import _
 from ..logic.run_settings import method_of
 from ..logic.workbench import Workbench
@@ -64,22 +63,16 @@ class TrainPanel:
 
     def train(self) -> None:
         """Check, export the cases, start."""
-        if not self._unfinished_are_scans():
+        taking_part = [case for case in self._study.cases if not case.excluded]
+        if not dialogs.settle_unfinished(taking_part, _("Train without these masks")):
+            return
+        if not dialogs.may_copy_scans(self._study):
             return
         error = slicer.util.tryWithErrorDisplay(_("Training cannot be started."))
         with error, self._busy(_("Preparing the training")) as progress:
             self._ui.learningRateSpinBox.interpretText()  # a click takes what is being typed with it
             self._installation.install(dialogs.confirm)
             self._training.start(progress)
-
-    def _unfinished_are_scans(self) -> bool:
-        """Ask whether scans with a drawing that nobody has called finished are to be learnt from without it."""
-        unfinished = unfinished_cases(case for case in self._study.cases if not case.excluded)
-        question = _(
-            "Something is drawn in these scans, but it is not marked as done. They are used as unlabeled scans, "
-            "without what is drawn. Train?\n\n{names}"
-        )
-        return not unfinished or dialogs.confirm(question.format(names=dialogs.names(unfinished)))
 
     def stop(self) -> None:
         """Ask for a checkpoint and an end."""

@@ -216,6 +216,12 @@ class Case:
         return self._flag("done") and self.annotation is not None
 
     @property
+    def unfinished(self) -> bool:
+        """Something is drawn that nobody has called finished. It is shown, and it counts nowhere: it is neither learnt
+        from nor given away, and nothing is given away in its place."""
+        return not self.done and self.has_drawing
+
+    @property
     def corrected(self) -> bool:
         """The finished annotation began as a prediction."""
         return self.began_as_prediction and self.done
@@ -304,7 +310,7 @@ class Case:
             self.partial = ""
 
     def shown_segmentation(self):
-        """What counts for this case: the annotation once something is drawn in it, else the prediction, or None."""
+        """What is seen of this case: the annotation once something is drawn in it, else the prediction, or None."""
         return self.annotation if self.has_drawing else self.prediction
 
     def volumes_ml(self, labels: Sequence[Label]) -> dict[int, float]:

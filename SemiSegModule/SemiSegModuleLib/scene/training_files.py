@@ -83,6 +83,8 @@ def export_cases(
             export.labelled.append(case.file_name)
         else:
             export.unlabelled.append(case.file_name)
+            if case.unfinished:
+                export.remarks.append(f"{case.name}: what is drawn is not learnt from, since it is not marked as done.")
     store.finish()
     names = {"background": 0, **{label.name: label.value for label in labels}}
     write_json(export.folder / "dataset.json", {"labels": names})

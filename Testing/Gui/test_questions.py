@@ -1,0 +1,192 @@
+"""Questions that are asked before something happens to scans or masks: when, how often, and what each answer does."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Answers the questions with several answers by their keys, the given ones first, then '' (cancel)."""
+    from SemiSegModuleLib.panels import dialogs
+
+    class Asked(list):
+        answers = ()
+
+        def __call__(self, text, answers):
+            self.append(text)
+            said, *self.answers = self.answers or [""]
+            assert said in ("", *answers)
+            return said
+
+    asked = Asked()
+    monkeypatch.setattr(dialogs, "choose_answer", asked)
+    return asked
+
+
+def a_new_study(opened):
+    """As a scene that nobody has worked in: the folder is a proposal."""
+    opened.parameters.folderChosen = False
+    opened.parameters.extraSettings = "training.iteration=3"  # no training starts: such a setting does not exist
+    return opened
+
+
+def press_train(opened):
+    with pytest.raises(ValueError, match="Did you mean"):
+        opened.panel.train.train()
+
+
+# ---- where copies of the scans go ----------------------------------------------------------------------------
+
+
+def test_no_copy_is_made_before_its_place_is_agreed_on(with_cases, asked):
+    opened = a_new_study(with_cases)
+    folder = opened.parameters.studyFolder
+    opened.panel.train.train()
+    assert len(asked) == 1
+    assert str(folder) in asked[0]
+    assert "cloud" in asked[0]
+    assert not folder.exists()
+    opened.work.use_model("left-atrium-lge")
+    opened.ui.predictOneButton.click()
+    assert len(asked) == 2
+    assert not folder.exists()
+
+
+def test_the_place_is_asked_for_once_in_a_study(with_cases, asked, mrml, tmp_path):
+    opened = a_new_study(with_cases)
+    asked.answers = ["this"]
+    press_train(opened)
+    press_train(opened)
+    mrml.save(tmp_path / "work.mrb")
+    mrml.load(tmp_path / "work.mrb")
+    press_train(opened)
+    assert len(asked) == 1
+
+
+def test_another_place_is_taken(with_cases, asked, monkeypatch, tmp_path):
+    from SemiSegModuleLib.panels import dialogs
+
+    opened = a_new_study(with_cases)
+    asked.answers = ["other", "other"]
+    monkeypatch.setattr(dialogs, "choose_folder", lambda title, start: None)
+    opened.panel.train.train()  # thought better of it
+    assert not opened.parameters.folderChosen
+    monkeypatch.setattr(dialogs, "choose_folder", lambda title, start: tmp_path / "elsewhere")
+    press_train(opened)
+    assert opened.work.folder == tmp_path / "elsewhere"
+    assert str(tmp_path / "elsewhere") in opened.ui.storageLabel.text
+    press_train(opened)
+    assert len(asked) == 2
+
+
+def test_who_names_a_folder_is_not_asked(with_cases, asked, tmp_path):
+    opened = a_new_study(with_cases)
+    opened.ui.studyFolderPathLineEdit.currentPath = str(tmp_path / "named")
+    press_train(opened)
+    assert not asked
+
+
+def test_a_study_of_which_there_are_files_is_not_asked_about(with_cases, asked):
+    opened = a_new_study(with_cases)
+    opened.work.claim_folder()
+    press_train(opened)
+    assert not asked
+
+
+def test_a_script_names_the_folder_and_is_never_asked(with_cases, asked, tmp_path):
+    a_new_study(with_cases)
+    with pytest.raises(ValueError, match="Did you mean"):
+        with_cases.widget.logic.train(folder=tmp_path / "by script")
+    assert with_cases.work.folder == tmp_path / "by script"
+    assert not asked
+
+
+def test_the_folder_that_is_proposed_is_not_one_that_clouds_take(module):
+    folder = module.SemiSegModuleLogic().getParameterNode().studyFolder
+    assert Path.home() in folder.parents
+    assert not {"Documents", "Desktop"} & set(folder.parts)
+
+
+# ---- drawings that nobody has called finished ----------------------------------------------------------------
+
+
+@pytest.fixture
+def with_drawing(with_prediction):
+    """A correction was begun and nobody has said that it is done."""
+    with_prediction.ui.correctButton.click()
+    assert with_prediction.work.case.unfinished
+    assert with_prediction.ui.casesTable.item(2, 1).text() == "not done"
+    assert with_prediction.ui.resultLabel.text == "atrium_003: not done"
+    return with_prediction
+
+
+def exported(folder):
+    return sorted(path.name for path in folder.glob("*.seg.nrrd"))
+
+
+OTHERS = ["atrium_001.seg.nrrd", "atrium_002.seg.nrrd"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "files", "state"),
+    [
+        ("", [], "not done"),
+        ("without", OTHERS, "not done"),
+        ("done", [*OTHERS, "atrium_003.seg.nrrd"], "corrected"),
+    ],
+)
+def test_a_drawing_is_exported_once_it_is_done(with_drawing, asked, tmp_path, answer, files, state):
+    asked.answers = [answer]
+    with_drawing.ui.exportButton.click()
+    assert "atrium_003" in asked[0]
+    assert exported(tmp_path / "exports") == files
+    assert with_drawing.ui.casesTable.item(2, 1).text() == state
+
+
+@pytest.mark.parametrize("answer", ["without", "done"])
+def test_a_drawing_is_measured_once_it_is_done(with_drawing, asked, tmp_path, answer):
+    asked.answers = [answer]
+    with_drawing.ui.exportVolumesButton.click()
+    with (tmp_path / "exports" / "volumes.csv").open(encoding="utf-8-sig", newline="") as stream:
+        row = list(csv.DictReader(stream))[2]
+    voxels = 1000 * math.prod(with_drawing.work.case.volume.GetSpacing()) / 1000
+    measured = row["left atrium [ml]"]
+    assert float(measured) == pytest.approx(voxels, abs=1e-3) if answer == "done" else measured == ""
+
+
+@pytest.mark.parametrize(("answer", "trains"), [("", False), ("without", False), ("done", True)])
+def test_a_drawing_is_learnt_from_once_it_is_done(with_drawing, asked, answer, trains):
+    with_drawing.parameters.extraSettings = "training.iteration=3"  # no training starts
+    asked.answers = [answer]
+    press_train(with_drawing) if answer else with_drawing.panel.train.train()
+    assert "atrium_003" in asked[0]
+    assert with_drawing.logic.training.counts() == (2 + trains, 0, 2 - trains)
+
+
+def test_nobody_is_asked_about_a_drawing_in_a_scan_that_is_left_out(with_drawing, asked):
+    with_drawing.parameters.extraSettings = "training.iteration=3"
+    with_drawing.ui.excludeCaseButton.click()
+    press_train(with_drawing)
+    assert not asked
+
+
+@pytest.mark.parametrize(("press", "key"), [("Yes, please", "yes"), ("No, thanks", "no"), ("Cancel", "")])
+def test_each_button_is_an_answer(opened, monkeypatch, press, key):
+    import slicer
+    from SemiSegModuleLib.panels import dialogs
+
+    qt = opened.qt
+    monkeypatch.setattr(type(slicer.app), "testingEnabled", lambda self: False)
+    timer = qt.QTimer()
+    timer.setSingleShot(True)
+
+    def click():
+        box = qt.QApplication.activeModalWidget()
+        next(button for button in box.buttons() if button.text.replace("&", "") == press).click()
+
+    timer.connect("timeout()", click)
+    timer.start(0)
+    assert dialogs.choose_answer("Really?", {"yes": "Yes, please", "no": "No, thanks"}) == key
