@@ -151,7 +151,7 @@ class SemiSegModuleParameterNode:
     modelFile - The model in use.
     shownCurve - What the plot view shows.
     showMask, maskOpacity, show3d, showSdm, sdmOpacity, showProbability, probabilityOpacity - Overlays.
-    exportFormat, exportFolder, exportSelectedOnly - What is exported, and where to.
+    exportFormat, exportFolder, exportByPatient, exportSelectedOnly - What is exported, and where to.
     """
 
     task: Task = Task.LEFT_ATRIUM
@@ -180,6 +180,7 @@ class SemiSegModuleParameterNode:
     probabilityOpacity: Opacity = 0.5
     exportFormat: ExportFormat = ExportFormat.SEG_NRRD
     exportFolder: Path = Path()
+    exportByPatient: bool = False
     exportSelectedOnly: bool = False
 
 
@@ -379,12 +380,16 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         self._study()
         self.workbench.review.take_back()
 
-    def exportMasks(self, folder, format=".seg.nrrd", cases=None, overwrite=False):
-        """Write the masks that are shown as files and return their paths; what is not marked as done is left out."""
+    def exportMasks(self, folder, format=".seg.nrrd", cases=None, overwrite=False, byPatient=False):
+        """Write the masks that are shown as files and return their paths; what is not marked as done is left out.
+
+        :param byPatient: a folder for each patient
+        """
         from SemiSegModuleLib.exports import export_masks
 
         table = self._study().cases
-        return export_masks(table, cases or table.cases, Path(folder), format, overwrite=overwrite)
+        chosen = cases or table.cases
+        return export_masks(table, chosen, Path(folder), format, overwrite=overwrite, by_patient=byPatient)
 
     def wait(self, seconds=None):
         """Let the window live until no training and no prediction runs; returns whether that is so."""

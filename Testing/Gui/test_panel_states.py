@@ -859,6 +859,14 @@ def test_only_the_selected_scan_is_exported(with_cases, tmp_path):
     assert not with_cases.ui.exportButton.enabled
 
 
+def test_each_patient_gets_a_folder_where_that_is_wanted(with_cases, tmp_path):
+    with_cases.ui.exportByPatientCheckBox.checked = True
+    with_cases.ui.exportButton.click()
+    written = sorted(path.relative_to(tmp_path / "exports").as_posix() for path in tmp_path.rglob("exports/*/*.nrrd"))
+    assert written == ["atrium_001/atrium_001.seg.nrrd", "atrium_002/atrium_002.seg.nrrd"]
+    assert "2 files written" in with_cases.ui.exportLabel.text
+
+
 def test_overwriting_is_asked_for(with_cases, answers, tmp_path):
     with_cases.ui.exportButton.click()
     file = tmp_path / "exports" / "atrium_001.seg.nrrd"

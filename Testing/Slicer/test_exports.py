@@ -352,3 +352,56 @@ def test_masks_agree_with_slicers_own_export(table, annotated, tmp_path, scene):
     )
     ours = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     assert np.array_equal(ours == 1, slicer.util.arrayFromVolume(labelmap) == 1)
+
+
+# ---- a folder for each patient -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_patients(table, add_volume):
+    """Two patients of one name, the first with two series of one name, and a scan of nobody."""
+    import slicer
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(table.scene)
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelPatient()
+    patients = [hierarchy.CreateHierarchyItem(hierarchy.GetSceneItemID(), "Lee: A", level) for _ in range(2)]
+    cases = []
+    for name, patient in (("CT", patients[0]), ("CT", patients[1]), ("CT", patients[0]), ("alone", None)):
+        case = table.add_volume(add_volume(name))
+        if patient is not None:
+            hierarchy.SetItemParent(hierarchy.GetItemByDataNode(case.volume), patient)
+        draw(table, case)
+        case.mark_done()
+        cases.append(case)
+    return cases
+
+
+def relative(paths, folder):
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def test_each_patient_has_a_folder_also_where_names_are_the_same(table, two_patients, tmp_path):
+    from SemiSegModuleLib import exports
+
+    written = exports.export_masks(table, two_patients, tmp_path, ".nii.gz", by_patient=True)
+    expected = ["Lee_A/CT", "Lee_A_2/CT", "Lee_A/CT_2", "alone/alone"]
+    assert relative(written, tmp_path) == [f"{stem}.nii.gz" for stem in expected]
+    assert all(path.is_file() and (path.parent / "labels.json").is_file() for path in written)
+    assert [row["file"] for row in read_csv(tmp_path / "scans.csv")] == sorted(expected)
+    one = exports.export_masks(table, two_patients[2:3], tmp_path / "one", ".seg.nrrd", by_patient=True)
+    assert relative(one, tmp_path / "one") == ["Lee_A/CT_2.seg.nrrd"]  # whichever cases are exported
+    with pytest.raises(exports.FilesExist):
+        exports.export_masks(table, two_patients, tmp_path, ".nii.gz", by_patient=True)
+    (surface, *_others) = exports.export_surfaces(table, two_patients, tmp_path, ".stl", by_patient=True)
+    assert surface.parent == tmp_path / "Lee_A"
+
+
+def test_folders_of_patients_say_of_nobody_who_that_is_while_names_are_hidden(table, two_patients, tmp_path):
+    from SemiSegModuleLib import exports
+
+    table.names_hidden = True
+    written = exports.export_masks(table, two_patients, tmp_path, ".seg.nrrd", by_patient=True)
+    folders = ["patient_001", "patient_002", "patient_001", "patient_003"]
+    names = [f"{folder}/scan_00{number}.seg.nrrd" for number, folder in enumerate(folders, start=1)]
+    assert relative(written, tmp_path) == names
+    assert "Lee" not in (tmp_path / "scans.csv").read_text(encoding="utf-8-sig")

@@ -37,10 +37,16 @@ def why_not() -> str:
 
 
 def export_dicom_seg(
-    table: CaseTable, cases: Iterable[Case], folder: Path, source: str = "best", overwrite: bool = False
+    table: CaseTable,
+    cases: Iterable[Case],
+    folder: Path,
+    source: str = "best",
+    overwrite: bool = False,
+    by_patient: bool = False,
 ) -> list[Path]:
     """Write `folder/<stem>.seg.dcm` for each case; its scan must have been loaded from DICOM.
 
+    :param by_patient: a folder for each patient
     :return: the files (with QuantitativeReporting: the folder, since the extension names its files itself)
     :raises ExportError: nothing to write with, no mask, or a scan that did not come from DICOM
     :raises FilesExist: and nothing is written
@@ -49,9 +55,10 @@ def export_dicom_seg(
     if missing:
         raise ExportError(missing)
     chosen = with_mask(cases, source)
+    names = stems(table, chosen, by_patient)
+    paths = [Path(folder) / f"{name}.seg.dcm" for name in names]
     if _has_quantitative_reporting():
-        return [_export_by_extension(case, source, Path(folder)) for case in chosen]
-    paths = [Path(folder) / f"{name}.seg.dcm" for name in stems(table, chosen)]
+        return [_export_by_extension(case, source, path.parent) for case, path in zip(chosen, paths, strict=True)]
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         raise FilesExist(existing)

@@ -29,6 +29,7 @@ def export_masks(
     file_format: str = ".seg.nrrd",
     source: str = "best",
     overwrite: bool = False,
+    by_patient: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Path]:
     """Write one mask a case on the voxels of its scan, in world space; cases without a mask are left out.
@@ -36,6 +37,7 @@ def export_masks(
     Names and colours are in the `.seg.nrrd` files themselves; for the other formats they are in `labels.json` and
     in `labels.ctbl`, Slicer's colour table. Values are those of the task's labels.
 
+    :param by_patient: a folder for each patient
     :return: the files of the masks
     :raises FilesExist: and nothing is written
     :raises ExportError: unknown format, or no case has a mask
@@ -44,17 +46,18 @@ def export_masks(
     chosen = with_mask(cases, source)
     folder = Path(folder)
     labels = table.labels
-    names = stems(table, chosen)
+    names = stems(table, chosen, by_patient)
     paths = [folder / (name + file_format) for name in names]
-    beside = {} if file_format == ".seg.nrrd" else _label_files(labels)
-    refuse_existing([*paths, *_different(folder, beside)], overwrite)
+    files = {} if file_format == ".seg.nrrd" else _label_files(labels)
+    beside = {path.parent / name: text for path in paths for name, text in files.items()}
+    refuse_existing([*paths, *_different(beside)], overwrite)
     for number, (case, path) in enumerate(zip(chosen, paths, strict=True)):
         if progress:
             progress(number, len(chosen), case.name)
         array = segments.voxels_on_grid(segmentation_of(case, source), case.volume, labels)
         _write_mask(volumes.world_image(case.volume, array), path, labels)
-    for name, text in beside.items():
-        write_whole(folder / name, text)
+    for path, text in beside.items():
+        write_whole(path, text)
     write_names(folder, dict(zip(names, chosen, strict=True)))
     return paths
 
@@ -78,7 +81,7 @@ def _label_files(labels: Sequence[Label]) -> dict[str, str]:
     }
 
 
-def _different(folder: Path, files: dict[str, str]) -> list[Path]:
+def _different(files: dict[Path, str]) -> list[Path]:
     """Those of the files that exist with another content, from another task."""
-    existing = [folder / name for name in files if (folder / name).exists()]
-    return [path for path in existing if path.read_text(encoding="utf-8", errors="replace") != files[path.name]]
+    existing = [path for path in files if path.exists()]
+    return [path for path in existing if path.read_text(encoding="utf-8", errors="replace") != files[path]]

@@ -36,6 +36,7 @@ def export_surfaces(
     smoothing: float = 0.5,
     decimation: float = 0.0,
     overwrite: bool = False,
+    by_patient: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Path]:
     """Write a surface for each label of each case, in world space, mm, LPS as Slicer writes models.
@@ -44,6 +45,7 @@ def export_surfaces(
 
     :param smoothing: 0 to 1, that of Slicer's closed surface representation
     :param decimation: share of the triangles to take away, 0 to 0.95
+    :param by_patient: a folder for each patient
     :raises FilesExist: and nothing is written
     :raises ExportError: unknown format, or no case has a mask
     """
@@ -53,7 +55,7 @@ def export_surfaces(
     labels = segments.by_value(table.labels)
     wanted = []
     chosen = with_mask(cases, source)
-    names = stems(table, chosen)
+    names = stems(table, chosen, by_patient)
     for case, name in zip(chosen, names, strict=True):
         for value, count in segments.voxel_counts(segmentation_of(case, source), table.labels).items():
             stem = f"{name}_{safe_file_name(labels[value].name)}"

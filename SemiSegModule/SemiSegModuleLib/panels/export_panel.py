@@ -61,7 +61,14 @@ class ExportPanel:
         error = slicer.util.tryWithErrorDisplay(_("The masks cannot be exported."))
         with error, self._busy(_("Exporting")) as progress:
             files = _asking_before_overwriting(
-                lambda overwrite: write(self._study.cases, cases, self._folder(), overwrite, progress)
+                lambda overwrite: write(
+                    self._study.cases,
+                    cases,
+                    self._folder(),
+                    overwrite=overwrite,
+                    by_patient=self._study.parameters.exportByPatient,
+                    progress=progress,
+                )
             )
             if files:
                 self._say(_("{count} files written to {folder}").format(count=len(files), folder=self._folder()))
@@ -143,15 +150,11 @@ class ExportPanel:
 
 
 def _writer(suffix: str) -> Callable[..., list[Path]]:
-    """The function of (table, cases, folder, overwrite, progress) that writes files of this kind."""
+    """The function of (table, cases, folder, and options by name) that writes files of this kind."""
     if suffix == DICOM_SEG:
-        return lambda table, cases, folder, overwrite, progress: dicom_seg.export_dicom_seg(
-            table, cases, folder, overwrite=overwrite
-        )
+        return lambda *what, progress, **options: dicom_seg.export_dicom_seg(*what, **options)
     write = exports.export_surfaces if suffix in exports.SURFACE_FORMATS else exports.export_masks
-    return lambda table, cases, folder, overwrite, progress: write(
-        table, cases, folder, suffix, overwrite=overwrite, progress=progress
-    )
+    return lambda *what, **options: write(*what, suffix, **options)
 
 
 def _asking_before_overwriting(write: Callable[[bool], list[Path]]) -> list[Path]:

@@ -369,11 +369,20 @@ class Case:
 
 def patient_of(node) -> str:
     """Name of the patient above a node in the subject hierarchy; '' where there is none."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    above = patient_item(node)
+    return _hierarchy(node).GetItemName(above) if above else ""
+
+
+def patient_item(node) -> int:
+    """The item of that patient, which two patients of one name do not share; 0 where there is none."""
+    hierarchy = _hierarchy(node)
     item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
     level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelPatient()
-    above = hierarchy.GetItemAncestorAtLevel(item, level) if item else 0
-    return hierarchy.GetItemName(above) if above else ""
+    return hierarchy.GetItemAncestorAtLevel(item, level) if item else 0
+
+
+def _hierarchy(node):
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
 
 
 def _role(kind: str) -> str:
