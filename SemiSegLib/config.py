@@ -200,6 +200,11 @@ class InferenceSettings:
         at_least=1,
     )
     largest_component: bool = setting(False, "keep only the largest connected part of each class")
+    touching: bool = setting(
+        False,
+        "with largest_component: structures touch, as ventricles and myocardium do, and parts apart from the largest "
+        "connected part of all classes together are left out first",
+    )
     mirror: bool = setting(
         False,
         "average over mirrored inputs, along augmentation.mirror_axes: better by about half a point of DSC, and as "

@@ -122,7 +122,8 @@ def _postprocessing(settings: Any) -> list[dict[str, Any]]:
     labels = settings.data.labels
     values = [0, *(label.value for label in labels)]
     dtype = "uint8" if max(values) < 256 else "uint16"
-    largest = [{"_target_": f"{_SCRIPTS}.LargestPartd", "keys": "pred"}] if settings.inference.largest_component else []
+    part = {"_target_": f"{_SCRIPTS}.LargestPartd", "keys": "pred", "touching": settings.inference.touching}
+    largest = [part] if settings.inference.largest_component else []
     return [
         {"_target_": f"{_SCRIPTS}.BackToScand", "keys": "pred", "scan": "scan"},
         {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},

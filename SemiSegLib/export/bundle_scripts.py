@@ -97,21 +97,25 @@ class BackToScand(MapTransform):
 
 
 class LargestPartd(MapTransform):
-    """Of a mask (1, x, y, z) the largest face-connected part of each class."""
+    """Of a mask (1, x, y, z) the largest face-connected part of each class.
+
+    touching   only parts within the largest part of all classes together count
+    """
+
+    def __init__(self, keys: Sequence[Hashable], touching: bool = False) -> None:
+        super().__init__(keys)
+        self.touching = touching
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The items without smaller parts."""
-        from scipy import ndimage
-
         result = dict(data)
         for key in self.key_iterator(result):
             mask = result[key].as_tensor().cpu().numpy()[0]
+            if self.touching:
+                mask = np.where(_largest(mask > 0), mask, 0)
             kept = np.zeros_like(mask)
             for index in np.unique(mask[mask > 0]):
-                parts, _ = ndimage.label(mask == index)
-                sizes = np.bincount(parts.ravel())
-                sizes[0] = 0
-                kept[parts == sizes.argmax()] = index
+                kept[_largest(mask == index)] = index
             result[key] = MetaTensor(torch.from_numpy(kept)[None], affine=result[key].affine, meta=result[key].meta)
         return result
 
@@ -185,6 +189,17 @@ def predict(
     image = item["image"]
     maps = inferer(image.as_tensor()[None].to(device), network)[0].cpu()
     return postprocessing({**item, "pred": MetaTensor(maps, affine=image.affine)})
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    parts, count = ndimage.label(mask)
+    if not count:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray(parts == sizes.argmax())
 
 
 def _spacing(image: MetaTensor) -> list[float]:

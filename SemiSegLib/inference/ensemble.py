@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from SemiSegLib.data.components import largest_components
+from SemiSegLib.data.components import cleaned
 from SemiSegLib.inference.conformal import logit
 from SemiSegLib.inference.predictor import Predictor
 from SemiSegLib.inference.windows import mirrorings
@@ -138,6 +138,4 @@ class Ensemble:
 
     def _mask(self, probabilities: np.ndarray) -> np.ndarray:
         indices = probabilities.argmax(0).astype(np.uint8)
-        if self.members[0].settings.largest_component:
-            indices = largest_components(indices, len(probabilities) - 1)
-        return indices
+        return cleaned(indices, len(probabilities) - 1, self.members[0].settings)

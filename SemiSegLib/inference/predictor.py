@@ -12,7 +12,7 @@ import torch
 
 from SemiSegLib.compute.devices import Compute, choose_compute
 from SemiSegLib.config import InferenceSettings
-from SemiSegLib.data.components import largest_components
+from SemiSegLib.data.components import cleaned
 from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.geometry import from_array, to_array
 from SemiSegLib.data.grid import back_to_scan, to_network_grid
@@ -73,9 +73,7 @@ class Predictor:
         # A single foreground class needs one channel; with more, background takes part in the choice.
         channels = [back_to_scan(channel, grid, scan, 0.0) for channel in on_grid[1:]]
         foreground = np.stack(channels)
-        indices = _choose(foreground)
-        if self.settings.largest_component:
-            indices = largest_components(indices, len(foreground))
+        indices = cleaned(_choose(foreground), len(foreground), self.settings)
         values = np.array([0, *(label.value for label in self.data.labels)])
         mask = values[indices].astype(np.uint8 if values.max() < 256 else np.uint16)
         return Prediction(scan, from_array(mask, scan), foreground, indices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from SemiSegLib.runs import RunFolder, read_json, write_json
 from SemiSegLib.tracking.tracker import flat, settings_of
@@ -20,13 +21,14 @@ class WandB:
         run.trackers.mkdir(exist_ok=True)
         known = run.trackers / "wandb.json"
         before = read_json(known)["id"] if known.exists() else None
+        mode: Any = os.environ.get("WANDB_MODE", "offline")  # its type is a list of words
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=run.path.resolve().name,
             dir=str(run.trackers.resolve()),
             id=before,
             resume="allow",
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
             config=flat(settings_of(run)),
             settings=wandb.Settings(silent=True, console="off"),
         )

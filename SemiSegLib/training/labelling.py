@@ -18,7 +18,7 @@ from torch import nn
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import Settings
 from SemiSegLib.constants import IGNORE
-from SemiSegLib.data.components import largest_components
+from SemiSegLib.data.components import cleaned
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.inference.windows import mirrorings, predict_probabilities
@@ -63,9 +63,7 @@ def _label(
         views.append(seen.flip([axis + 1 for axis in axes]))
     mean = torch.stack(views).mean(0)
     sure, labels = mean.max(0)
-    indices = labels.numpy().astype(np.uint8)
-    if settings.inference.largest_component:
-        indices = largest_components(indices, classes)
+    indices = cleaned(labels.numpy().astype(np.uint8), classes, settings.inference)
     result = np.where(sure.numpy() >= confidence, indices, IGNORE).astype(np.uint8)
     return result, _stability([view.argmax(0).numpy() for view in views], classes)
 

@@ -12,7 +12,7 @@ import torch
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import InferenceSettings, Settings
 from SemiSegLib.constants import IGNORE
-from SemiSegLib.data.components import largest_components
+from SemiSegLib.data.components import cleaned
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.inference.windows import predict_probabilities
 from SemiSegLib.metrics import dice
@@ -36,8 +36,6 @@ def validation_dice(network: torch.nn.Module, case: Prepared, settings: Settings
     indices = predict_probabilities(network, image, patch, inference, compute).argmax(0).numpy().astype(np.uint8)
     reference = np.asarray(case.mask())
     classes = len(settings.data.labels)
-    if inference.largest_component:
-        indices = largest_components(indices, classes)
-    indices = np.where(reference == IGNORE, IGNORE, indices)
+    indices = np.where(reference == IGNORE, IGNORE, cleaned(indices, classes, inference))
     present = [(indices == c, reference == c) for c in range(1, classes + 1)]
     return [dice(a, b) if a.any() or b.any() else math.nan for a, b in present]

@@ -97,7 +97,11 @@ CASES = {
         False,
     ),
     "in one piece": (3, {"inference.window": "whole", "data.window": (0, 80), "data.normalisation": "unit"}, True),
-    "slice by slice": (2, {"data.spacing": (1.5, 1.5, 0.0)}, True),
+    "slice by slice, touching parts": (
+        2,
+        {"data.spacing": (1.5, 1.5, 0.0), "inference.largest_component": True, "inference.touching": True},
+        True,
+    ),
 }
 
 

@@ -66,7 +66,7 @@ def test_differences_of_the_task_are_said(model, tiny_settings):
     for part in ("labels: pancreas (here left atrium)", "spacing: 1.0, 1.0, 1.0 (here 3.75, 3.75, 5.0)"):
         assert part in found
     assert "window: -125.0, 275.0 (here none)" in found
-    assert "normalisation: unit (here z-score)" in found
+    assert "normalisation: unit (here tissue)" in found
     assert differences(model().card, settings) == []
 
 

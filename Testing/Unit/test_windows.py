@@ -6,7 +6,7 @@ from torch import nn
 
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import InferenceSettings
-from SemiSegLib.data.components import largest_components
+from SemiSegLib.data.components import cleaned, largest_components
 from SemiSegLib.inference.windows import predict_probabilities
 from SemiSegLib.networks.output import NetworkOutput
 
@@ -96,3 +96,20 @@ def test_largest_component_of_each_class():
     assert (found == 1).sum() == 27
     assert (found == 2).sum() == 8
     assert found[6, 6, 6] == found[0, 9, 9] == 0
+
+
+def test_of_touching_structures_only_parts_of_the_largest_whole_count():
+    """A chamber (1) within its wall (2), and beside them a larger piece of 1 that touches nothing."""
+    mask = torch.zeros(14, 12, 3, dtype=torch.uint8).numpy()
+    mask[1:7, 1:7] = 2
+    mask[3:5, 3:5] = 1
+    mask[9:13, 1:5] = 1
+    heart = mask.copy()
+    heart[9:] = 0
+    assert (mask == 1).sum() > 2 * (heart == 1).sum()
+    assert (largest_components(mask, 2, touching=True) == heart).all()
+    assert (largest_components(mask, 2) == 1)[9:].sum() == 48  # the wrong one, without
+    settings = InferenceSettings(largest_component=True, touching=True)
+    assert (cleaned(mask, 2, settings) == heart).all()
+    assert (cleaned(mask, 2, InferenceSettings(touching=True)) == mask).all()
+    assert not cleaned(mask * 0, 2, settings).any()
