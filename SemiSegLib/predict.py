@@ -26,6 +26,7 @@ from SemiSegLib.models import WHICH, WHICH_HELP
 from SemiSegLib.runs import write_json
 
 if TYPE_CHECKING:
+    from SemiSegLib.data.box import Box
     from SemiSegLib.data.cases import Case
     from SemiSegLib.inference.predictor import Prediction, Predictor
     from SemiSegLib.models import Model
@@ -75,6 +76,7 @@ def predict(
     shard: tuple[int, int] = (0, 1),
     skip_existing: bool = False,
     which: str = "last",
+    box: Box | None = None,
 ) -> Iterator[Predicted]:
     """Predict a scan, or all scans of a folder, one after the other; yields each when its files are written.
 
@@ -83,13 +85,14 @@ def predict(
     `inference` overrides settings of the model's card by name; of a `shard` (i, n) every n-th scan is predicted, from
     the i-th on. Scans whose mask exists are refused, predicted anew (`overwrite`) or left out (`skip_existing`).
     Of a run folder the last model predicts, which the run's report is of, or the best with `which` = "best".
+    With a `box` only that part of each scan is predicted, and the files hold that part alone, in its place.
     Raises SemiSegError before the first scan, and PredictionError after the last one if some were bad.
     """
     from SemiSegLib.models import load_model
 
     existing = "skip" if skip_existing else "overwrite" if overwrite else "refuse"
     loaded = load_model(model, which)
-    job = _Job(source, output, format, sdm, probabilities, device, existing, shard)
+    job = _Job(source, output, format, sdm, probabilities, device, existing, shard, box)
     failures = {}
     for outcome in job.outcomes(loaded, inference or {}):
         if isinstance(outcome, Failed):
@@ -112,6 +115,7 @@ class _Job:
     device: str
     existing: str  # refuse, overwrite or skip
     shard: tuple[int, int]
+    box: Box | None = None
 
     def __post_init__(self) -> None:
         from SemiSegLib.data.layouts import find_cases
@@ -149,39 +153,39 @@ class _Job:
         predictor = Predictor(model, compute)
         for case in self.cases:
             try:
-                yield _predict_case(case, predictor, self.output, self.format, self.sdm, self.probabilities)
+                yield self._predict(case, predictor)
             except SemiSegError as error:
                 yield Failed(case.name, str(error))
 
+    def _predict(self, case: Case, predictor: Predictor) -> Predicted:
+        from SemiSegLib.data.images import read_image, write_mask
 
-def _predict_case(
-    case: Case, predictor: Predictor, output: Path, format: str, sdm: bool, probabilities: bool
-) -> Predicted:
-    from SemiSegLib.data.images import read_image, write_mask
+        start = time.monotonic()
+        try:
+            prediction = predictor(read_image(case.image), self.box)
+        except SemiSegError as error:
+            message = str(error)
+            raise SemiSegError(message if str(case.image) in message else f"{case.image}: {message}") from error
+        # The mask comes last: where it is, the other files are too.
+        if self.sdm:
+            self._write_maps(prediction.sdm(), case, predictor, "sdm")
+        if self.probabilities:
+            self._write_maps(prediction.probability_images(), case, predictor, "probabilities")
+        write_mask(prediction.mask, self.path(case), predictor.data.labels, self._template(case))
+        return Predicted(case.name, self.path(case), volumes(prediction, predictor), time.monotonic() - start)
 
-    start = time.monotonic()
-    try:
-        prediction = predictor(read_image(case.image))
-    except SemiSegError as error:
-        message = str(error)
-        raise SemiSegError(message if str(case.image) in message else f"{case.image}: {message}") from error
-    # The mask comes last: where it is, the other files are too.
-    if sdm:
-        _write_maps(prediction.sdm(), case, predictor, output / "sdm", format)
-    if probabilities:
-        _write_maps(prediction.probability_images(), case, predictor, output / "probabilities", format)
-    path = output / f"{case.name}.{format}"
-    write_mask(prediction.mask, path, predictor.data.labels, case.image)
-    return Predicted(case.name, path, volumes(prediction, predictor), time.monotonic() - start)
+    def _write_maps(self, maps: Sequence[Any], case: Case, predictor: Predictor, name: str) -> None:
+        from SemiSegLib.data.images import write_scalar
 
+        folder = self.output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for image, label in zip(maps, predictor.data.labels, strict=True):
+            file = f"{case.name}_{label.name.replace(' ', '_')}.{self.format.removeprefix('seg.')}"
+            write_scalar(image, folder / file, self._template(case))
 
-def _write_maps(maps: Sequence[Any], case: Case, predictor: Predictor, folder: Path, format: str) -> None:
-    from SemiSegLib.data.images import write_scalar
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for image, label in zip(maps, predictor.data.labels, strict=True):
-        name = f"{case.name}_{label.name.replace(' ', '_')}.{format.removeprefix('seg.')}"
-        write_scalar(image, folder / name, case.image)
+    def _template(self, case: Case) -> Path | None:
+        """The scan whose grid the files have, bit by bit."""
+        return case.image if self.box is None else None
 
 
 def volumes(prediction: Prediction, predictor: Predictor) -> dict[str, float]:
@@ -213,6 +217,7 @@ def parser() -> argparse.ArgumentParser:
     add("--stride", metavar="X,Y,Z", help="windows of the training patch's size so many voxels apart, as in papers")
     add("--mirror", action="store_true", help="average over mirrored scans: slower, a little better")
     add("--largest-component", choices=("yes", "no"), help="keep only the largest part of each label")
+    add("--box", metavar="I,J,K,NI,NJ,NK", help="only this part of each scan: its first voxel and its size")
     existing = result.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace masks that exist already")
     existing.add_argument("--skip-existing", action="store_true", help="leave out scans whose mask exists already")
@@ -241,8 +246,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.largest_component:
         inference["largest_component"] = options.largest_component == "yes"
     from SemiSegLib.compute.distributed import rank_device
+    from SemiSegLib.data.box import Box
     from SemiSegLib.models import load_model, model_file
 
+    box = Box.parse(options.box) if options.box else None
     shard = rank_and_world_size()
     device = rank_device(options.device) if shard[1] > 1 else options.device
     existing = "skip" if options.skip_existing else "overwrite" if options.overwrite else "refuse"
@@ -251,7 +258,7 @@ def _run(options: argparse.Namespace) -> None:
     if not options.json_progress and shard[0] == 0:
         print(f"Model: {file} (iteration {model.card.iteration}, {model.card.network})", flush=True)
     job = _Job(
-        options.input, options.output, options.format, options.sdm, options.probabilities, device, existing, shard
+        options.input, options.output, options.format, options.sdm, options.probabilities, device, existing, shard, box
     )
     failures = {}
     for index, outcome in enumerate(job.outcomes(model, inference), start=1):

@@ -12,6 +12,7 @@ import torch
 
 from SemiSegLib.compute.devices import Compute, choose_compute
 from SemiSegLib.config import InferenceSettings
+from SemiSegLib.data.box import Box
 from SemiSegLib.data.components import cleaned
 from SemiSegLib.data.distance import label_distances
 from SemiSegLib.data.geometry import from_array, to_array
@@ -63,17 +64,37 @@ class Predictor:
         self.mirror_axes = self.card.settings.augmentation.mirror_axes
         self.network = for_inference(model.network(), self.compute)
 
-    def __call__(self, scan: sitk.Image) -> Prediction:
-        """Predict one scan; raises SemiSegError if it cannot be brought to the networks' grid."""
-        grid = to_network_grid(scan, self.data)
-        return self.on_scan(self.probabilities(to_array(grid)), grid, scan)
+    def __call__(self, scan: sitk.Image, box: Box | None = None) -> Prediction:
+        """Predict one scan; raises SemiSegError if it cannot be brought to the networks' grid.
 
-    def on_scan(self, on_grid: np.ndarray, grid: sitk.Image, scan: sitk.Image) -> Prediction:
-        """The prediction that probabilities (C, x, y, z) on the networks' grid amount to."""
+        :param box: predict this part of it alone: intensities are those of the whole scan, the network sees what lies
+            around the part, and the prediction is on the part's voxels
+        """
+        grid = to_network_grid(scan, self.data)
+        if box is None:
+            return self.on_scan(self.probabilities(to_array(grid)), grid, scan)
+        part = box.of(scan)
+        seen = box.on(grid, scan, self._context).of(grid)
+        return self.on_scan(self.probabilities(to_array(seen)), seen, part, whole=False)
+
+    @property
+    def _context(self) -> tuple[int, ...]:
+        """Voxels that the network looks at in one piece; one slice, where it knows slices only."""
+        patch = self.card.settings.training.patch_size
+        assert patch is not None
+        return (*patch, 1)[:3]
+
+    def on_scan(self, on_grid: np.ndarray, grid: sitk.Image, scan: sitk.Image, whole: bool = True) -> Prediction:
+        """The prediction that probabilities (C, x, y, z) on the networks' grid amount to.
+
+        :param whole: the scan is a whole one; of a part nobody knows which piece of a label is its largest
+        """
         # A single foreground class needs one channel; with more, background takes part in the choice.
         channels = [back_to_scan(channel, grid, scan, 0.0) for channel in on_grid[1:]]
         foreground = np.stack(channels)
-        indices = cleaned(_choose(foreground), len(foreground), self.settings)
+        indices = _choose(foreground)
+        if whole:
+            indices = cleaned(indices, len(foreground), self.settings)
         values = np.array([0, *(label.value for label in self.data.labels)])
         mask = values[indices].astype(np.uint8 if values.max() < 256 else np.uint16)
         return Prediction(scan, from_array(mask, scan), foreground, indices)

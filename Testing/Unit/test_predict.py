@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from SemiSegLib.data.box import Box
 from SemiSegLib.data.images import read_mask
 from SemiSegLib.predict import PredictionError, main, predict
 
@@ -66,6 +67,50 @@ def test_distance_maps_are_exact_mm_and_probabilities_agree_with_the_mask(ball, 
     assert probability.min() >= 0
     assert probability.max() <= 1
     assert np.array_equal(probability > 0.5, inside)
+
+
+@pytest.mark.parametrize("overrides", [{}, {"data.spacing": "2,2,2", "training.patch_size": "16,16,16"}])
+def test_a_part_is_predicted_as_it_is_in_the_whole_scan(scan_and_mask, overrides, make_brightness_model, tmp_path):
+    """What the brightness of a voxel says depends on the whole scan, not on the part; so do its place and its mask."""
+    model = make_brightness_model(tmp_path / "model.safetensors", **overrides)
+    scan, _ = scan_and_mask
+    i, j, k = (side // 2 for side in scan.GetSize())
+    box = Box((0, j, k - 2), (i, 1, 5))  # one voxel along j: a slice
+    sitk.WriteImage(scan, tmp_path / "scan.nii.gz")
+    command = ["--model", str(model), "--input", str(tmp_path / "scan.nii.gz"), "--device", "cpu", "--probabilities"]
+    command += ["--format", "seg.nrrd"]
+    assert main([*command, "--output", str(tmp_path / "whole")]) == 0
+    assert main([*command, "--output", str(tmp_path / "part"), "--box", f"0,{j},{k - 2},{i},1,5"]) == 0
+    for name in ("scan.seg.nrrd", "probabilities/scan_Ball_of_Light.nrrd"):
+        whole, part = (sitk.ReadImage(tmp_path / folder / name) for folder in ("whole", "part"))
+        expected = box.of(whole)
+        np.testing.assert_allclose(sitk.GetArrayFromImage(part), sitk.GetArrayFromImage(expected), atol=1e-5)
+        for get in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            np.testing.assert_allclose(getattr(part, get)(), getattr(expected, get)(), atol=1e-4)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "part" / "scan.seg.nrrd"))
+    assert set(np.unique(found)) == {0, 4}
+
+
+def test_what_the_network_sees_of_a_part_has_the_size_that_it_learnt_from():
+    grid = sitk.Image(100, 40, 30, sitk.sitkFloat32)
+    scan = sitk.Image(50, 20, 30, sitk.sitkFloat32)  # voxels of double size along x and y
+    scan.SetSpacing((2, 2, 1))
+    seen = Box((20, 0, 29), (5, 5, 1)).on(grid, scan, (32, 32, 16))
+    assert seen.start == (24, 0, 14)  # at the border more of the other side is seen
+    assert seen.size == (41, 32, 16)
+    assert Box((0, 0, 0), (50, 20, 30)).on(grid, scan, (32, 32, 64)) == Box((0, 0, 0), (100, 40, 30))
+
+
+@pytest.mark.parametrize(
+    ("box", "code", "words"),
+    [("1,2,3", 2, "six whole numbers"), ("0,0,0,4,0,4", 2, "a voxel at least"), ("30,0,0,20,4,4", 3, "reaches beyond")],
+)
+def test_a_box_that_there_is_not_is_named(box, code, words, ball, brightness_model, tmp_path, capsys):
+    sitk.WriteImage(ball((32, 32, 32), (1, 1, 1))[0], tmp_path / "scan.nii.gz")
+    command = ["--model", str(brightness_model), "--input", str(tmp_path / "scan.nii.gz"), "--device", "cpu"]
+    assert main([*command, "--output", str(tmp_path / "out"), "--box", box]) == code
+    assert words in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
 def test_segmentations_carry_names_and_colours(ball, brightness_model, tmp_path):
