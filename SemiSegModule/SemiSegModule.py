@@ -336,7 +336,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
             self.wait()
         return process
 
-    def predict(self, volumes=None, model=None, folder=None, wait=False):
+    def predict(self, volumes=None, model=None, folder=None, part=None, wait=False):
         """Start a prediction and return its process; masks appear in the scene one after the other.
 
         Nothing is asked: copies of the scans go to the study folder.
@@ -345,6 +345,8 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
             the study yet are added
         :param model: a model file or the name of a model that comes with SemiSeg; None: the one in use
         :param folder: the study folder from now on; None: the one that is set
+        :param part: predict a part of one scan alone: 'box', its region of interest; 'axial', 'coronal' or 'sagittal',
+            the slice that is shown; or a VoxelBox. What an earlier prediction says of the rest stays
         :param wait: return when all is predicted; the window lives meanwhile
         :raises SemiSegError: no model, no scan, or a scan cannot be written
         """
@@ -353,7 +355,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
             study.use_model(model)
         nodes = [getattr(volume, "volume", volume) for volume in volumes or ()]
         cases = predicting.waiting() if volumes is None else [study.cases.add_volume(node) for node in nodes]
-        process = predicting.start(cases)
+        process = predicting.start(cases, part=predicting.part_of(cases, part) if isinstance(part, str) else part)
         if wait:
             self.wait()
         return process

@@ -702,6 +702,27 @@ def test_a_prediction_for_another_part_of_the_scan_says_so(with_prediction):
     assert with_prediction.ui.resultLabel.text == "atrium_003: predicted"
 
 
+def test_a_part_of_a_scan_is_chosen_from_a_menu(with_prediction, monkeypatch):
+    """Nothing is predicted here: what would be is looked at."""
+    from SemiSegLib.errors import SemiSegError
+
+    opened, started = with_prediction, []
+    assert not opened.ui.predictPartButton.enabled  # there is no model
+    opened.work.use_model("left-atrium-lge")
+    assert opened.ui.predictPartButton.enabled
+    monkeypatch.setattr(opened.logic.predicting, "start", lambda cases, progress, part: started.append(part))
+    actions = opened.ui.predictPartButton.menu().actions()
+    assert len(actions) == 7
+    with pytest.raises(SemiSegError, match="make one in section 2"):
+        opened.panel.results.predict_part("box")
+    limit_to(opened, opened.work.case, 30.0)
+    for action in actions:
+        action.trigger()
+    assert started[0] == opened.work.case.box()
+    assert [sorted(part.size)[0] for part in started[1:4]] == [1, 1, 1]
+    assert [sorted(part.size)[0] for part in started[4:]] == [8, 6, 6]  # voxels of 2.5 and 3.2 mm in 20 mm
+
+
 def test_overlays_follow_the_panel(with_prediction, mrml):
     composite = mrml.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     case = with_prediction.work.case

@@ -61,15 +61,33 @@ def test_trained_predicted_reviewed_exported_by_script(logic, scans, training_py
     assert known == sorted(known)
 
     case = waiting[0]
+    before = probabilities(case)
+    part = logic.workbench.predicting.part_of([case], "axial")
+    before[part.slices] = -1
+    again = logic.predict([case], part="axial", wait=True)
+    assert again.state == "finished", again.log.tail()
+    after = probabilities(case)
+    assert after[part.slices].min() >= 0
+    after[part.slices] = -1
+    assert np.array_equal(after, before)  # what lies outside
+
     logic.acceptPrediction(case)
     decided = case.state.value
     logic.undo()
     assert (case.state.value, case.annotation) == ("predicted", None)
     assert decided == "corrected" or not case.labels_present(logic.workbench.study.cases.labels)
     assert logic.correctPrediction(case) is case.annotation
+    if case.has_drawing:
+        case.mark_done()  # else it would be left out
 
     written = logic.exportMasks(tmp_path / "masks", ".nii.gz")
     assert [path.name for path in written] == [f"atrium_00{number}.nii.gz" for number in (1, 2, 3, 4)]
+
+
+def probabilities(case):
+    import slicer
+
+    return slicer.util.arrayFromVolume(case.probabilities[1]).copy()
 
 
 def test_volumes_of_the_scene_become_cases_with_their_annotations(logic, scans, mrml):

@@ -137,7 +137,7 @@ def test_the_whole_workflow(ready, mrml, barred, tmp_path, monkeypatch):
     scans = ready.logic.training.process.run.path / "data" / "images"
     sizes = {name: sitk.ReadImage(str(scans / f"{name}.nrrd")).GetSize()[0] for name in ("scan_003", "scan_004")}
     assert sizes == {"scan_003": 24, "scan_004": 32}
-    assert limited.predicted_box.size == (24, 24, 24)
+    assert [box.size for box in limited.predicted_parts] == [(24, 24, 24)]
     assert limited.sdms[1].GetImageData().GetDimensions() == (24, 24, 24)
 
     assert overlay_in_the_view(ready, mrml, predicted[1], tmp_path / "view.png") > 0.1

@@ -354,7 +354,7 @@ def test_a_prediction_stays_valid_when_the_region_changes(table, a_volume, predi
     limit(table, case)
     mask = predicted(case)
     assert not case.predicted_elsewhere
-    assert case.predicted_box == case.box()
+    assert case.predicted_parts == [case.box()]
     limit(table, case, np.s_[2:9, 2:9, 3:12])
     assert case.predicted_elsewhere
     table.remove_region(case)
@@ -378,7 +378,7 @@ def test_a_region_that_moves_while_the_network_predicts_does_not_shift_the_mask(
     load_predictions(table, tmp_path / "predictions")
     expected = corner_points(a_volume, np.argwhere(mask))
     assert same_points(shown_points(case, case.prediction, 3, table), expected)
-    assert case.predicted_box.start == (3, 2, 1)
+    assert [box.start for box in case.predicted_parts] == [(3, 2, 1)]
 
 
 def test_accepting_keeps_what_was_drawn_where_nothing_was_predicted(table, an_oblique_volume, predicted):

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from ..i18n import _
 from ..processes.prediction_process import PredictionProcess
-from ..scene.case import Case, CaseError, State
+from ..scene.case import ORIENTATIONS, Case, CaseError, State
 from ..scene.identity import check_identity, new_identifier, write_identity
 from ..scene.names_list import write_names
-from ..scene.predictions import find_prediction, load_prediction
+from ..scene.predictions import find_prediction, load_part, load_prediction
+from ..scene.region import shown_place, slab
 from ..scene.training_files import Progress, export_cases
+from ..scene.volumes import VoxelBox
 from ..signal import Signal
 from .model_card import read_card
 from .model_fit import misfits
@@ -32,6 +34,7 @@ class Predicting:
         self.study = study
         self.process: PredictionProcess | None = None
         self._identifier = ""  # of the prediction that runs
+        self._part: VoxelBox | None = None  # of the scan, which it predicts alone
         self.changed = Signal()  # something happened
         self.loaded = Signal()  # the case whose prediction is in the scene now
         self.ended = Signal()  # the process, once, when it has ended
@@ -60,26 +63,47 @@ class Predicting:
         model = self.study.model
         return misfits(read_card(model), self.waiting(), self.study.cases.labels) if model is not None else []
 
-    def start(self, cases: Sequence[Case], progress: Progress | None = None) -> PredictionProcess:
+    def start(
+        self, cases: Sequence[Case], progress: Progress | None = None, part: VoxelBox | None = None
+    ) -> PredictionProcess:
         """Write the scans and start the child process; annotations are never touched.
 
+        :param part: predict these voxels of one scan alone; what an earlier prediction says of the others stays
         :raises SemiSegError: no model, no case, or a scan cannot be exported
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
         if self.study.model is None or not cases:
             raise CaseError(_("A model and at least one scan are needed."))
-        self._identifier = new_identifier()
+        if part is not None and len(cases) != 1:
+            raise CaseError(_("A part is predicted of one scan at a time."))
+        self._identifier, self._part = new_identifier(), part
         folder = self._new_folder(self._identifier)
-        export = export_cases(self.study.cases, folder / "scans", cases, progress=progress, pool=self.study.pool)
+        export = export_cases(
+            self.study.cases, folder / "scans", cases, progress=progress, pool=self.study.pool, whole=part is not None
+        )
         self.process = PredictionProcess(folder / "masks")
         write_names(self.study.folder, {case.file_name: case for case in cases})
         write_identity(self.process.output, self.study.cases.identifier, cases, self._identifier)
-        options = ["--sdm", "--probabilities", "--format", "seg.nrrd", "--overwrite"]
+        options = ["--probabilities", "--format", "seg.nrrd", "--overwrite"]
+        options += ["--sdm"] if part is None else ["--box", ",".join(map(str, (*part.start, *part.size)))]
         options += ["--device", self.study.parameters.device.value]
         self.process.start(self.study.model, export.images, len(cases), options)
         self._poller.start()
         self._poller.look()
         return self.process
+
+    @staticmethod
+    def part_of(cases: Sequence[Case], name: str, thickness_mm: float = 0.0) -> VoxelBox:
+        """The part of a scan that goes by a name: 'box', the region of interest; 'axial', 'coronal', 'sagittal', the
+        slice that is shown, with what is around it up to a thickness. Raises SemiSegError where there is none."""
+        if len(cases) != 1 or name not in ("box", *ORIENTATIONS):
+            raise CaseError(_("The part of one scan is one of box, {names}.").format(names=", ".join(ORIENTATIONS)))
+        (case,) = cases
+        if name != "box":
+            return slab(case.volume, name, shown_place(case.volume, name), thickness_mm)
+        if case.region is None:
+            raise CaseError(_("{name} has no box: make one in section 2.").format(name=case.name))
+        return case.box()
 
     def cancel(self) -> None:
         """End the prediction that runs; what is done is kept."""
@@ -116,6 +140,9 @@ class Predicting:
         files = find_prediction(self.process.output, file_name)
         if case is not None and files is not None:  # the case may have been removed meanwhile
             check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
-            load_prediction(self.study.cases, case, files.mask, files.sdms, files.probabilities)
+            if self._part is None:
+                load_prediction(self.study.cases, case, files.mask, files.sdms, files.probabilities)
+            else:
+                load_part(self.study.cases, case, files.mask, files.probabilities)
             self.study.select_first([case])
             self.loaded.emit(case)

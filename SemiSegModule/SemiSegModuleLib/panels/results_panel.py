@@ -14,9 +14,11 @@ from ..i18n import _
 from ..logic.workbench import Workbench
 from ..scene.case import Case
 from ..scene.overlays import Overlays
+from ..scene.volumes import VoxelBox
 from . import dialogs, texts
 from .busy import Busy
 
+_SLAB_MM = 20.0  # thickness of what is predicted around a slice
 _OVERLAY_SETTINGS = {
     "showMask",
     "maskOpacity",
@@ -47,6 +49,7 @@ class ResultsPanel:
         ui.correctButton.connect("clicked()", self.correct)
         ui.overlayLabelComboBox.connect("currentIndexChanged(int)", self._label_chosen)
         self._set_up_named_models()
+        self._set_up_parts()
         self._listen()
 
     def _listen(self) -> None:
@@ -91,7 +94,24 @@ class ResultsPanel:
         """The case at hand, annotated or not: an annotation is never touched."""
         self._predict([self._study.case] if self._study.case else [])
 
-    def _predict(self, cases: Sequence[Case]) -> None:
+    def predict_part(self, name: str, thickness_mm: float = 0.0) -> None:
+        """The box, or the slices shown, of the case at hand alone."""
+        with slicer.util.tryWithErrorDisplay(_("The part cannot be predicted.")):
+            cases = [self._study.case] if self._study.case else []
+            self._predict(cases, self._predicting.part_of(cases, name, thickness_mm))
+
+    def _set_up_parts(self) -> None:
+        """A menu of the parts of a scan that can be predicted alone."""
+        self._parts = qt.QMenu(self._ui.predictPartButton)
+        names = {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}
+        self._parts.addAction(_("The box of section 2")).connect("triggered()", lambda: self.predict_part("box"))
+        for text, thickness in ((_("The {name} slice shown"), 0.0), (_("10 mm to both sides of it, {name}"), _SLAB_MM)):
+            for key, name in names.items():
+                action = self._parts.addAction(text.format(name=name))
+                action.connect("triggered()", lambda key=key, mm=thickness: self.predict_part(key, mm))
+        self._ui.predictPartButton.setMenu(self._parts)
+
+    def _predict(self, cases: Sequence[Case], part: VoxelBox | None = None) -> None:
         edited = self._predicting.edited(cases)
         question = _("Somebody has changed these predictions. Replace them by new ones?\n\n{names}")
         if edited and not dialogs.confirm(question.format(names=dialogs.names(edited))):
@@ -101,7 +121,7 @@ class ResultsPanel:
         error = slicer.util.tryWithErrorDisplay(_("The prediction cannot be started."))
         with error, self._busy(_("Preparing the scans")) as progress:
             self._installation.install(dialogs.confirm)
-            self._predicting.start(cases, progress)
+            self._predicting.start(cases, progress, part)
 
     # ---- reviewing -------------------------------------------------------------------------------------------
 
@@ -168,6 +188,7 @@ class ResultsPanel:
         ready = self._study.model is not None and not self._predicting.active
         self._ui.predictAllButton.enabled = ready and bool(self._predicting.waiting())
         self._ui.predictOneButton.enabled = ready and self._study.case is not None
+        self._ui.predictPartButton.enabled = ready and self._study.case is not None
         self._ui.cancelPredictionButton.enabled = self._predicting.active
         self._ui.reviewButton.enabled = bool(self._review.cases)
 

@@ -52,7 +52,7 @@ def add_region(table: CaseTable, case: Case):
 def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, done: bool = True):
     """Copy the prediction into the human annotation, to be edited there or to count as it is.
 
-    What was drawn outside the part of the scan that was predicted (`Case.predicted_box`) stays.
+    What was drawn outside the parts of the scan that were predicted (`Case.predicted_parts`) stays.
 
     :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
     :return: the annotation node
@@ -83,10 +83,10 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
 
 def _drawn_outside(case: Case, labels: Sequence[Label]) -> np.ndarray | None:
     """The human mask where nothing was predicted, (k, j, i); None when nothing is drawn there."""
-    if case.predicted_box is None or not case.has_drawing:
+    if not case.predicted_parts or not case.has_drawing:
         return None
     mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
-    mask[case.predicted_box.slices] = 0
+    mask[case.predicted_voxels()] = 0
     return mask if mask.any() else None
 
 

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Sequence
 
+import numpy as np
 import slicer
 
 from SemiSegLib.config import Label
@@ -142,14 +143,23 @@ class Case:
         return voxel_box(self.region, self.volume)
 
     @property
-    def predicted_box(self) -> VoxelBox | None:
-        """The voxels that the prediction was made for; None when that is not known."""
-        text = self._get("predicted_box")
-        return VoxelBox.of(*json.loads(text)) if text else None
+    def predicted_parts(self) -> list[VoxelBox]:
+        """The blocks of voxels that the prediction was made for, one after the other; empty when that is not known."""
+        stored = json.loads(self._get("predicted_box") or "[]")
+        one = bool(stored) and isinstance(stored[0][0], int)  # a scene of an earlier version
+        return [VoxelBox.of(*box) for box in ([stored] if one else stored)]
 
-    @predicted_box.setter
-    def predicted_box(self, box: VoxelBox | None) -> None:
-        self._set("predicted_box", json.dumps([box.start, box.size]) if box else "")
+    @predicted_parts.setter
+    def predicted_parts(self, boxes: Sequence[VoxelBox]) -> None:
+        self._set("predicted_box", json.dumps([[box.start, box.size] for box in boxes]))
+
+    def predicted_voxels(self) -> np.ndarray:
+        """Where the network predicted, bool (k, j, i) on the scan's voxels; everywhere when that is not known."""
+        boxes, shape = self.predicted_parts, slicer.util.arrayFromVolume(self.volume).shape
+        inside = np.full(shape, not boxes)
+        for box in boxes:
+            inside[box.slices] = True
+        return inside
 
     @property
     def prediction_edited(self) -> bool:
@@ -157,9 +167,9 @@ class Case:
         loaded = self._get("prediction_fingerprint")
         return bool(loaded) and self.prediction is not None and segments.fingerprint(self.prediction) != loaded
 
-    def remember_prediction(self) -> None:
-        """The prediction is now as the network made it."""
-        self._set("prediction_fingerprint", segments.fingerprint(self.prediction))
+    def remember_prediction(self, edited: bool = False) -> None:
+        """The prediction is now as the network made it; or, with `edited`, holds somebody's changes still."""
+        self._set("prediction_fingerprint", "edited" if edited else segments.fingerprint(self.prediction))
 
     @property
     def predicted_elsewhere(self) -> bool:
@@ -167,10 +177,10 @@ class Case:
 
         It stays valid: it lies where it was made, and what the model says of those voxels is as true as before.
         """
-        if self.prediction is None or self.predicted_box is None:
+        if self.prediction is None or not self.predicted_parts:
             return False
         try:
-            return self.box() != self.predicted_box
+            return self.box() not in self.predicted_parts
         except SemiSegError:
             return True
 

@@ -142,7 +142,7 @@ class CaseTable:
             for node in [node for node in made if node is not None]:
                 self.scene.RemoveNode(node)
             case.confidence = case.dsc = None
-            case.predicted_box = None
+            case.predicted_parts = []
 
     def remove_region(self, case: Case) -> None:
         """Delete the region of interest: the whole scan counts again."""

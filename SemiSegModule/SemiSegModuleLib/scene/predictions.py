@@ -16,12 +16,11 @@ import slicer
 from SemiSegLib.config import Label
 
 from . import segments, volumes
-from .case import Case
+from .case import Case, CaseError
 from .case_table import CaseTable
 from .identity import check_identity
 from .mask_files import read_labels, relabelled, scene_labels
 from .nodes import follow, new_segmentation, put_beside
-from .region import voxel_box
 from .training_files import Progress
 from .volumes import VoxelBox
 
@@ -53,13 +52,73 @@ def load_prediction(
         follow(node, case.volume.GetParentTransformNode())
         array, to_ras = relabelled(sitk.GetArrayFromImage(image), meaning), into @ volumes.image_to_ras(image)
         segments.set_voxels(node, array, to_ras, list(meaning.values()))
-        case.predicted_box = volumes.covered_box(case.volume, to_ras, image.GetSize())
+        box = volumes.covered_box(case.volume, to_ras, image.GetSize())
+        case.predicted_parts = [box] if box is not None else []
         node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         for kind in images:
             _show_maps(table, case, kind, images[kind], list(meaning.values()), into)
         case.remember_prediction()
         measure(case, table.labels)
     return node
+
+
+def load_part(table: CaseTable, case: Case, mask: Path, probabilities: dict[int, Path] | None = None):
+    """Take over the predicted mask of a part of a scan; what an earlier prediction says of the rest stays.
+
+    Distance maps go: they are of masks as a whole.
+
+    :return: the prediction's segmentation node
+    :raises SemiSegError: a file cannot be read, or the part does not fit to the scan or the earlier prediction; all
+        stays as it is then
+    """
+    image = volumes.read_image(mask)
+    meaning = scene_labels(mask, image, read_labels(mask) or table.labels, table.labels)
+    maps = _read_maps(probabilities, meaning)
+    box = volumes.covered_box(case.volume, _into_volume_frame(case) @ volumes.image_to_ras(image), image.GetSize())
+    if box is None:
+        raise CaseError(f"{mask} is not on the voxels of '{case.name}' any more: predict the part again.")
+    labels = list({label.value: label for label in [*table.labels, *meaning.values()]}.values())
+    before, edited = case.prediction, case.prediction_edited
+    parts = case.predicted_parts if before is not None else []
+    if before is not None and segments.foreign_segments(before, labels):
+        raise CaseError(f"The prediction of '{case.name}' has labels of another model: predict the whole scan first.")
+    whole = segments.voxels_on_grid(before, case.volume, labels) if before is not None else _empty(case, np.uint16)
+    whole[box.slices] = relabelled(sitk.GetArrayFromImage(image), meaning)
+    with table.paused():
+        node = before or _new_prediction(table, case)
+        follow(node, case.volume.GetParentTransformNode())
+        segments.set_voxels(node, whole, volumes.ijk_to_ras(case.volume), labels)
+        node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
+        _join_probabilities(table, case, maps, box, labels)
+        _show_maps(table, case, "sdm", {}, [], np.eye(4))
+        if before is None or parts:  # else all of the scan was predicted already
+            known = any(part.contains(box) for part in parts)
+            case.predicted_parts = parts if known else [*(part for part in parts if not box.contains(part)), box]
+        case.remember_prediction(edited)
+        measure(case, table.labels)
+    return node
+
+
+def _empty(case: Case, kind: type) -> np.ndarray:
+    return np.zeros(slicer.util.arrayFromVolume(case.volume).shape, kind)
+
+
+def _join_probabilities(
+    table: CaseTable, case: Case, images: dict[int, sitk.Image], box: VoxelBox, labels: Sequence[Label]
+) -> None:
+    """Put the maps of a part into those of the scan, which are 0 where nothing was predicted."""
+    joined, parts = {}, case.predicted_parts
+    for value, image in images.items():
+        whole, node = _empty(case, np.float32), case.probabilities.get(value)
+        if node is not None:
+            former = slicer.util.arrayFromVolume(node)
+            place = next((part.slices for part in parts if whole[part.slices].shape == former.shape), None)
+            place = np.s_[:, :, :] if former.shape == whole.shape else place
+            if place is not None:
+                whole[place] = former
+        whole[box.slices] = sitk.GetArrayFromImage(image)
+        joined[value] = volumes.world_image(case.volume, whole)
+    _show_maps(table, case, "probability", joined, labels, np.linalg.inv(segments.world_matrix(case.volume)))
 
 
 def load_predictions(table: CaseTable, folder: Path, progress: Progress | None = None) -> list[Case]:
@@ -162,20 +221,26 @@ def measure(case: Case, labels: Sequence[Label]) -> None:
     if case.prediction is None:
         case.confidence = case.dsc = None
         return
-    box = case.predicted_box or voxel_box(None, case.volume)
-    predicted = segments.voxels_on_grid(case.prediction, case.volume, labels)[box.slices]
-    case.dsc = _agreement(case, predicted, box, labels) if case.done and not case.partial else None
-    inside = [
-        slicer.util.arrayFromVolume(node)[predicted == value]
+    predicted, inside = segments.voxels_on_grid(case.prediction, case.volume, labels), case.predicted_voxels()
+    case.dsc = _agreement(case, predicted, inside, labels) if case.done and not case.partial else None
+    found = [
+        _in_mask(slicer.util.arrayFromVolume(node), predicted == value, case.predicted_parts)
         for value, node in case.probabilities.items()
-        if slicer.util.arrayFromVolume(node).shape == predicted.shape
     ]
-    values = np.concatenate(inside) if inside else np.empty(0)
+    values = np.concatenate(found) if found else np.empty(0)
     case.confidence = float(values.mean()) if values.size else None
 
 
-def _agreement(case: Case, predicted: np.ndarray, box: VoxelBox, labels: Sequence[Label]) -> float | None:
-    human = segments.voxels_on_grid(case.annotation, case.volume, labels)[box.slices]
+def _in_mask(probabilities: np.ndarray, mask: np.ndarray, parts: Sequence[VoxelBox]) -> np.ndarray:
+    """The probabilities inside a mask (k, j, i): of a map of the whole scan, or of the one part that was predicted."""
+    if probabilities.shape == mask.shape:
+        return probabilities[mask]
+    one = mask[parts[0].slices] if len(parts) == 1 else mask
+    return probabilities[one] if probabilities.shape == one.shape else np.empty(0)
+
+
+def _agreement(case: Case, predicted: np.ndarray, inside: np.ndarray, labels: Sequence[Label]) -> float | None:
+    human, predicted = segments.voxels_on_grid(case.annotation, case.volume, labels)[inside], predicted[inside]
     scores = [_dice(human == label.value, predicted == label.value) for label in labels]
     known = [score for score in scores if score is not None]
     return float(np.mean(known)) if known else None

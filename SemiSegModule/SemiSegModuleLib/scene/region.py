@@ -87,6 +87,43 @@ def voxel_box(roi_node, volume_node) -> VoxelBox:
     return VoxelBox.of(first, size)
 
 
+def slab(volume_node, orientation: str, place: Sequence[float], thickness_mm: float = 0.0) -> VoxelBox:
+    """The slices of a scan within half of a thickness from a place in the world (RAS, mm); at least one.
+
+    :param orientation: 'axial', 'coronal' or 'sagittal'
+    :raises SemiSegError: the place lies beside the scan, or the scan is below a non-linear transform
+    """
+    axis = volumes.slice_axis(volume_node, orientation)
+    shape = np.array(volume_node.GetImageData().GetDimensions())
+    to_index = _to_index(volume_node)
+    middle = (to_index @ [*place, 1.0])[axis]
+    if not -0.5 <= middle <= shape[axis] - 0.5:
+        raise RegionError(f"The {orientation} slice lies beside '{volume_node.GetName()}': show one of its slices.")
+    spacing = np.linalg.norm(np.linalg.inv(to_index)[:3, axis])
+    nearest, reach = min(round(middle), shape[axis] - 1), thickness_mm / 2 / spacing + _ON_THE_FACE
+    first = max(0, min(nearest, int(np.ceil(middle - reach))))
+    last = min(shape[axis] - 1, max(nearest, int(np.floor(middle + reach))))
+    start, size = np.zeros(3), shape.copy()
+    start[axis], size[axis] = first, last - first + 1
+    return VoxelBox.of(start, size)
+
+
+def shown_place(volume_node, orientation: str) -> tuple[float, float, float]:
+    """The middle (RAS, mm) of the slice view that is nearest to an orientation of the scan's own slices; that of the
+    scan where there is no view."""
+    axis = volumes.slice_axis(volume_node, orientation)
+    to_world = np.linalg.inv(_to_index(volume_node))
+    normal = to_world[:3, axis] / np.linalg.norm(to_world[:3, axis])
+    views = slicer.util.getNodesByClass("vtkMRMLSliceNode", volume_node.GetScene())
+    planes = [slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS()) for view in views]
+    if planes:
+        place = max(planes, key=lambda plane: abs(normal @ plane[:3, 2]))[:3, 3]
+    else:
+        middle = (np.array(volume_node.GetImageData().GetDimensions()) - 1) / 2
+        place = (to_world @ [*middle, 1.0])[:3]
+    return tuple(float(part) for part in place)
+
+
 def voxels_outside(segmentation_node, volume_node, box: VoxelBox, labels: Sequence[Label]) -> int:
     """How many voxels of the labels, on the segmentation's own grid, lie outside a block of the scan's voxels."""
     indices = drawn_indices(segmentation_node, volume_node, labels)

@@ -52,6 +52,7 @@ def export_cases(
     file_format: str = ".nrrd",
     progress: Progress | None = None,
     pool: Path | None = None,
+    whole: bool = False,
 ) -> Export:
     """Write `folder/images/<stem>` for every case and `folder/labels/<stem>` for those with a finished annotation.
 
@@ -62,6 +63,7 @@ def export_cases(
     :param cases: all that are not excluded, when None
     :param pool: a folder that keeps every file once, compressed, for all exports of a study: the files of `folder` are
         links to those, copies only where the disk knows no links
+    :param whole: scans alone, and all of each, wherever its region of interest is
     :raises SemiSegError: nothing to export, foreign files in the folder, a transform that cannot be exported, a
         region of interest that misses its scan
     """
@@ -77,8 +79,8 @@ def export_cases(
         if progress:
             progress(number, len(chosen), case.name)
         with table.paused():
-            _export_image(case, store, file_format)
-        if case.state.trains_with_mask:
+            _export_image(case, store, file_format, None if whole else case.box())
+        if case.state.trains_with_mask and not whole:
             _export_mask(case, labels, store, file_format, export.remarks)
             export.labelled.append(case.file_name)
         else:
@@ -94,8 +96,8 @@ def export_cases(
     return export
 
 
-def _export_image(case: Case, store: _ExportFolder, file_format: str) -> None:
-    image = volumes.world_image(case.volume, box=case.box())
+def _export_image(case: Case, store: _ExportFolder, file_format: str, box: volumes.VoxelBox | None) -> None:
+    image = volumes.world_image(case.volume, box=box)
     store.write(f"images/{case.file_name}{file_format}", image, compress=file_format.endswith(".gz"))
     case.exported_world_matrix = segments.world_matrix(case.volume).tolist()
 

@@ -51,7 +51,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     owned = [(kind, node) for kind, node in owned if node is not None]
     others = [("volume", case.volume), ("annotation", case.annotation)]
     displays = [node.GetNthDisplayNode(n) for _, node in owned for n in range(node.GetNumberOfDisplayNodes())]
-    confidence, dsc, box = case.confidence, case.dsc, case.predicted_box
+    confidence, dsc, parts = case.confidence, case.dsc, case.predicted_parts
 
     def back() -> Case:
         with table.paused():
@@ -64,7 +64,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
             for _, node in owned:
                 put_beside(node, case.volume)
             table.scene.AddNode(case.node)  # when it is complete
-            case.confidence, case.dsc, case.predicted_box = confidence, dsc, box
+            case.confidence, case.dsc, case.predicted_parts = confidence, dsc, parts
         return case
 
     return back

@@ -37,6 +37,12 @@ class VoxelBox:
         """From any whole numbers."""
         return cls(tuple(int(part) for part in start), tuple(int(part) for part in size))
 
+    def contains(self, other: VoxelBox) -> bool:
+        """Every voxel of the other block is in this one."""
+        return all(
+            a <= b and b + m <= a + n for a, n, b, m in zip(self.start, self.size, other.start, other.size, strict=True)
+        )
+
     @property
     def slices(self) -> tuple[slice, ...]:
         """The block in an array (k, j, i)."""
