@@ -34,10 +34,12 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.commands import program, run_command
+from SemiSegLib.compute.attached import attached
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
 
@@ -143,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
     add("--cross-fit", type=int, metavar="K", help="first calibrate a run by K trainings without a part of its cases")
     add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
+    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
     return result
 
 
@@ -166,7 +169,10 @@ def _run(options: argparse.Namespace) -> int:
         calibrate(options.model, cases, f"{len(cases)} annotated cases of {options.calibrate.name}", options.device)
     if options.cross_fit is not None:
         cross_fit(options.model, options.cross_fit, options.device)
-    return 0 if options.input is None else _judge_all(options)
+    if options.input is None:
+        return 0
+    with attached(options.output.parent) if options.attached else nullcontext():
+        return _judge_all(options)
 
 
 def _annotated(data: Path, splits: str | None) -> Sequence[Case]:
@@ -192,6 +198,9 @@ def _judge_all(options: argparse.Namespace) -> int:
             done.append(judge(case, options.maps))
         except SemiSegError as error:  # a bad scan does not keep the others from it
             failures.append(str(error))
+            if options.json_progress:
+                event = {"event": "failed", "index": index, "count": len(cases), "name": case.name}
+                print(json.dumps({**event, "message": str(error)}), flush=True)
             print(f"error: {error}", file=sys.stderr, flush=True)
             continue
         _report(done[-1], index, len(cases), options.json_progress)

@@ -28,6 +28,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from SemiSegLib.commands import program, run_command
+from SemiSegLib.compute.attached import attached
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.errors import SemiSegError
 
@@ -166,7 +168,7 @@ def _replayed(source: Path, settings: Settings, asked: bool) -> PatchSampler | N
     from SemiSegLib.data.patches import PatchSampler
     from SemiSegLib.data.preprocess import prepare
     from SemiSegLib.methods import method_class
-    from SemiSegLib.runs import RunFolder
+    from SemiSegLib.runs import RunFolder, read_json
     from SemiSegLib.training.intent import load_cases
 
     if not asked and not (source / "run.json").exists():
@@ -179,7 +181,7 @@ def _replayed(source: Path, settings: Settings, asked: bool) -> PatchSampler | N
             raise
         return None
     sdm = method_class(settings.method).needs_sdm
-    cache = run.cache_at(settings.data.cache)
+    cache = run.cache_at(read_json(run.settings_file)["data"]["cache"])  # a model's card names none
     prepared = [prepare(case, settings.data, cache, sdm) for case in cases]
     return PatchSampler(prepared, [], settings.data, replace(settings.training, labelled_batch=1), sdm=False)
 
@@ -208,13 +210,19 @@ def parser() -> argparse.ArgumentParser:
     add("--reach", type=float, default=10.0, metavar="MM", help="how far around a correction the mask may change")
     add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
+    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
     return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input."""
     options = parser().parse_args(arguments)
-    return run_command(lambda: _run(options), options.json_progress)
+
+    def work() -> None:
+        with attached(options.output.parent) if options.attached else nullcontext():
+            _run(options)
+
+    return run_command(work, options.json_progress)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 python -m SemiSegLib.suggest --run RUN --budget 3
 python -m SemiSegLib.suggest --run RUN --budget 3 --slices 5 --output suggestions.json
+python -m SemiSegLib.suggest --run RUN --data DIR --budget 3   (scans and masks as they are now; RUN may be a model)
 python -m SemiSegLib.suggest --data DIR --budget 3           (cold start: no model, no mask)
 
 The scans of a run that nobody annotated are looked at with its model (as `SemiSegLib.quality` does), or, before the
@@ -24,6 +25,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from SemiSegLib.commands import program, run_command
+from SemiSegLib.compute.attached import attached
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
 
@@ -79,13 +82,17 @@ def suggest(
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[int, int, str], None] | None = None,
+    data: Path | None = None,
 ) -> list[Suggestion]:
     """At most `budget` of a run's scans without annotation, the first to annotate first, with `slices` slices each.
 
+    :param run: a run folder; with `data` also a model file or the name of a model
+    :param data: look at the scans of this folder instead of the run's, which were others or had other masks
     :param axis: of the slices, in the file's order; default: the one with the largest voxels
     :raises SemiSegError: no model, nothing left to annotate, unknown strategy
     """
     from SemiSegLib.compute.devices import choose_compute
+    from SemiSegLib.data.layouts import find_cases
     from SemiSegLib.inference.choosing import choose
     from SemiSegLib.inference.ensemble import Ensemble
     from SemiSegLib.inference.predictor import Predictor
@@ -93,9 +100,8 @@ def suggest(
     from SemiSegLib.runs import RunFolder
     from SemiSegLib.training.intent import load_cases
 
-    folder = RunFolder.open(run)
-    cases = load_cases(folder)
-    _refuse_nothing(cases.unlabelled, budget, str(run))
+    cases = find_cases(data) if data is not None else load_cases(RunFolder.open(run))
+    _refuse_nothing(cases.unlabelled, budget, str(data or run))
     model = load_model(run)
     compute = choose_compute(device, model.card.settings.training.precision)
     ensemble = Ensemble([Predictor(model, compute)])
@@ -226,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("--run", type=Path, metavar="RUN", help="run whose scans without annotation are looked at with its model")
-    add("--data", type=Path, metavar="DIR", help="instead of --run: scans, before there is a model")
+    add("--data", type=Path, metavar="DIR", help="scans: before there is a model, or instead of those of --run")
     add("--budget", type=int, default=5, metavar="N", help="scans to suggest (default: 5)")
     add("--strategy", choices=list(STRATEGIES), help=f"default: {WITH_MODEL} with --run, {WITHOUT_MODEL} with --data")
     add("--slices", type=int, default=0, metavar="K", help="also suggest K slices of each scan")
@@ -235,18 +241,34 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, metavar="FILE", help="write the suggestions as JSON")
     add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
+    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
     return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 2 wrong input."""
     options = parser().parse_args(arguments)
-    return run_command(lambda: _run(options), options.json_progress)
+
+    def work() -> None:
+        with attached(_output_folder(options)) if options.attached else nullcontext():
+            _run(options)
+
+    return run_command(work, options.json_progress)
+
+
+def _output_folder(options: argparse.Namespace) -> Path:
+    if options.output is None:
+        raise SuggestError("--attached needs --output FILE: its folder is what is not shared.")
+    folder: Path = options.output.parent
+    return folder
 
 
 def _run(options: argparse.Namespace) -> None:
-    if (options.run is None) == (options.data is None):
-        raise SuggestError("Name either --run RUN (a training) or --data DIR (scans before the first training).")
+    if options.run is None and options.data is None:
+        raise SuggestError(
+            "Name --run RUN (a training), --data DIR (scans before the first training), or both: the scans of DIR "
+            "looked at with the model of RUN."
+        )
     if options.slices < 0:
         raise SuggestError(f"--slices {options.slices}: a number of slices is needed, 0 for none.")
     strategy = options.strategy or (WITHOUT_MODEL if options.run is None else WITH_MODEL)
@@ -256,7 +278,8 @@ def _run(options: argparse.Namespace) -> None:
 
         found = suggest_cold(list(find_cases(options.data)), *how)
     else:
-        found = suggest(options.run, *how, options.device, _progress if options.json_progress else None)
+        progress = _progress if options.json_progress else None
+        found = suggest(options.run, *how, options.device, progress, options.data)
     content = {
         "format_version": FORMAT_VERSION,
         "strategy": strategy,

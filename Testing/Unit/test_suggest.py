@@ -1,6 +1,7 @@
 """Suggestions for real runs and folders, as files and lines for programs."""
 
 import json
+import shutil
 
 import pytest
 
@@ -49,11 +50,27 @@ def test_scans_are_suggested_before_there_is_a_model(tiny_data, capsys):
         assert entry["slices"][0]["index"] in range(geometry.size[axis] // 4, 3 * geometry.size[axis] // 4 + 1)
 
 
+def test_scans_as_they_are_now_are_looked_at_with_a_model(run, tiny_data, tmp_path, capsys):
+    """A mask that came after the training is not asked for again, and a scan that it never saw is suggested."""
+    late, drawn = read_json(run / "cases.json")["unlabelled"][:2]
+    folder = tmp_path / "now"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    shutil.copy(tiny_data / late["image"], folder / "images" / "late.nii.gz")
+    shutil.copy(tiny_data / drawn["image"], folder / "images")
+    mask = next(iter(sorted((tiny_data / "labels").iterdir())))
+    shutil.copy(mask, folder / "labels" / f"{drawn['name']}.nii.gz")
+    model = run / "models" / "last.safetensors"
+    command = ["--run", str(model), "--data", str(folder), "--device", "cpu", "--json-progress"]
+    assert main([*command, "--output", str(tmp_path / "s.json")]) == 0
+    assert [entry["name"] for entry in read_json(tmp_path / "s.json")["suggestions"]] == ["late"]
+
+
 def test_wrong_input_is_answered(run, tiny_data, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for arguments, words in (
-        ([], "either --run"),
-        (["--run", str(run), "--data", str(tiny_data)], "either --run"),
+        ([], "--run RUN (a training), --data DIR"),
+        (["--run", str(run), "--attached"], "--attached needs --output"),
         (["--run", str(run), "--budget", "0"], "at least one scan"),
         (["--run", str(tmp_path / "empty")], "not a run folder"),
         (["--data", str(tiny_data), "--strategy", "power"], "needs a model"),
