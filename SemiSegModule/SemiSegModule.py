@@ -150,7 +150,8 @@ class SemiSegModuleParameterNode:
     startFromLastModel - Learn on from the model in use.
     modelFile - The model in use.
     shownCurve - What the plot view shows.
-    showMask, maskOpacity, show3d, showSdm, sdmOpacity, showProbability, probabilityOpacity - Overlays.
+    showMask, maskOpacity, show3d, showSdm, sdmOpacity, showProbability, probabilityOpacity, showUncertainty,
+    uncertaintyOpacity - Overlays.
     exportFormat, exportFolder, exportByPatient, exportSelectedOnly - What is exported, and where to.
     """
 
@@ -178,6 +179,8 @@ class SemiSegModuleParameterNode:
     sdmOpacity: Opacity = 0.5
     showProbability: bool = False
     probabilityOpacity: Opacity = 0.5
+    showUncertainty: bool = False
+    uncertaintyOpacity: Opacity = 0.5
     exportFormat: ExportFormat = ExportFormat.SEG_NRRD
     exportFolder: Path = Path()
     exportByPatient: bool = False
@@ -285,6 +288,13 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
     ...         logic.acceptPrediction(case)
     >>> logic.exportMasks("/data/masks", ".nii.gz")                                 # doctest: +SKIP
 
+    and to go on with what matters most (suggest, proposeSlices, refine, estimateQuality and history have their own
+    help):
+
+    >>> logic.suggest(budget=3, slices=5, wait=True)                                # doctest: +SKIP
+    >>> for case in logic.workbench.suggesting.cases():                             # doctest: +SKIP
+    ...     print(case.name, logic.proposeSlices(case, "axial", every=5))
+
     `workbench` holds the parts (study, training, predicting, review) with their signals, such as
     `logic.workbench.training.ended.connect(print)`. Without a panel, make a logic of your own: SemiSegModuleLogic().
     """
@@ -360,10 +370,79 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
             self.wait()
         return process
 
-    def review(self):
-        """Predicted cases that nobody has decided on, the least certain first."""
+    def estimateQuality(self, cases=None, wait=False):
+        """Start to find out how good predictions are to be expected, and return the process.
+
+        A calibrated model is asked after every prediction by itself. `case.quality` then has the DSC to expect of the
+        whole and of each structure, with its interval, and `case.uncertainty` the volume of where the model is unsure.
+
+        :param cases: predicted cases; None: those of which nothing is known yet
+        :param wait: return when all is known; the window lives meanwhile
+        :raises SemiSegError: no model, nothing predicted, or a scan cannot be written
+        """
         self._study()
-        self.workbench.review.sort("confidence", descending=False)
+        judging = self.workbench.judging
+        process = judging.start(judging.waiting() if cases is None else cases)
+        if wait:
+            self.wait()
+        return process
+
+    def suggest(self, budget=3, slices=5, wait=False):
+        """Start to look which cases to annotate next, and return the process.
+
+        `logic.workbench.suggesting.cases()` then has them, the first to annotate first; `case.suggestion` says why, and
+        with which slices to begin.
+
+        :param budget: so many cases at most
+        :param slices: so many slices of each
+        :param wait: return when they are known; the window lives meanwhile
+        :raises SemiSegError: every case is annotated, or one cannot be written
+        """
+        self._study()
+        process = self.workbench.suggesting.start(budget, slices)
+        if wait:
+            self.wait()
+        return process
+
+    def proposeSlices(self, case, orientation="axial", every=5):
+        """Plan a few slices of a case, suggested ones first, and return their numbers; only what is drawn in slices of
+        that orientation is learnt from."""
+        from SemiSegModuleLib.scene import slices
+
+        return list(slices.propose(self._study().cases, case, orientation, every).proposed)
+
+    def nothingInSlice(self, case, number):
+        """Say that somebody has looked at this slice of the plan and there is nothing to draw."""
+        from SemiSegModuleLib.scene import slices
+
+        self._study()
+        slices.mark_empty(case, number)
+
+    def refine(self, case, whole="", wait=False):
+        """Start to let the mask of a case follow what was drawn in its annotation, and return the process.
+
+        The annotation is replaced at the end, what was drawn stays in it, and `undo()` brings the former one back.
+
+        :param whole: 'axial', 'coronal' or 'sagittal': slices of that orientation in which something was drawn are
+            right as a whole
+        :param wait: return when it has followed; the window lives meanwhile
+        :raises SemiSegError: no model of these labels, nothing drawn, or the scan cannot be written
+        """
+        self._study()
+        process = self.workbench.refining.start(case, whole)
+        if wait:
+            self.wait()
+        return process
+
+    def history(self):
+        """The rounds of the study: what was annotated for each training, in how many minutes, and what it brought."""
+        self._study()
+        return self.workbench.rounds.all()
+
+    def review(self):
+        """Predicted cases that nobody has decided on: the lowest expected DSC first, then the least certain."""
+        self._study()
+        self.workbench.review.sort("expected", descending=False)
         return self.workbench.review.open()
 
     def acceptPrediction(self, case, overwrite=False):
@@ -378,7 +457,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         return case.annotation
 
     def undo(self):
-        """Take the last accept, correct, leave out or remove back."""
+        """Take the last accept, correct, refine, leave out or remove back."""
         self._study()
         self.workbench.review.take_back()
 
@@ -394,7 +473,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         return export_masks(table, chosen, Path(folder), format, overwrite=overwrite, by_patient=byPatient)
 
     def wait(self, seconds=None):
-        """Let the window live until no training and no prediction runs; returns whether that is so."""
+        """Let the window live until nothing runs in a child process; returns whether that is so."""
         import time
 
         end = None if seconds is None else time.monotonic() + seconds

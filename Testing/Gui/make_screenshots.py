@@ -17,7 +17,7 @@ def study(opened, training_python_with_torch, tmp_path):
     """A synthetic study with settings for a short training."""
     from SemiSegLib.synthetic import make_dataset
 
-    scans = make_dataset(tmp_path / "scans", cases=8, labelled=4, validation=0, size=(96, 96, 48))
+    scans = make_dataset(tmp_path / "scans", cases=10, labelled=6, validation=0, size=(96, 96, 48))
     opened.panel.data.add_folder(scans)
     parameters = opened.parameters
     folder = Path(tempfile.gettempdir()) / "left-atrium-study"
@@ -27,7 +27,7 @@ def study(opened, training_python_with_torch, tmp_path):
     parameters.iterations = 200
     parameters.spacing = "4"
     parameters.patchSize = "32"
-    parameters.validationCases = 1
+    parameters.validationCases = 3  # so many calibrate the model
     yield opened
     shutil.rmtree(folder)
 
@@ -63,11 +63,28 @@ def draw_chart(chart, path):
     writer.Write()
 
 
+def refine(study):
+    """A stroke on the prediction that is corrected, which the mask follows."""
+    from SemiSegModuleLib.scene import segments, volumes
+
+    case, labels = study.work.case, study.work.cases.labels
+    mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    middle = mask.shape[0] // 2
+    mask[middle, 40:44, 20:70] = 1 - mask[middle, 40:44, 20:70]
+    segments.replace_voxels(case.annotation, mask, volumes.ijk_to_ras(case.volume), labels)
+    case.seconds += 60  # as a person would have taken
+    study.panel.loop.update()
+    study.ui.refineButton.click()
+    study.wait_until(lambda: not study.logic.refining.active, 300)
+
+
 def shoot(opened, name):
     opened.picture(PICTURES / f"panel-{name}.png")
 
 
 def test_pictures(study):
+    from SemiSegModuleLib.scene.curves import MinutesCurve
+
     study.ui.casesTable.selectRow(0)
     study.unfold("data")
     study.panel.data.rows.draw_pictures()
@@ -76,6 +93,15 @@ def test_pictures(study):
     study.ui.addRegionButton.click()
     study.unfold("annotate")
     shoot(study, "annotate")
+    study.ui.suggestButton.click()
+    study.wait_until(lambda: not study.logic.suggesting.active, 300)
+    study.ui.annotateButton.click()
+    study.choose(study.ui.partialComboBox, "only the axial slices with something drawn")
+    study.ui.proposeSlicesButton.click()
+    study.ui.emptySliceCheckBox.click()
+    study.ui.nextSliceButton.click()
+    shoot(study, "slices")
+    study.panel.annotate.editor.segmentationNode().GetScene().RemoveNode(study.work.case.annotation)
 
     study.unfold("train")
     study.wait_until(lambda: study.logic.installation.report.done, 300)
@@ -95,14 +121,25 @@ def test_pictures(study):
     study.ui.predictAllButton.click()
     prediction = study.logic.predicting.process
     study.wait_until(lambda: not prediction.active, 1000)
-    study.work.case = study.work.cases.by_file_name("scan_006")
-    study.ui.showSdmCheckBox.click()
+    study.wait_until(lambda: not study.logic.judging.active, 1000)
+    study.work.case = study.work.cases.by_file_name("scan_008")
+    study.ui.showUncertaintyCheckBox.click()
     shoot(study, "results")
     study.ui.reviewButton.click()
     study.panel.review.rows.draw_pictures()
     study.ui.reviewAcceptButton.click()
     shoot(study, "review")
-    study.ui.reviewCloseButton.click()
+    study.ui.reviewCorrectButton.click()
+    refine(study)
+    shoot(study, "refine")
+    study.unfold("train")
+    study.ui.historyCollapsibleButton.collapsed = False
+    study.ui.trainButton.click()
+    study.wait_until(lambda: not study.logic.training.active, 3000)
+    shoot(study, "rounds")
+    curve = MinutesCurve()
+    curve.fill((each.minutes, each.validation_dsc, each.expected_dsc) for each in study.logic.rounds.all())
+    draw_chart(curve.chart, PICTURES / "curves-minutes.png")
 
     study.unfold("export")
     study.ui.exportVolumesButton.click()

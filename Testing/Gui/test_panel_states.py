@@ -298,7 +298,7 @@ def test_done_is_taken_back_and_given_again(with_cases):
     select(with_cases, 0)
     assert with_cases.ui.doneCheckBox.checked
     with_cases.ui.doneCheckBox.click()
-    assert states(with_cases)[0] == "unlabeled"
+    assert states(with_cases)[0] == "not done"
     assert "1 annotated and 3 unlabeled" in with_cases.ui.readyLabel.text
     with_cases.ui.doneCheckBox.click()
     assert states(with_cases)[0] == "annotated"
@@ -802,7 +802,7 @@ def test_an_accepted_prediction_that_somebody_edits_is_corrected(with_prediction
 def test_correcting_edits_a_copy(with_prediction):
     case = with_prediction.work.case
     with_prediction.ui.correctButton.click()
-    assert states(with_prediction)[2] == "predicted"
+    assert states(with_prediction)[2] == "not done"
     assert not with_prediction.ui.annotateCollapsibleButton.collapsed
     editor = with_prediction.panel.annotate.editor
     assert editor.segmentationNode() is case.annotation

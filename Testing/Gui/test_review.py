@@ -50,6 +50,24 @@ def test_the_least_certain_comes_first(reviewing):
     assert reviewing.ui.reviewLabel.text == "0 of 4 scans decided"
 
 
+def test_what_is_expected_to_be_worst_comes_first_and_what_is_not_known_by_its_confidence(reviewing):
+    from SemiSegModuleLib.scene.case import Expected, Quality
+
+    one, two, _three, four = reviewing.work.cases.cases
+    one.quality = Quality(Expected(0.71, 0.6, 0.8), {})
+    two.quality = Quality(
+        Expected(0.93, 0.9, 0.95), {"atrium": Expected(0.95, 0.9, 1), "wall": Expected(0, 0, 1, True)}
+    )
+    four.quality = Quality(Expected(0.2, None, None), {})  # not calibrated: agreement is no DSC
+    reviewing.ui.reviewTable.horizontalHeader().sectionClicked.emit(1)
+    reviewing.ui.reviewTable.horizontalHeader().sectionClicked.emit(1)
+    assert names(reviewing) == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
+    cell = reviewing.ui.reviewTable.item(1, 1)
+    assert cell.text() == "0.93 (0.90 to 0.95)"
+    assert cell.toolTip().splitlines()[1:] == ["atrium: 0.95 (0.90 to 1.00)", "wall: nothing found"]
+    assert reviewing.ui.reviewTable.item(3, 1).text() == ""
+
+
 def test_only_the_list_is_shown(reviewing):
     parent = reviewing.parent
     sections = [f"{name}CollapsibleButton" for name in ("data", "annotate", "train", "results", "export")]
@@ -66,7 +84,7 @@ def test_a_heading_sorts_and_sorts_the_other_way(reviewing):
     assert names(reviewing) == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
     header.sectionClicked.emit(0)
     assert names(reviewing) == ["atrium_004", "atrium_003", "atrium_002", "atrium_001"]
-    header.sectionClicked.emit(2)
+    header.sectionClicked.emit(3)
     assert names(reviewing)[0] == "atrium_002"
     assert reviewing.work.case.name == "atrium_002", "sorting does not change the scan at hand"
 

@@ -84,6 +84,43 @@ def test_trained_predicted_reviewed_exported_by_script(logic, scans, training_py
     assert [path.name for path in written] == [f"atrium_00{number}.nii.gz" for number in (1, 2, 3, 4)]
 
 
+def test_the_loop_by_script(logic, scans, training_python_with_torch):
+    """Told what next, a few slices drawn, predicted, judged, a stroke followed and taken back."""
+    import slicer
+    from SemiSegModuleLib.scene import segments, volumes
+
+    logic.addCases(sorted((scans / "images").iterdir())[:2])
+    labels = logic.workbench.study.cases.labels
+    logic.suggest(budget=1, slices=2, wait=True)
+    (case,) = logic.workbench.suggesting.cases()
+    numbers = logic.proposeSlices(case, "axial", every=16)
+    assert numbers[:2] == list(case.suggestion.slices)
+    logic.nothingInSlice(case, numbers[0])
+    assert case.empty_slices == (numbers[0],)
+    case.partial = ""
+
+    prediction = logic.predict(model="left-atrium-lge", wait=True)
+    assert prediction.state == "finished", prediction.log.tail()
+    assert all(found.quality.whole.low <= found.expected_dsc for found in logic.workbench.study.cases)
+    worst = logic.review()[0]
+    assert worst.expected_dsc == min(found.expected_dsc for found in logic.workbench.study.cases)
+    worst.quality = None
+    assert logic.estimateQuality(wait=True).state == "finished"
+    assert worst.expected_dsc is not None
+
+    logic.workbench.refining.seconds = 2.0
+    node = logic.correctPrediction(worst)
+    drawn = segments.voxels_on_grid(node, worst.volume, labels)
+    drawn[2, 2:6, 2:6] = 1 - drawn[2, 2:6, 2:6]
+    segments.replace_voxels(node, drawn, volumes.ijk_to_ras(worst.volume), labels)
+    assert logic.refine(worst, wait=True).state == "finished"
+    assert np.array_equal(segments.voxels_on_grid(node, worst.volume, labels)[2, 2:6, 2:6], drawn[2, 2:6, 2:6])
+    logic.undo()
+    assert np.array_equal(segments.voxels_on_grid(node, worst.volume, labels), drawn)
+    assert logic.history() == [], "nothing was trained"
+    assert slicer.util.arrayFromVolume(worst.uncertainty).max() <= 1 + 1e-6
+
+
 def probabilities(case):
     import slicer
 

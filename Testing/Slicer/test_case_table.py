@@ -66,7 +66,7 @@ def test_annotation_has_a_segment_for_every_label_with_name_colour_and_terminolo
 
     node = make_annotation(table, table.add_volume(a_volume))
     segmentation = node.GetSegmentation()
-    assert list(segmentation.GetSegmentIDs()) == ["SemiSeg_1", "SemiSeg_3"]
+    assert list(segmentation.GetSegmentIDs()) == ["SemiSeg_1", "SemiSeg_3", "SemiSeg_not_sure"]
     atrium = segmentation.GetSegment("SemiSeg_1")
     assert atrium.GetName() == "left atrium"
     assert np.allclose(atrium.GetColor(), np.array([152, 55, 13]) / 255)
@@ -118,7 +118,7 @@ def test_new_labels_are_added_to_an_annotation_that_is_under_way(table, a_volume
     mask = draw(table, case)
     table.labels = [*table.labels, Label(7, "scar", (1, 2, 3))]
     node = make_annotation(table, case)
-    assert list(node.GetSegmentation().GetSegmentIDs()) == ["SemiSeg_1", "SemiSeg_3", "SemiSeg_7"]
+    assert list(node.GetSegmentation().GetSegmentIDs()) == ["SemiSeg_1", "SemiSeg_3", "SemiSeg_7", "SemiSeg_not_sure"]
     assert case.labels_present(table.labels) == table.labels[:1]
     assert mask.any()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from SemiSegLib.config import Settings
+from SemiSegLib.inference.conformal import LEAST_CASES
 from SemiSegLib.models import ModelError
 
 from ..i18n import _
@@ -22,6 +23,12 @@ class ModelCard:
     settings: Settings
     iteration: int
     scores: dict[str, Any]
+    quality: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def calibrated(self) -> bool:
+        """The card holds what an expected DSC with an interval is estimated from."""
+        return any(len(pairs["dsc"]) >= LEAST_CASES for pairs in self.quality.get("classes", {}).values())
 
     @property
     def text(self) -> str:
@@ -41,7 +48,9 @@ def read_card(path: Path) -> ModelCard:
             size = int.from_bytes(stream.read(8), "little")
             header = stream.read(min(size, _LARGEST_HEADER))
         card = json.loads(json.loads(header)["__metadata__"]["card"])
-        return ModelCard(Settings.from_dict(card["settings"]), card["iteration"], card.get("scores") or {})
+        return ModelCard(
+            Settings.from_dict(card["settings"]), card["iteration"], card.get("scores") or {}, card.get("quality") or {}
+        )
     except OSError as error:
         raise ModelError(_("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)) from error
     except (ValueError, KeyError, TypeError) as error:

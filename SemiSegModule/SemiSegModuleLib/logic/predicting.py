@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from ..i18n import _
@@ -33,8 +32,10 @@ class Predicting:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.process: PredictionProcess | None = None
+        self.model: Path | None = None  # with which it predicts
         self._identifier = ""  # of the prediction that runs
-        self._part: VoxelBox | None = None  # of the scan, which it predicts alone
+        self.part: VoxelBox | None = None  # of the scan, which it predicts alone
+        self.started = Signal()  # the process
         self.changed = Signal()  # something happened
         self.loaded = Signal()  # the case whose prediction is in the scene now
         self.ended = Signal()  # the process, once, when it has ended
@@ -76,8 +77,8 @@ class Predicting:
             raise CaseError(_("A model and at least one scan are needed."))
         if part is not None and len(cases) != 1:
             raise CaseError(_("A part is predicted of one scan at a time."))
-        self._identifier, self._part = new_identifier(), part
-        folder = self._new_folder(self._identifier)
+        self._identifier, self.part = new_identifier(), part
+        folder = self.study.new_folder("predictions", self._identifier)
         export = export_cases(
             self.study.cases, folder / "scans", cases, progress=progress, pool=self.study.pool, whole=part is not None
         )
@@ -87,7 +88,9 @@ class Predicting:
         options = ["--probabilities", "--format", "seg.nrrd", "--overwrite"]
         options += ["--sdm"] if part is None else ["--box", ",".join(map(str, (*part.start, *part.size)))]
         options += ["--device", self.study.parameters.device.value]
-        self.process.start(self.study.model, export.images, len(cases), options)
+        self.model = self.study.model
+        self.process.start(self.model, export.images, len(cases), options)
+        self.started.emit(self.process)
         self._poller.start()
         self._poller.look()
         return self.process
@@ -128,19 +131,12 @@ class Predicting:
                 self.ended.emit(self.process)
         return self.process.active
 
-    def _new_folder(self, identifier: str) -> Path:
-        """A folder for one prediction, that no other window has."""
-        name = f"{datetime.now():%Y%m%d-%H%M%S}-{identifier[:8]}"
-        folder = self.study.claim_folder() / "predictions" / name
-        folder.mkdir(parents=True)
-        return folder
-
     def _load(self, file_name: str) -> None:
         case = self.study.cases.by_file_name(file_name)
         files = find_prediction(self.process.output, file_name)
         if case is not None and files is not None:  # the case may have been removed meanwhile
             check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
-            if self._part is None:
+            if self.part is None:
                 load_prediction(self.study.cases, case, files.mask, files.sdms, files.probabilities)
             else:
                 load_part(self.study.cases, case, files.mask, files.probabilities)

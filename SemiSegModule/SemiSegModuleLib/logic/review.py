@@ -1,7 +1,7 @@
 """The review of predicted cases: in an order, stepped through, accepted, corrected; steps can be taken back.
 
 >>> review = Review(study)                                              # doctest: +SKIP
->>> review.order = "confidence"                                         # doctest: +SKIP
+>>> review.order = "expected"                                           # doctest: +SKIP
 >>> review.begin()                                                      # doctest: +SKIP
 >>> review.accept()                                                     # doctest: +SKIP
 >>> review.undo.undo()                                                  # doctest: +SKIP
@@ -21,11 +21,18 @@ from .study import Study
 from .undo import Undo
 
 _UNKNOWN = 2.0  # sorts behind every score
+
+
+def _known(score: float | None) -> float:
+    return _UNKNOWN if score is None else score
+
+
 ORDERS: dict[str, Callable[[Case], Any]] = {
     "name": lambda case: (case.name.casefold(), case.number),
     "state": lambda case: (case.state.value, case.number),
-    "confidence": lambda case: (_UNKNOWN if case.confidence is None else case.confidence, case.number),
-    "dsc": lambda case: (_UNKNOWN if case.dsc is None else case.dsc, case.number),
+    "expected": lambda case: (_known(case.expected_dsc), _known(case.confidence), case.number),
+    "confidence": lambda case: (_known(case.confidence), case.number),
+    "dsc": lambda case: (_known(case.dsc), case.number),
 }
 
 
@@ -40,7 +47,7 @@ class Review:
         self.study = study
         self.undo = Undo()
         self.sorted = Signal()
-        self.order, self.descending = "confidence", False
+        self.order, self.descending = "expected", False  # where nothing is expected, by confidence
         self._ids: list[str] = []
         study.opened.connect(self.undo.clear)
 

@@ -36,7 +36,7 @@ def storage_of(folder: Path, in_use: Iterable[Path] = ()) -> Storage:
     folder = Path(folder)
     busy = [Path(path).resolve() for path in in_use]
     states = {run: _state(run) for run in folder.glob("training-*")}
-    spare = [path for path in (folder / "predictions").glob("*") if path.is_dir()]
+    spare = [path for kind in ("predictions", "suggestions") for path in (folder / kind).glob("*") if path.is_dir()]
     spare += [
         run / part for run, state in states.items() if state == "finished" for part in ("data", "cache", "checkpoints")
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from SemiSegLib.presets import PRESETS
 
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
-from ..scene.identity import claim, claimed, owner_of
+from ..scene.identity import claim, claimed, new_identifier, owner_of
 from ..signal import Signal
 from .model_card import read_card
 
@@ -163,13 +164,20 @@ class Study:
         """Make the folder, for this study alone; raises OSError when it cannot be made."""
         return claim(self.parameters.studyFolder, self.cases.identifier)
 
+    def new_folder(self, kind: str, identifier: str = "") -> Path:
+        """Make a folder for one piece of work of this kind, that no other window has; raises OSError."""
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{(identifier or new_identifier())[:8]}"
+        folder = self.claim_folder() / kind / name
+        folder.mkdir(parents=True)
+        return folder
+
     @property
     def model(self) -> Path | None:
         """The model in use: loaded, chosen by name, or that of the last training; None when there is no such file.
 
         A model that comes with SemiSeg is kept by name: it lies elsewhere in another Slicer.
         """
-        text = self.parameters.modelFile
+        text = self.parameters.modelFile if self.parameters is not None else ""  # no settings: a scene is closing
         return Path(text) if Path(text).is_file() else named_models().get(text)
 
     def use_model(self, model: Path | str) -> None:

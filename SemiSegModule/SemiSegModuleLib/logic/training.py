@@ -38,6 +38,7 @@ class Training:
         self.process: TrainingProcess | None = None
         self.running_elsewhere: Path | None = None  # the training of another study that runs on this computer
         self.remarks: list[str] = []  # what was left out of the scans and masks of the last start
+        self.started = Signal()  # the process of a new training
         self.adopted = Signal()  # another training is at hand
         self.changed = Signal()  # something happened in it
         self.log_lines = Signal()  # the new lines that it printed
@@ -96,6 +97,7 @@ class Training:
         process = TrainingProcess(run_path)
         process.start(export.folder, values, self.initial_model(), parameters.validationCases)
         self.remarks = export.remarks
+        self.started.emit(process)
         self._adopt(process)
         return process
 

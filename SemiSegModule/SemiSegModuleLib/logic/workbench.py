@@ -10,10 +10,15 @@ from ..scene.annotations import make_annotation
 from ..scene.case import Case
 from ..scene.loading import add_files
 from .installation import Installation
+from .judging import Judging
 from .predicting import Predicting
+from .refining import Refining
 from .review import Review
+from .rounds import Rounds
+from .stopwatch import Stopwatch
 from .storage import Storage, storage_of
 from .study import Study
+from .suggesting import Suggesting
 from .training import Training
 
 
@@ -25,7 +30,17 @@ class Workbench:
         self.installation = Installation()
         self.training = Training(self.study)
         self.predicting = Predicting(self.study)
+        self.judging = Judging(self.study, self.predicting)
+        self.suggesting = Suggesting(self.study)
         self.review = Review(self.study)
+        self.refining = Refining(self.study, self.review.undo)
+        self.rounds = Rounds(self.study, self.training, self.judging)
+        self.stopwatch = Stopwatch()
+
+    @property
+    def _attached(self) -> tuple[Predicting | Judging | Suggesting | Refining, ...]:
+        """What ends with the window, other than a training."""
+        return self.predicting, self.judging, self.suggesting, self.refining
 
     def adopt(self, parameters: Any) -> None:
         """Work with these settings of the scene; None while a scene closes."""
@@ -33,8 +48,8 @@ class Workbench:
 
     @property
     def active(self) -> bool:
-        """A training or a prediction runs."""
-        return self.training.active or self.predicting.active
+        """Something runs in a child process."""
+        return self.training.active or any(work.active for work in self._attached)
 
     def add_cases(self, scans: Iterable[Any] | None = None, annotations: Iterable[Any] | None = None) -> list[Case]:
         """Add volume nodes of the scene, all of them when None, or files and folders; returns their cases.
@@ -61,7 +76,7 @@ class Workbench:
     def storage(self) -> Storage:
         """What the study takes on the disk."""
         running = [self.training.process.run.path] if self.training.active else []
-        running += [self.predicting.process.output] if self.predicting.active else []
+        running += [work.process.output for work in self._attached if work.active]
         return storage_of(self.study.folder, running)
 
     def scene_closed(self) -> None:
@@ -69,11 +84,15 @@ class Workbench:
         self.study.adopt(None)
         self.training.scene_closed()
         self.review.undo.clear()
-        self.predicting.cancel()
+        self.stopwatch.end()
+        for work in self._attached:
+            work.cancel()
 
     def close(self) -> None:
         """Stop looking at scene and processes; trainings go on."""
         self.training.close()
-        self.predicting.close()
+        self.stopwatch.end()
+        for work in self._attached:
+            work.close()
         self.installation.close()
         self.study.close()

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
+import vtk
 
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from ..i18n import _
+from ..logic.stopwatch import Stopwatch
 from ..logic.study import Study
 from ..scene.annotations import add_region, make_annotation
 from ..scene.case import ORIENTATIONS, Case, State
 from ..scene.region import voxels_outside
-from . import dialogs
+from ..signal import Signal
+from . import dialogs, texts
 
 _EDITOR_TAG = "SemiSegEditor"
 _UNDO_STATES = 10  # as in Slicer's own Segment Editor
+_PAUSE_MILLISECONDS = 300  # after a stroke, before anybody is told of it
 
 
 class AnnotatePanel:
     """Connects the widgets of the Annotate section and owns the segment editor."""
 
-    def __init__(self, ui: Any, study: Study) -> None:
-        self._ui, self._study = ui, study
+    def __init__(self, ui: Any, study: Study, stopwatch: Stopwatch) -> None:
+        self._ui, self._study, self._stopwatch = ui, study, stopwatch
+        self._drawing: tuple[Any, int] | None = None  # the segmentation that is watched, and the observer's tag
+        self._timer = qt.QTimer()  # once for all that a stroke of the brush changes
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PAUSE_MILLISECONDS)
+        self._timer.connect("timeout()", self._drawn)
+        self.drawn = Signal()  # somebody has drawn in the annotation that is edited
         self._filling = False
         self._entered = self._tools_are_up = False
         self.editor = slicer.qMRMLSegmentEditorWidget()
@@ -71,12 +82,15 @@ class AnnotatePanel:
     def scene_closed(self) -> None:
         """What was edited is gone."""
         self._put_down()
+        self._watch(None)
         self._edit(None)
 
     def close(self) -> None:
         """The window is going."""
         self.leave()
+        self._watch(None)
         self._edit(None)
+        self._timer.stop()
 
     def _take_up_or_put_down(self) -> None:
         """The editor's keys and tools work in the whole window, so they are there only while the editor is seen."""
@@ -87,10 +101,12 @@ class AnnotatePanel:
             self._tools_are_up = True
             self.editor.setupViewObservations()
             self.editor.installKeyboardShortcuts()
+        self._stopwatch.begin(self._study.case if self._tools_are_up else None)
 
     def _put_down(self) -> None:
         if self._tools_are_up:
             self._tools_are_up = False
+            self._stopwatch.end()
             self.editor.setActiveEffectByName("")
             self.editor.uninstallKeyboardShortcuts()
             self.editor.removeViewObservations()
@@ -155,8 +171,28 @@ class AnnotatePanel:
             return
         annotation = case.annotation if case else None
         self.editor.setSegmentationNode(annotation)
+        self._watch(annotation)
         self.editor.setSourceVolumeNode(case.volume if annotation is not None else None)
         self._take_up_or_put_down()
+
+    def _watch(self, annotation: Any) -> None:
+        """Hear of every stroke in this annotation, and no longer of another's."""
+        if self._drawing is not None:
+            segmentation, tag = self._drawing
+            segmentation.RemoveObserver(tag)
+            self._drawing = None
+        if annotation is not None:
+            segmentation = annotation.GetSegmentation()
+            self._drawing = segmentation, segmentation.AddObserver(vtk.vtkCommand.AnyEvent, self._stroke)
+
+    def _stroke(self, _segmentation: Any, event: str) -> None:
+        if event != "DeleteEvent":
+            self._timer.start()
+
+    def _drawn(self) -> None:
+        if self._study.parameters is not None:
+            self._stopwatch.touch()
+            self.drawn.emit()
 
     def _done_toggled(self, done: bool) -> None:
         if self._filling or self._study.case is None:
@@ -210,7 +246,8 @@ def _hint(case: Case | None) -> str:
     if case is None:
         return _("Select a scan in the table above.")
     if case.annotation is None:
-        return _("{name} has no annotation yet.").format(name=case.name)
+        return " ".join([_("{name} has no annotation yet.").format(name=case.name), texts.suggestion(case)]).strip()
     if case.state in (State.ANNOTATED, State.CORRECTED):
         return _("{name} is done. Change it here whenever you like.").format(name=case.name)
-    return _("Draw on {name}, then say that it is done.").format(name=case.name)
+    text = _("Draw on {name}, then say that it is done.").format(name=case.name)
+    return " ".join([text, texts.suggestion(case)]).strip()

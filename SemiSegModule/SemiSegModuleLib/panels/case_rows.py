@@ -28,7 +28,7 @@ _STATE_COLORS = {
     State.EXCLUDED: (230, 230, 230),
 }
 COLUMNS = ("scan", "state", "labels", "volume", "confidence", "dsc")
-REVIEW_COLUMNS = ("scan", "state", "confidence", "dsc")
+REVIEW_COLUMNS = ("scan", "expected", "state", "confidence", "dsc")
 _NAME_WIDTH = 150  # pixels: picture and name stay readable in a narrow dock, the rest can be scrolled to
 _DRAWING_SECONDS = 0.03  # of pictures at a time, so that the window never waits for a long table
 
@@ -113,13 +113,20 @@ class CaseRows:
         for column, name in enumerate(self._columns):
             self._table.setItem(number, column, qt.QTableWidgetItem(cells[name]))
         self._table.item(number, 0).setToolTip(f"{case.name} ({case.file_name})")
-        self._table.item(number, 1).setIcon(_dot(_STATE_COLORS[case.state]))
+        for column in [name for name in ("expected", "confidence") if name in self._columns]:
+            self._table.item(number, self._columns.index(column)).setToolTip(texts.quality(case))
+        state = self._table.item(number, self._columns.index("state"))
+        state.setToolTip(texts.suggestion(case))
+        state.setIcon(_dot(_STATE_COLORS[case.state]))
         if case not in self._undrawn:
             self._undrawn.append(case)
             self._timer.start()
         return True
 
     def _fit_columns(self) -> None:
+        if "expected" in self._columns:  # no room for what is known of none
+            known = any(case.expected_dsc is not None for case in self.cases)
+            self._table.setColumnHidden(self._columns.index("expected"), not known)
         for column in range(1, len(self._columns)):
             self._table.resizeColumnToContents(column)
         others = sum(self._table.columnWidth(column) for column in range(1, len(self._columns)))
@@ -144,6 +151,7 @@ def _headings() -> dict[str, str]:
         "state": _("State"),
         "labels": _("Labels"),
         "volume": _("Volume"),
+        "expected": _("Expected DSC"),
         "confidence": _("Confidence"),
         "dsc": _("DSC"),
     }
@@ -155,6 +163,7 @@ def _texts(case: Case, labels: list[Label]) -> dict[str, str]:
         "state": texts.case_state(case),
         "labels": ", ".join(label.name for label in case.labels_present(labels)),
         "volume": ", ".join(_("{amount:.1f} ml").format(amount=ml) for ml in case.volumes_ml(labels).values()),
+        "expected": texts.expected(case.quality.whole) if case.quality is not None else "",
         "confidence": "" if case.confidence is None else f"{case.confidence:.2f}",
         "dsc": "" if case.dsc is None else f"{case.dsc:.2f}",
     }
@@ -168,7 +177,8 @@ def _look(case: Case, labels: list[Label]) -> tuple:
         if node is not None
     )
     image = case.volume.GetImageData()
-    return case.name, case.state, case.confidence, case.dsc, drawn, tuple(labels), image.GetMTime() if image else 0
+    figures = case.confidence, case.dsc, texts.quality(case)
+    return case.name, texts.case_state(case), *figures, drawn, tuple(labels), image.GetMTime() if image else 0
 
 
 def _dot(color: tuple[int, int, int]) -> Any:

@@ -9,8 +9,11 @@ from .annotate_panel import AnnotatePanel
 from .busy import Busy
 from .data_panel import DataPanel
 from .export_panel import ExportPanel
+from .history_panel import HistoryPanel
+from .loop_panel import LoopPanel
 from .results_panel import ResultsPanel
 from .review_panel import ReviewPanel
+from .slices_panel import SlicesPanel
 from .start_panel import StartPanel
 from .train_panel import TrainPanel
 
@@ -29,8 +32,13 @@ class Panel:
         self.logic = logic
         self.busy = Busy(ui.busyWidget, ui.busyLabel, ui.busyProgressBar, ui.busyCancelButton, sections)
         self.data = DataPanel(ui, logic, self.busy)
-        self.annotate = AnnotatePanel(ui, logic.study)
+        self.annotate = AnnotatePanel(ui, logic.study, logic.stopwatch)
+        self.slices = SlicesPanel(ui, logic.study)
+        self.loop = LoopPanel(ui, logic, self.busy)
+        self.annotate.drawn.connect(self.slices.update)
+        self.annotate.drawn.connect(self.loop.update)
         self.train = TrainPanel(ui, logic, self.busy)
+        self.history = HistoryPanel(ui, logic)
         self.results = ResultsPanel(ui, logic, self.busy)
         self.export = ExportPanel(ui, logic.study, self.busy)
         self.start = StartPanel(ui, logic)
@@ -45,6 +53,7 @@ class Panel:
     def sceneClosed(self) -> None:
         """What belonged to the scene is gone."""
         self.annotate.scene_closed()
+        self.history.scene_closed()
         self.review.end()
         self.logic.scene_closed()
 

@@ -27,6 +27,8 @@ _OVERLAY_SETTINGS = {
     "sdmOpacity",
     "showProbability",
     "probabilityOpacity",
+    "showUncertainty",
+    "uncertaintyOpacity",
 }
 
 
@@ -36,13 +38,14 @@ class ResultsPanel:
     def __init__(self, ui: Any, logic: Workbench, busy: Busy) -> None:
         self._ui, self._busy = ui, busy
         self._study, self._predicting, self._review = logic.study, logic.predicting, logic.review
-        self._installation = logic.installation
+        self._judging, self._installation = logic.judging, logic.installation
         self.overlays = Overlays(self._study.cases)
         self._filling = False
         ui.loadModelButton.connect("clicked()", self.load_model)
         ui.predictAllButton.connect("clicked()", self.predict_all)
         ui.predictOneButton.connect("clicked()", self.predict_one)
-        ui.cancelPredictionButton.connect("clicked()", self._predicting.cancel)
+        ui.judgeButton.connect("clicked()", self.judge)
+        ui.cancelPredictionButton.connect("clicked()", self.cancel)
         ui.previousCaseButton.connect("clicked()", lambda: self.step(-1))
         ui.nextCaseButton.connect("clicked()", lambda: self.step(1))
         ui.acceptButton.connect("clicked()", self.accept)
@@ -63,6 +66,8 @@ class ResultsPanel:
         study.settings_changed.connect(self._settings_changed)
         predicting.changed.connect(self._show_prediction)
         predicting.failed.connect(self._show_failure)
+        self._judging.changed.connect(self._show_judging)
+        self._judging.failed.connect(self._show_judging_failure)
 
     # ---- predicting ------------------------------------------------------------------------------------------
 
@@ -123,6 +128,20 @@ class ResultsPanel:
             self._installation.install(dialogs.confirm)
             self._predicting.start(cases, progress, part)
 
+    def judge(self) -> None:
+        """Find out how good the masks are of which that is not known; where it is known of all, anew."""
+        if not dialogs.may_copy_scans(self._study):
+            return
+        error = slicer.util.tryWithErrorDisplay(_("The quality cannot be estimated."))
+        with error, self._busy(_("Preparing the scans")) as progress:
+            self._installation.install(dialogs.confirm)
+            self._judging.start(self._judging.waiting() or self._review.cases, progress)
+
+    def cancel(self) -> None:
+        """End the prediction or the estimate that runs."""
+        self._predicting.cancel()
+        self._judging.cancel()
+
     # ---- reviewing -------------------------------------------------------------------------------------------
 
     def step(self, step: int) -> None:
@@ -154,6 +173,7 @@ class ResultsPanel:
         """Show model, progress and overlays as they are."""
         self._show_model()
         self._show_prediction()
+        self._show_judging()
         self._show_case()
 
     def _case_changed(self, case: Case) -> None:
@@ -189,15 +209,32 @@ class ResultsPanel:
         self._ui.predictAllButton.enabled = ready and bool(self._predicting.waiting())
         self._ui.predictOneButton.enabled = ready and self._study.case is not None
         self._ui.predictPartButton.enabled = ready and self._study.case is not None
-        self._ui.cancelPredictionButton.enabled = self._predicting.active
+        busy = self._predicting.active or self._judging.active
+        self._ui.judgeButton.enabled = self._study.model is not None and not busy and bool(self._review.cases)
+        self._ui.cancelPredictionButton.enabled = busy
         self._ui.reviewButton.enabled = bool(self._review.cases)
 
     def _show_prediction(self) -> None:
         process = self._predicting.process
+        if self._judging.active:
+            return  # the bar is the estimate's
         self._ui.predictionProgressBar.maximum = max(1, process.count) if process else 1
         self._ui.predictionProgressBar.value = process.index if process else 0
         self._ui.predictionLabel.text = texts.prediction(process)
         self._show_buttons()
+
+    def _show_judging(self) -> None:
+        process = self._judging.process
+        self._ui.qualityLabel.text = texts.judging(process, self._judging.calibrated)
+        self._ui.qualityLabel.visible = bool(self._ui.qualityLabel.text)
+        if self._judging.active:
+            self._ui.predictionProgressBar.maximum = max(1, process.count)
+            self._ui.predictionProgressBar.value = process.index
+        self._show_buttons()
+
+    def _show_judging_failure(self, error: Exception) -> None:
+        self._ui.qualityLabel.text = _("The quality of a mask cannot be shown: {error}").format(error=error)
+        self._ui.qualityLabel.visible = True
 
     def _show_failure(self, error: Exception) -> None:
         self._ui.predictionLabel.text = _("A prediction cannot be shown: {error}").format(error=error)
@@ -213,6 +250,7 @@ class ResultsPanel:
         self._ui.correctButton.enabled = reviewable
         self._ui.showSdmCheckBox.enabled = bool(case and case.sdms)
         self._ui.showProbabilityCheckBox.enabled = bool(case and case.probabilities)
+        self._ui.showUncertaintyCheckBox.enabled = bool(case and case.uncertainty)
         self._fill_label_choice([label.name for label in self._study.cases.labels])
         self._apply_overlays(case)
 
@@ -239,6 +277,8 @@ class ResultsPanel:
             settings.map, settings.map_opacity = "sdm", parameters.sdmOpacity
         elif parameters.showProbability:
             settings.map, settings.map_opacity = "probability", parameters.probabilityOpacity
+        elif parameters.showUncertainty:
+            settings.map, settings.map_opacity = "uncertainty", parameters.uncertaintyOpacity
         index = self._ui.overlayLabelComboBox.currentIndex
         settings.label = labels[index].value if 0 <= index < len(labels) else 0
         wanted = (*vars(settings).values(), *_look(case))

@@ -16,7 +16,7 @@ from .case_rows import REVIEW_COLUMNS, CaseRows
 
 _KEYS = {"N": "next", "Down": "next", "Right": "next", "P": "previous", "Up": "previous", "Left": "previous"}
 _KEYS |= {"A": "accept", "C": "correct"}
-_ORDERS = ("name", "state", "confidence", "dsc")  # of the columns
+_ORDERS = ("name", "expected", "state", "confidence", "dsc")  # of the columns
 
 
 class ReviewPanel:
@@ -25,7 +25,7 @@ class ReviewPanel:
     def __init__(self, ui: Any, logic: Workbench, others: list[Any], edit: Callable[[], None]) -> None:
         """:param others: widgets that make room; :param edit: shows the Segment Editor on the case at hand"""
         self._ui, self._study, self._review, self._edit = ui, logic.study, logic.review, edit
-        self._others = others
+        self._others, self._stopwatch = others, logic.stopwatch
         self.active = False
         self._shortcuts: list[Any] = []
         self.rows = CaseRows(ui.reviewTable, logic.study, REVIEW_COLUMNS)
@@ -64,6 +64,7 @@ class ReviewPanel:
         if not self.active:
             return
         self.active = False
+        self._stopwatch.end()
         self._remove_shortcuts()
         self._ui.reviewWidget.visible = False
         for widget in self._others:
@@ -137,6 +138,7 @@ class ReviewPanel:
             case = self._study.case
             self.rows.select(case)
             self._show_buttons()
+            self._stopwatch.begin(case)
             if case is not None:
                 jump_to(case)
 

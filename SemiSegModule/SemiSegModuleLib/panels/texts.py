@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from SemiSegLib.inference.conformal import LEAST_CASES
 
 from ..i18n import _
 from ..logic.model_card import read_card
+from ..processes.command_process import CommandProcess
 from ..processes.prediction_process import PredictionProcess
 from ..processes.training_process import TrainingProcess
-from ..scene.case import Case, State
+from ..scene import slices
+from ..scene.case import Case, Expected, State
 
 _GPU_GB = 2**30  # as graphics cards are sold
 
@@ -37,19 +43,94 @@ def case_state(case: Case) -> str:
         return _("not done")
     if case.state is State.CORRECTED and case.accepted:
         return _("accepted")
-    return {
+    state = {
         State.ANNOTATED: _("annotated"),
         State.CORRECTED: _("corrected"),
         State.PREDICTED: _("predicted"),
         State.UNLABELLED: _("unlabeled"),
         State.EXCLUDED: _("excluded"),
     }[case.state]
+    hint = case.suggestion
+    return state if hint is None else _("{state}, next: {rank}").format(state=state, rank=hint.rank)
+
+
+def expected(figures: Expected | None) -> str:
+    """The DSC to expect with its interval: 0.88 (0.83 to 0.92); '' when it is not known."""
+    if figures is None or figures.low is None or figures.high is None:
+        return ""
+    return _("{dsc:.2f} ({low:.2f} to {high:.2f})").format(dsc=figures.dsc, low=figures.low, high=figures.high)
+
+
+def quality(case: Case) -> str:
+    """All that is expected of a prediction, one structure a line."""
+    if case.quality is None:
+        return ""
+    parts = [(_("Expected DSC"), case.quality.whole)]
+    parts += list(case.quality.classes.items()) if len(case.quality.classes) > 1 else []
+    lines = [f"{name}: {_('nothing found') if figures.empty else expected(figures)}" for name, figures in parts]
+    return "\n".join(line for line in lines if not line.endswith(": "))
+
+
+def suggestion(case: Case) -> str:
+    """Why a scan is to be annotated next, and with which slices to begin; '' when it was not suggested."""
+    hint = case.suggestion
+    if hint is None:
+        return ""
+    parts = [_("Number {rank} to annotate next.").format(rank=hint.rank)]
+    if hint.uncertainty is not None:
+        parts.append(_("Uncertainty {value:.2f}.").format(value=hint.uncertainty))
+    if hint.slices:
+        orientation = slices.orientation_of(case, hint.axis)
+        numbers = ", ".join(map(str, hint.slices))
+        parts.append(_("Begin with {orientation} slices {numbers}.").format(orientation=orientation, numbers=numbers))
+    return " ".join(parts)
+
+
+def suggesting(process: CommandProcess | None) -> str:
+    """What the search for the next scans is doing, or why it failed."""
+    if process is None or process.state in ("new", "finished", "cancelled"):
+        return ""
+    if process.failure is not None:
+        return _("Nothing can be suggested. {reason}").format(reason=process.failure.text)
+    return _("Looking which scans to annotate next")
+
+
+def refining(process: CommandProcess | None, outcome: Mapping[str, Any]) -> str:
+    """What a refinement is doing, what it did, or why it failed."""
+    if process is None or process.state == "new":
+        return ""
+    if process.failure is not None:
+        return _("The annotation is as it was. {reason}").format(reason=process.failure.text)
+    if process.state == "cancelled":
+        return _("Cancelled: the annotation is as it was.")
+    if process.active:
+        return _("Refining: step {done} of at most {count}").format(done=process.index, count=process.count)
+    if outcome.get("reason") == "nothing":
+        return _("The network has all of this right already; your strokes are kept.")
+    return _("{amount:.2f} ml of the mask have followed. Undo (section 1) brings the former mask back.").format(
+        amount=outcome.get("changed_ml", 0.0)
+    )
+
+
+def judging(process: CommandProcess | None, calibrated: bool) -> str:
+    """What is known of the quality of predictions, or why it is not, in one line."""
+    if process is not None and process.failure is not None:
+        return _("The quality could not be estimated. {reason}").format(reason=process.failure.text)
+    if process is not None and process.active:
+        count = _("{done} of {count} scans").format(done=process.index, count=process.count)
+        return _("Estimating how good the masks are: {count}").format(count=count)
+    if not calibrated:
+        return _(
+            "No expected DSC: the model was trained with fewer than {count} annotated scans kept aside to measure with "
+            "(Advanced). Go by the confidence."
+        ).format(count=LEAST_CASES)
+    return ""
 
 
 def result(case: Case) -> str:
     """Name and state of the case at hand, as the Results section says it."""
     text = _("{name}: {state}") if not case.predicted_elsewhere else _("{name}: {state}, for another part of the scan")
-    return text.format(name=case.name, state=case_state(case))
+    return "\n".join(part for part in (text.format(name=case.name, state=case_state(case)), quality(case)) if part)
 
 
 def model(path: Path | None) -> str:

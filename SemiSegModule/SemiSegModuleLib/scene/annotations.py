@@ -8,7 +8,7 @@ An annotation is changed by nothing here but `accept_prediction(..., overwrite=T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -33,6 +33,7 @@ def make_annotation(table: CaseTable, case: Case):
         if case.annotation is None:
             case.annotation = new_segmentation(table.scene, f"{case.name} annotation", case.volume)
         segments.add_segments(case.annotation, table.labels)
+        segments.add_not_sure(case.annotation)
     return case.annotation
 
 
@@ -74,8 +75,9 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
             segments.set_voxels(annotation, joined, volumes.ijk_to_ras(case.volume), table.labels)
             follow(annotation, case.volume.GetParentTransformNode())
         segments.add_segments(annotation, table.labels)
+        segments.add_not_sure(annotation)
         annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
-        case.partial = ""
+        case.partial = case.refinement = ""
         case.remember_accepted(done)
         case.mark_done(done and case.has_drawing, corrected=True)  # an empty prediction is no finished annotation
     return annotation
@@ -91,25 +93,36 @@ def _drawn_outside(case: Case, labels: Sequence[Label]) -> np.ndarray | None:
 
 
 def annotation_mask(case: Case, labels: Sequence[Label]) -> np.ndarray:
-    """The human mask on the volume's voxels, (k, j, i), with 255 in slices that a partial annotation leaves out.
+    """The human mask on the volume's voxels, (k, j, i), with 255 where somebody was not sure and in slices that a
+    partial annotation leaves out.
 
     The region of interest is not considered: what lies outside it is annotated as well.
 
     :raises CaseError: nothing of the task's labels is drawn
     """
     mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
-    if not mask.any():
+    mask[segments.not_sure_on_grid(case.annotation, case.volume)] = IGNORE_VALUE
+    if not ((mask > 0) & (mask != IGNORE_VALUE)).any():
         names = ", ".join(segments.foreign_segments(case.annotation, labels)) or "none"
         raise CaseError(
             f"The annotation of '{case.name}' has nothing drawn for {label_names(labels)} (other segments: {names})."
         )
-    return ignore_slices(mask, volumes.slice_axis(case.volume, case.partial)) if case.partial else mask
+    if not case.partial:
+        return mask
+    return ignore_slices(mask, volumes.slice_axis(case.volume, case.partial), looked_at=case.empty_slices)
 
 
-def ignore_slices(mask: np.ndarray, axis: int) -> np.ndarray:
+def ignore_slices(mask: np.ndarray, axis: int, looked_at: Iterable[int] = ()) -> np.ndarray:
+    """A copy of a mask (k, j, i) with 255 in the slices across index axis `axis` in which nothing is drawn, unless
+    somebody has looked at them."""
     array_axis = 2 - axis  # arrays are (k, j, i)
-    others = tuple(number for number in range(3) if number != array_axis)
     marked = mask.copy()
-    empty = ~mask.any(axis=others)
+    empty = ~drawn_slices(mask, axis)
+    empty[[number for number in looked_at if number < len(empty)]] = False
     np.moveaxis(marked, array_axis, 0)[empty] = IGNORE_VALUE
     return marked
+
+
+def drawn_slices(mask: np.ndarray, axis: int) -> np.ndarray:
+    """For each slice across index axis `axis` (0 for i) of an array (k, j, i), whether something is drawn in it."""
+    return mask.any(axis=tuple(number for number in range(3) if number != 2 - axis))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 import uuid
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import slicer
@@ -20,6 +22,8 @@ from .volumes import VoxelBox
 ROLE = "SemiSeg.Role"  # attribute of the nodes that keep the work: 'case' or 'work'
 ANNOTATION_MARK = "SemiSeg.Annotation"
 ORIENTATIONS = ("axial", "coronal", "sagittal")
+_OF_THE_ANNOTATION = ("done", "corrected", "accepted", "partial", "slices", "refinement")  # names of parameters
+Kept = TypeVar("Kept")  # a dataclass of plain values, kept as text in a node
 
 
 class CaseError(SemiSegError):
@@ -39,6 +43,51 @@ class State(str, enum.Enum):
     def trains_with_mask(self) -> bool:
         """The human mask of the case takes part in the training."""
         return self in (State.ANNOTATED, State.CORRECTED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """The DSC to expect, and the bounds it lies between; None without calibration. `empty`: nothing was found."""
+
+    dsc: float
+    low: float | None
+    high: float | None
+    empty: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """What is expected of a prediction as a whole, and of each structure by its name."""
+
+    whole: Expected
+    classes: dict[str, Expected]
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """A scan to annotate next: its place among those suggested, from 1, and the slices to begin with.
+
+    `uncertainty` from 0 to 1, None without a model; slices are indices of the volume along its axis `axis` (0 for i),
+    the most useful first.
+    """
+
+    rank: int
+    uncertainty: float | None
+    axis: int
+    slices: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SlicePlan:
+    """The slices of one orientation that are to be annotated, in the order to do so, and what is known of them.
+
+    `suggested` are those that matter most; in `empty` somebody has looked and found nothing to draw.
+    """
+
+    orientation: str
+    proposed: tuple[int, ...]
+    suggested: tuple[int, ...] = ()
+    empty: tuple[int, ...] = ()
 
 
 class Case:
@@ -187,15 +236,21 @@ class Case:
     @property
     def sdms(self) -> dict[int, object]:
         """Signed distance volumes (mm, negative inside) by label value."""
-        return self._maps("sdm")
+        return self.maps("sdm")
 
     @property
     def probabilities(self) -> dict[int, object]:
         """Probability volumes (0 to 1) by label value."""
-        return self._maps("probability")
+        return self.maps("probability")
+
+    @property
+    def uncertainty(self):
+        """Volume of how unsure the network is of all structures (0 certain, 1 no idea), or None."""
+        return next(iter(self.maps("uncertainty").values()), None)
 
     def set_maps(self, kind: str, nodes: dict[int, object]) -> None:
-        """Refer to the volumes of `kind` ('sdm' or 'probability') by label value; earlier ones are forgotten."""
+        """Refer to the volumes of `kind` ('sdm', 'probability' or 'uncertainty', the latter by 0) by label value;
+        earlier ones are forgotten."""
         self.node.RemoveNodeReferenceIDs(_role(kind))
         for value, node in nodes.items():
             node.SetAttribute("SemiSeg.LabelValue", str(value))
@@ -239,7 +294,15 @@ class Case:
     @property
     def accepted(self) -> bool:
         """The finished annotation is a prediction as it was accepted: nobody has drawn in it since."""
-        return self.corrected and self._get("accepted") == json.dumps(segments.counts_by_segment(self.annotation))
+        if not self.corrected or not self._get("accepted"):
+            return False
+        then = {key: count for key, count in json.loads(self._get("accepted")).items() if count}
+        return then == segments.counts_by_segment(self.annotation)
+
+    @property
+    def origin(self) -> str:
+        """How the finished mask came about, as `SemiSegLib.data.origins` has it: drawn, corrected or accepted."""
+        return "accepted" if self.accepted else "corrected" if self.corrected else "drawn"
 
     def remember_accepted(self, accepted: bool) -> None:
         """Note what is drawn now, so that `accepted` knows when somebody edits it; or forget it."""
@@ -266,11 +329,9 @@ class Case:
 
     @property
     def has_drawing(self) -> bool:
-        """Some voxel is annotated, finished or not."""
+        """Some voxel is annotated, finished or not; *not sure* alone is no annotation."""
         node = self.annotation
-        if node is None:
-            return False
-        return any(not segments.is_empty(node, identifier) for identifier in node.GetSegmentation().GetSegmentIDs())
+        return node is not None and bool(segments.counts_by_segment(node).keys() - {segments.NOT_SURE})
 
     @property
     def partial(self) -> str:
@@ -285,6 +346,55 @@ class Case:
         self._set("partial", orientation)
 
     @property
+    def refinement(self) -> str:
+        """Name of the folder of the refinement that the annotation has followed last; '' when it has none."""
+        return self._get("refinement")
+
+    @refinement.setter
+    def refinement(self, name: str) -> None:
+        self._set("refinement", name)
+
+    @property
+    def seconds(self) -> float:
+        """Time that somebody has spent on this scan in the editor and the review."""
+        return self._number("seconds") or 0.0
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._set_number("seconds", seconds)
+
+    @property
+    def slice_plan(self) -> SlicePlan | None:
+        """The slices that are to be annotated; None when none are proposed for the orientation of `partial`."""
+        return self.slice_plan_of(self.partial)
+
+    @slice_plan.setter
+    def slice_plan(self, plan: SlicePlan | None) -> None:
+        self._write("slices", plan)
+        if plan is not None:
+            self.partial = plan.orientation
+
+    def slice_plan_of(self, orientation: str) -> SlicePlan | None:
+        """The last plan, if it is of slices of this orientation."""
+        plan = self._read("slices", SlicePlan)
+        return plan if plan is not None and plan.orientation == orientation else None
+
+    @property
+    def empty_slices(self) -> tuple[int, ...]:
+        """Slices of the orientation of `partial` in which somebody has looked and found nothing to draw."""
+        plan = self.slice_plan
+        return plan.empty if plan is not None else ()
+
+    @property
+    def suggestion(self) -> Suggestion | None:
+        """That this scan should be annotated next; None when it was not suggested, or is done since."""
+        return None if self.done else self._read("suggestion", Suggestion)
+
+    @suggestion.setter
+    def suggestion(self, suggestion: Suggestion | None) -> None:
+        self._write("suggestion", suggestion)
+
+    @property
     def confidence(self) -> float | None:
         """How sure the network is of its prediction, 0 to 1, before anybody has looked: the mean probability in the
         mask. None when that is not known."""
@@ -293,6 +403,26 @@ class Case:
     @confidence.setter
     def confidence(self, value: float | None) -> None:
         self._set_number("confidence", value)
+
+    @property
+    def quality(self) -> Quality | None:
+        """The DSC to expect of the prediction, before anybody has looked; None when that is not known."""
+        text = self._get("quality")
+        if not text:
+            return None
+        content = json.loads(text)
+        classes = {name: Expected(**figures) for name, figures in content["classes"].items()}
+        return Quality(Expected(**content["whole"]), classes)
+
+    @quality.setter
+    def quality(self, quality: Quality | None) -> None:
+        self._write("quality", quality)
+
+    @property
+    def expected_dsc(self) -> float | None:
+        """That of the case as a whole, where a calibrated model says so; agreement alone is no DSC."""
+        quality = self.quality
+        return quality.whole.dsc if quality is not None and quality.whole.low is not None else None
 
     @property
     def dsc(self) -> float | None:
@@ -313,11 +443,20 @@ class Case:
     def exported_world_matrix(self, matrix: Sequence[Sequence[float]]) -> None:
         self._set("exported_world_matrix", json.dumps([[float(value) for value in row] for row in matrix]))
 
+    def kept_annotation(self) -> dict[str, str]:
+        """All that is known of the annotation beside what is drawn, to be given back to `restore_annotation`."""
+        return {name: self._get(name) for name in _OF_THE_ANNOTATION}
+
+    def restore_annotation(self, kept: dict[str, str]) -> None:
+        """What `kept_annotation` returned is true again."""
+        for name, text in kept.items():
+            self._set(name, text)
+
     def forget_deleted(self) -> None:
         """After the user deleted the annotation: a new one has to be marked as done anew."""
         if self.annotation is None and (self._flag("done") or self.partial):
             self._set_flag("done", False)
-            self.partial = ""
+            self.partial = self.refinement = ""
 
     def shown_segmentation(self):
         """What is seen of this case: the annotation once something is drawn in it, else the prediction, or None."""
@@ -338,10 +477,11 @@ class Case:
     def nodes(self) -> list[object]:
         """The case's nodes that exist: volume, annotation, region of interest, prediction, maps."""
         every = [self.volume, self.annotation, self.region, self.prediction]
-        every += [*self.sdms.values(), *self.probabilities.values()]
+        every += [*self.sdms.values(), *self.probabilities.values(), self.uncertainty]
         return [node for node in every if node is not None]
 
-    def _maps(self, kind: str) -> dict[int, object]:
+    def maps(self, kind: str) -> dict[int, object]:
+        """Volumes of `kind` by label value."""
         count = self.node.GetNumberOfNodeReferences(_role(kind))
         nodes = [self.node.GetNthNodeReference(_role(kind), number) for number in range(count)]
         return {int(node.GetAttribute("SemiSeg.LabelValue") or 1): node for node in nodes if node is not None}
@@ -362,6 +502,16 @@ class Case:
 
     def _set(self, name: str, value: str) -> None:
         self.node.SetParameter(name, value)
+
+    def _read(self, name: str, kind: type[Kept]) -> Kept | None:
+        text = self._get(name)
+        if not text:
+            return None
+        content = json.loads(text)
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+
+    def _write(self, name: str, value: object | None) -> None:
+        self._set(name, json.dumps(dataclasses.asdict(value)) if value is not None else "")
 
     def _number(self, name: str) -> float | None:
         text = self._get(name)

@@ -19,6 +19,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import slicer
 import vtk
@@ -137,11 +138,11 @@ class CaseTable:
 
     def forget_prediction(self, case: Case) -> None:
         """Delete what was predicted for a case: mask, distance maps, probabilities."""
-        made = [case.prediction, *case.sdms.values(), *case.probabilities.values()]
+        made = [case.prediction, *case.sdms.values(), *case.probabilities.values(), case.uncertainty]
         with self.paused():
             for node in [node for node in made if node is not None]:
                 self.scene.RemoveNode(node)
-            case.confidence = case.dsc = None
+            case.confidence = case.dsc = case.quality = None
             case.predicted_parts = []
 
     def remove_region(self, case: Case) -> None:
@@ -196,6 +197,15 @@ class CaseTable:
     def run_folder(self, path: Path | None) -> None:
         self._work().SetParameter("run_folder", str(path) if path else "")
 
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """What was annotated for each training, how long that took, and what it brought; see `logic.rounds`."""
+        return json.loads(self._read("rounds") or "[]")
+
+    @rounds.setter
+    def rounds(self, rounds: Sequence[dict[str, Any]]) -> None:
+        self._work().SetParameter("rounds", json.dumps(list(rounds)))
+
     # ---- keeping up with the scene ---------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -247,7 +257,8 @@ class CaseTable:
         nodes = tuple(node.GetID() for node in case.nodes())
         self._owners.update(dict.fromkeys(nodes, case.id))
         drawn = case.has_drawing, case.began_as_prediction
-        return case.name, case.state, case.partial, case.confidence, case.dsc, nodes, drawn, _part_of(case)
+        figures = case.confidence, case.dsc, case.quality, case.suggestion, case.slice_plan
+        return case.name, case.state, case.partial, *figures, nodes, drawn, _part_of(case)
 
     def _observe(self, node, identifier: str) -> None:
         if node.GetID() not in self._observed:

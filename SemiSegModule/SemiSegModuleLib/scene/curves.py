@@ -1,4 +1,4 @@
-"""The live curves of a training, as tables and charts of the scene, so that Slicer's own plot view shows them."""
+"""Live curves as tables and charts of the scene, so that Slicer's own plot view shows them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import vtk
 
 from ..i18n import _
 
-LOSS, DSC = "loss", "dsc"
+LOSS, DSC, MINUTES = "loss", "dsc", "minutes"
 _COLOURS = ((0.12, 0.35, 0.75), (0.85, 0.37, 0.1), (0.2, 0.6, 0.25), (0.6, 0.3, 0.65), (0.5, 0.5, 0.5), (0.8, 0.6, 0.1))
 _ROLE = "SemiSeg.Curve"
 _FEWEST_POINTS = 2
-_ROOM_FOR_LEGEND = 1.3  # the x axis is so much longer than the training: the legend covers the right end of the view
+_ROOM_FOR_LEGEND = 1.3  # the x axis is so much longer than the curves: the legend covers the right end of the view
 
 
 class TrainingCurves:
@@ -24,41 +24,31 @@ class TrainingCurves:
     """
 
     def __init__(self, scene: Any = None) -> None:
-        self._scene = scene or slicer.mrmlScene
-        self.charts = {
-            LOSS: self._chart(LOSS, _("SemiSeg: training loss"), _("loss")),
-            DSC: self._chart(DSC, _("SemiSeg: validation DSC"), _("DSC")),
+        scene = scene or slicer.mrmlScene
+        self._parts = {
+            LOSS: _Chart(scene, LOSS, _("SemiSeg: training loss"), "iteration", _("iteration"), _("loss")),
+            DSC: _Chart(scene, DSC, _("SemiSeg: validation DSC"), "iteration", _("iteration"), _("DSC"), markers=True),
         }
-        self._series: dict[str, list[str]] = {LOSS: [], DSC: []}  # those that wait for their second point
-        self._tables = {kind: self._node(f"{kind}.table", "vtkMRMLTableNode") for kind in (LOSS, DSC)}
-        self.clear()
+        self.charts = {kind: part.node for kind, part in self._parts.items()}
 
     def clear(self) -> None:
         """Empty charts, for another run."""
-        for kind, table in self._tables.items():
-            self.charts[kind].RemoveAllPlotSeriesNodeIDs()
-            self._series[kind].clear()
-            table.RemoveAllColumns()
+        for part in self._parts.values():
+            part.clear()
 
     def add(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Append what new events say; other events, and iterations that are shown already, are passed over."""
         changed = set()
         for event in events:
             if event["event"] == "iteration":
-                self._append(LOSS, event["iteration"], {_("total"): event["total"], **event["losses"]})
+                self._parts[LOSS].append(event["iteration"], {_("total"): event["total"], **event["losses"]})
                 changed.add(LOSS)
             elif event["event"] == "validation":
                 per_class = event["per_class"] if len(event["per_class"]) > 1 else {}
-                self._append(DSC, event["iteration"], {_("mean DSC"): event["dsc"], **per_class})
+                self._parts[DSC].append(event["iteration"], {_("mean DSC"): event["dsc"], **per_class})
                 changed.add(DSC)
         for kind in changed:
-            table = self._tables[kind].GetTable()
-            table.Modified()
-            last = table.GetValueByName(table.GetNumberOfRows() - 1, "iteration").ToDouble()
-            self._show_lines(kind)
-            self.charts[kind].XAxisRangeAutoOff()
-            self.charts[kind].SetXAxisRange(0.0, last * _ROOM_FOR_LEGEND)
-            self._tables[kind].Modified()
+            self._parts[kind].show_new()
 
     def show(self, kind: str) -> None:
         """Open a plot view, if the layout has none, and put the chart there."""
@@ -66,68 +56,111 @@ class TrainingCurves:
 
     def last(self, kind: str) -> float | None:
         """The latest value of the first curve."""
-        table = self._tables[kind].GetTable()
+        table = self._parts[kind].table
         rows = table.GetNumberOfRows()
         return table.GetValue(rows - 1, 1).ToDouble() if rows else None
 
-    def _append(self, kind: str, iteration: int, values: Mapping[str, float | None]) -> None:
-        table = self._tables[kind].GetTable()
-        self._column(kind, "iteration")
-        rows = table.GetNumberOfRows()
-        if rows and table.GetValueByName(rows - 1, "iteration").ToDouble() >= iteration:
+
+class MinutesCurve:
+    """Accuracy of each round of annotation and training against the minutes that people spent until then."""
+
+    def __init__(self, scene: Any = None) -> None:
+        title = _("SemiSeg: accuracy against minutes of annotation")
+        scene = scene or slicer.mrmlScene
+        self._part = _Chart(scene, MINUTES, title, "minutes", _("minutes"), _("DSC"), markers=True)
+        self.chart = self._part.node
+
+    def fill(self, points: Iterable[tuple[float, float | None, float | None]]) -> None:
+        """Show these: (minutes, validation DSC, expected DSC), the scores None where they are not known."""
+        self._part.clear()
+        for minutes, measured, expected in points:
+            self._part.append(minutes, {_("validation DSC"): measured, _("expected DSC"): expected})
+        self._part.show_new()
+
+    def show(self) -> None:
+        """Open a plot view, if the layout has none, and put the chart there."""
+        slicer.modules.plots.logic().ShowChartInLayout(self.chart)
+
+
+class _Chart:
+    """A chart with its table: one column for x, one for every curve."""
+
+    def __init__(
+        self, scene: Any, kind: str, title: str, x_column: str, x_axis: str, y_axis: str, markers: bool = False
+    ) -> None:
+        self._scene, self._kind, self._x_column, self._markers = scene, kind, x_column, markers
+        self.node = self._node(kind, "vtkMRMLPlotChartNode")
+        self.node.SetName(title)
+        self.node.SetTitle(title)
+        self.node.SetXAxisTitle(x_axis)
+        self.node.SetYAxisTitle(y_axis)
+        self._table = self._node(f"{kind}.table", "vtkMRMLTableNode")
+        self._waiting: list[str] = []  # series that wait for their second point
+        self.clear()
+
+    @property
+    def table(self) -> Any:
+        """The vtkTable."""
+        return self._table.GetTable()
+
+    def clear(self) -> None:
+        """No curves."""
+        self.node.RemoveAllPlotSeriesNodeIDs()
+        self._waiting.clear()
+        self._table.RemoveAllColumns()
+
+    def append(self, x: float, values: Mapping[str, float | None]) -> None:
+        """A point of each curve; x that is not beyond the last one is passed over."""
+        self._column(self._x_column)
+        rows = self.table.GetNumberOfRows()
+        if rows and self.table.GetValueByName(rows - 1, self._x_column).ToDouble() >= x:
             return
         for name in values:
-            self._column(kind, name)
-        row = table.InsertNextBlankRow(float("nan"))
-        table.SetValueByName(row, "iteration", vtk.vtkVariant(float(iteration)))
+            self._column(name)
+        row = self.table.InsertNextBlankRow(float("nan"))
+        self.table.SetValueByName(row, self._x_column, vtk.vtkVariant(float(x)))
         for name, value in values.items():
             if value is not None:
-                table.SetValueByName(row, name, vtk.vtkVariant(float(value)))
+                self.table.SetValueByName(row, name, vtk.vtkVariant(float(value)))
 
-    def _column(self, kind: str, name: str) -> None:
-        table = self._tables[kind].GetTable()
-        if table.GetColumnByName(name) is not None:
+    def show_new(self) -> None:
+        """Let the views know of what was appended."""
+        rows = self.table.GetNumberOfRows()
+        self.table.Modified()
+        if rows >= _FEWEST_POINTS:  # of a line of one point the views print an error at every render
+            for identifier in self._waiting:
+                self.node.AddAndObservePlotSeriesNodeID(identifier)
+            self._waiting.clear()
+        if rows:
+            last = self.table.GetValueByName(rows - 1, self._x_column).ToDouble()
+            self.node.XAxisRangeAutoOff()
+            self.node.SetXAxisRange(0.0, last * _ROOM_FOR_LEGEND)
+        self._table.Modified()
+
+    def _column(self, name: str) -> None:
+        if self.table.GetColumnByName(name) is not None:
             return
         column = vtk.vtkDoubleArray()
         column.SetName(name)
-        column.SetNumberOfTuples(table.GetNumberOfRows())
+        column.SetNumberOfTuples(self.table.GetNumberOfRows())
         column.Fill(float("nan"))
-        table.AddColumn(column)
-        if name != "iteration":
-            self._add_series(kind, name)
+        self.table.AddColumn(column)
+        if name != self._x_column:
+            self._add_series(name)
 
-    def _add_series(self, kind: str, name: str) -> None:
-        number = self._tables[kind].GetTable().GetNumberOfColumns() - 2
-        series = self._node(f"{kind}.{name}", "vtkMRMLPlotSeriesNode")
+    def _add_series(self, name: str) -> None:
+        number = self.table.GetNumberOfColumns() - 2
+        plot = slicer.vtkMRMLPlotSeriesNode
+        series = self._node(f"{self._kind}.{name}", "vtkMRMLPlotSeriesNode")
         series.SetName(name)
-        series.SetAndObserveTableNodeID(self._tables[kind].GetID())
-        series.SetXColumnName("iteration")
+        series.SetAndObserveTableNodeID(self._table.GetID())
+        series.SetXColumnName(self._x_column)
         series.SetYColumnName(name)
-        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
-        series.SetMarkerStyle(
-            slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle
-            if kind == DSC
-            else slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone
-        )
+        series.SetPlotType(plot.PlotTypeScatter)
+        series.SetMarkerStyle(plot.MarkerStyleCircle if self._markers else plot.MarkerStyleNone)
         series.SetColor(*_COLOURS[number % len(_COLOURS)])
         series.SetLineWidth(3 if number == 0 else 1.5)
-        self._series[kind].append(series.GetID())
-
-    def _show_lines(self, kind: str) -> None:
-        """From the second point on: of a line of one point the views print an error at every render."""
-        if self._tables[kind].GetTable().GetNumberOfRows() < _FEWEST_POINTS:
-            return
-        for identifier in self._series[kind]:
-            self.charts[kind].AddAndObservePlotSeriesNodeID(identifier)
-        self._series[kind].clear()
-
-    def _chart(self, kind: str, title: str, y_axis: str) -> Any:
-        chart = self._node(kind, "vtkMRMLPlotChartNode")
-        chart.SetName(title)
-        chart.SetTitle(title)
-        chart.SetXAxisTitle(_("iteration"))
-        chart.SetYAxisTitle(y_axis)
-        return chart
+        self._waiting.append(series.GetID())
 
     def _node(self, role: str, class_name: str) -> Any:
         """The node with this role: found again after a module reload, else made."""

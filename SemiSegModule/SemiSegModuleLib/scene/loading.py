@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +75,8 @@ def _load_volume(scene, entry: DataCase):
 
 
 def _load_annotation(table: CaseTable, case: Case, entry: DataCase, labels: Sequence[Label] | None) -> None:
-    """The mask of a data set as a finished annotation; 255 in whole slices becomes `Case.partial`."""
+    """The mask of a data set as a finished annotation; 255 in whole slices becomes `Case.partial`, elsewhere *not
+    sure*."""
     from SemiSegLib.data.images import bring_to, relabel
 
     stored = _read_mask(entry.label)
@@ -88,19 +88,20 @@ def _load_annotation(table: CaseTable, case: Case, entry: DataCase, labels: Sequ
     meaning = scene_labels(entry.label, volumes.like(image, drawn), labels or table.labels, table.labels)
     annotation = make_annotation(table, case)
     segments.set_voxels(annotation, relabelled(drawn, meaning), volumes.ijk_to_ras(case.volume), list(meaning.values()))
-    case.partial = _partial_orientation(case, array, drawn)
+    unknown = array == IGNORE_VALUE
+    case.partial = _partial_orientation(case, unknown, drawn)
+    if unknown.any() and not case.partial:
+        segments.set_not_sure(annotation, unknown, volumes.ijk_to_ras(case.volume))
     case.mark_done() if case.has_drawing else None
 
 
-def _partial_orientation(case: Case, array: np.ndarray, drawn: np.ndarray) -> str:
-    """The orientation of slices that nobody annotated, '' when all voxels count."""
-    if not (array == IGNORE_VALUE).any():
-        return ""
-    for orientation in ORIENTATIONS:
-        if np.array_equal(ignore_slices(drawn, volumes.slice_axis(case.volume, orientation)), array):
+def _partial_orientation(case: Case, unknown: np.ndarray, drawn: np.ndarray) -> str:
+    """The orientation of slices that nobody annotated, '' when it is not just all empty slices of one orientation."""
+    for orientation in ORIENTATIONS if unknown.any() else ():
+        without = ignore_slices(drawn, volumes.slice_axis(case.volume, orientation)) == IGNORE_VALUE
+        if np.array_equal(without, unknown):
             return orientation
-    logging.warning("SemiSeg: %s: not whole slices have the value %d; axial is assumed", case.file_name, IGNORE_VALUE)
-    return "axial"
+    return ""
 
 
 def _read_mask(path: Path) -> Mask:

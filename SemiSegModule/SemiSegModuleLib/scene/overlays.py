@@ -22,17 +22,20 @@ from .case_table import CaseTable
 
 SDM_COLORS = "SemiSeg signed distance"
 PROBABILITY_COLORS = "SemiSeg probability"
-MAPS = ("none", "sdm", "probability")
+UNCERTAINTY_COLORS = "SemiSeg uncertainty"
+MAPS = ("none", "sdm", "probability", "uncertainty")
 MASK_STYLES = ("fill and outline", "outline", "fill", "hidden")
 # Diverging: inside (negative) blue, boundary white, outside red; the ends and the middle of ColorBrewer's RdBu.
 _DIVERGING = ((0.0, (0.02, 0.19, 0.55)), (0.25, (0.26, 0.58, 0.86)), (0.5, (0.97, 0.97, 0.97)),
               (0.75, (0.94, 0.42, 0.31)), (1.0, (0.55, 0.0, 0.10)))  # fmt: skip
 _SEQUENTIAL = ((0.0, (0.0, 0.0, 0.25)), (0.35, (0.45, 0.05, 0.55)), (0.7, (0.93, 0.45, 0.20)), (1.0, (1.0, 0.98, 0.6)))
+_WARNING = ((0.0, (0.15, 0.15, 0.15)), (0.4, (0.75, 0.45, 0.0)), (0.7, (1.0, 0.8, 0.1)), (1.0, (1.0, 1.0, 0.85)))
 _STEPS = 256
 _LINE_PIXELS = 2
 _PREDICTED_LINE = (1.0, 0.2, 1.0)
 RANGES_MM = (6.0, 10.0, 16.0, 20.0, 30.0)  # our choice; halves are whole numbers, as the legend shows them
 _FAINTEST_PROBABILITY = 0.02
+_FAINTEST_UNCERTAINTY = 0.1
 _DEEPEST_MM = -1e4  # no organ is that thick
 
 
@@ -41,7 +44,7 @@ class OverlaySettings:
     """What is laid over the scan. Opacities from 0 to 1.
 
     :param show_3d: also as surfaces, which takes a moment for every case and every stroke of the brush
-    :param map: 'none', 'sdm' or 'probability'
+    :param map: 'none', 'sdm', 'probability' or 'uncertainty'
     :param label: value of the label whose map is shown; 0: the first there is
     :param sdm_range_mm: the colours reach from minus to plus this distance, farther outside nothing is drawn;
         0: chosen from the depth of the organ
@@ -99,7 +102,7 @@ class Overlays:
 
     def available_maps(self, case: Case) -> list[str]:
         """The choices of `OverlaySettings.map` that the case offers."""
-        return ["none", *(["sdm"] if case.sdms else []), *(["probability"] if case.probabilities else [])]
+        return ["none", *(kind for kind in MAPS[1:] if case.maps(kind))]
 
     def _hide_others(self, shown: Case | None) -> None:
         self._hide_segmentations(shown)
@@ -107,7 +110,7 @@ class Overlays:
             if case == shown:
                 continue
             show_region(case.region, False)
-            for node in (*case.sdms.values(), *case.probabilities.values()):
+            for node in _maps_of(case):
                 _hide_legend(node)
 
     def _hide_segmentations(self, shown: Case | None) -> None:
@@ -136,12 +139,12 @@ class Overlays:
             _set_apart(case.prediction, bool(both))
 
     def _map_node(self, case: Case):
-        maps = {"sdm": case.sdms, "probability": case.probabilities}.get(self.settings.map, {})
+        maps = case.maps(self.settings.map) if self.settings.map != "none" else {}
         return maps.get(self.settings.label) or next(iter(maps.values()), None)
 
     def _show_map(self, map_node) -> None:
         case = self.current
-        for node in (*case.sdms.values(), *case.probabilities.values()):
+        for node in _maps_of(case):
             if map_node is None or node.GetID() != map_node.GetID():
                 _hide_legend(node)
         if map_node is None:
@@ -149,6 +152,9 @@ class Overlays:
         if self.settings.map == "sdm":
             style_sdm(map_node, self.settings.sdm_range_mm or depth_range_mm(map_node))
             legend = "Distance\n[mm]", "%+.3g"
+        elif self.settings.map == "uncertainty":
+            style_uncertainty(map_node)
+            legend = "Uncertainty", "%.2f"
         else:
             style_probability(map_node)
             legend = "Probability", "%.2f"
@@ -156,6 +162,10 @@ class Overlays:
             show_legend(map_node, *legend)
         else:
             _hide_legend(map_node)
+
+
+def _maps_of(case: Case) -> list:
+    return [node for kind in MAPS[1:] for node in case.maps(kind).values()]
 
 
 def set_slice_layers(scene, background, foreground=None, foreground_opacity: float = 0.5) -> None:
@@ -251,6 +261,13 @@ def style_probability(volume_node) -> None:
     display = _display_of(volume_node)
     display.SetAndObserveColorNodeID(_color_table(volume_node.GetScene(), PROBABILITY_COLORS, _SEQUENTIAL).GetID())
     _set_range(display, 0.0, 1.0, faintest=_FAINTEST_PROBABILITY, strongest=1.0)
+
+
+def style_uncertainty(volume_node) -> None:
+    """Colours of an uncertainty map from 0 (certain) to 1 (no idea); transparent where the network is sure."""
+    display = _display_of(volume_node)
+    display.SetAndObserveColorNodeID(_color_table(volume_node.GetScene(), UNCERTAINTY_COLORS, _WARNING).GetID())
+    _set_range(display, 0.0, 1.0, faintest=_FAINTEST_UNCERTAINTY, strongest=1.0)
 
 
 def depth_range_mm(volume_node) -> float:

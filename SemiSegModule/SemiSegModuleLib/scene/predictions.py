@@ -25,7 +25,7 @@ from .training_files import Progress
 from .volumes import VoxelBox
 
 MAP_FORMATS = (".nrrd", ".nii.gz", ".mha")
-MAP_TITLES = {"sdm": "signed distance", "probability": "probability"}
+MAP_TITLES = {"sdm": "signed distance", "probability": "probability", "uncertainty": "uncertainty"}
 MASK_FORMATS = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha")
 
 
@@ -47,6 +47,7 @@ def load_prediction(
     meaning = scene_labels(mask, image, labels or read_labels(mask) or table.labels, table.labels)
     images = {kind: _read_maps(paths, meaning) for kind, paths in (("sdm", sdms), ("probability", probabilities))}
     into = _into_volume_frame(case)
+    names = {label.value: label.name for label in meaning.values()}
     with table.paused():
         node = case.prediction or _new_prediction(table, case)
         follow(node, case.volume.GetParentTransformNode())
@@ -56,7 +57,9 @@ def load_prediction(
         case.predicted_parts = [box] if box is not None else []
         node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         for kind in images:
-            _show_maps(table, case, kind, images[kind], list(meaning.values()), into)
+            show_maps(table, case, kind, images[kind], names)
+        show_maps(table, case, "uncertainty", {}, {})  # that of the earlier prediction
+        case.quality = None
         case.remember_prediction()
         measure(case, table.labels)
     return node
@@ -65,7 +68,7 @@ def load_prediction(
 def load_part(table: CaseTable, case: Case, mask: Path, probabilities: dict[int, Path] | None = None):
     """Take over the predicted mask of a part of a scan; what an earlier prediction says of the rest stays.
 
-    Distance maps go: they are of masks as a whole.
+    Distance maps and what is expected of the mask go: they are of masks as a whole.
 
     :return: the prediction's segmentation node
     :raises SemiSegError: a file cannot be read, or the part does not fit to the scan or the earlier prediction; all
@@ -90,7 +93,9 @@ def load_part(table: CaseTable, case: Case, mask: Path, probabilities: dict[int,
         segments.set_voxels(node, whole, volumes.ijk_to_ras(case.volume), labels)
         node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         _join_probabilities(table, case, maps, box, labels)
-        _show_maps(table, case, "sdm", {}, [], np.eye(4))
+        for kind in ("sdm", "uncertainty"):
+            show_maps(table, case, kind, {}, {})
+        case.quality = None
         if before is None or parts:  # else all of the scan was predicted already
             known = any(part.contains(box) for part in parts)
             case.predicted_parts = parts if known else [*(part for part in parts if not box.contains(part)), box]
@@ -118,7 +123,8 @@ def _join_probabilities(
                 whole[place] = former
         whole[box.slices] = sitk.GetArrayFromImage(image)
         joined[value] = volumes.world_image(case.volume, whole)
-    _show_maps(table, case, "probability", joined, labels, np.linalg.inv(segments.world_matrix(case.volume)))
+    names = {label.value: label.name for label in labels}
+    show_maps(table, case, "probability", joined, names, np.linalg.inv(segments.world_matrix(case.volume)))
 
 
 def load_predictions(table: CaseTable, folder: Path, progress: Progress | None = None) -> list[Case]:
@@ -180,21 +186,25 @@ def _new_prediction(table: CaseTable, case: Case):
     return node
 
 
-def _show_maps(
+def show_maps(
     table: CaseTable,
     case: Case,
     kind: str,
     images: dict[int, sitk.Image],
-    labels: Sequence[Label],
-    into: np.ndarray,
+    names: dict[int, str],
+    into: np.ndarray | None = None,
 ) -> None:
-    """Volumes for the maps of one kind, those of an earlier prediction used again or removed."""
-    former = case.sdms if kind == "sdm" else case.probabilities
-    nodes = {}
+    """Volumes for the maps of one kind, those of an earlier prediction used again or removed.
+
+    :param images: in the world of the exported files, by label value
+    :param names: of what each is a map, by label value
+    :param into: 4 x 4 from that world to the frame below the volume's transform, when it is not that of the export
+    """
+    former, nodes = case.maps(kind), {}
+    into = _into_volume_frame(case) if into is None else into
     for value, image in images.items():
         node = former.pop(value, None) or table.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-        name = next(label.name for label in labels if label.value == value)
-        node.SetName(f"{case.name} {MAP_TITLES[kind]} {name}")
+        node.SetName(f"{case.name} {MAP_TITLES[kind]} {names[value]}".strip())
         node.SetAttribute("SemiSeg.LabelValue", str(value))
         volumes.fill_volume(node, sitk.GetArrayFromImage(image), into @ volumes.image_to_ras(image))
         node.CreateDefaultDisplayNodes()
@@ -240,6 +250,7 @@ def _in_mask(probabilities: np.ndarray, mask: np.ndarray, parts: Sequence[VoxelB
 
 
 def _agreement(case: Case, predicted: np.ndarray, inside: np.ndarray, labels: Sequence[Label]) -> float | None:
+    inside = inside & ~segments.not_sure_on_grid(case.annotation, case.volume)
     human, predicted = segments.voxels_on_grid(case.annotation, case.volume, labels)[inside], predicted[inside]
     scores = [_dice(human == label.value, predicted == label.value) for label in labels]
     known = [score for score in scores if score is not None]

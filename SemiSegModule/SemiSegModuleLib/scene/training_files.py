@@ -17,6 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from SemiSegLib.config import Label
+from SemiSegLib.data.origins import FILE as ORIGINS
 from SemiSegLib.runs import write_json
 
 from . import segments, volumes
@@ -56,7 +57,8 @@ def export_cases(
 ) -> Export:
     """Write `folder/images/<stem>` for every case and `folder/labels/<stem>` for those with a finished annotation.
 
-    Values in the masks are those of the task's labels; 255 marks what nobody annotated (`Case.partial`). The volumes
+    Values in the masks are those of the task's labels; 255 marks what nobody annotated (`Case.partial`) or was sure
+    of; origins.json says which masks were drawn, corrected or accepted. The volumes
     are written where their transforms put them, cropped to the region of interest where there is one. Called again
     for the same folder, it writes what has changed and removes files of cases that are no longer wanted.
 
@@ -88,6 +90,8 @@ def export_cases(
             if case.unfinished:
                 export.remarks.append(f"{case.name}: what is drawn is not learnt from, since it is not marked as done.")
     store.finish()
+    origins = {case.file_name: case.origin for case in chosen if case.state.trains_with_mask}
+    write_json(export.folder / ORIGINS, origins)
     names = {"background": 0, **{label.name: label.value for label in labels}}
     write_json(export.folder / "dataset.json", {"labels": names})
     write_identity(export.folder, table.identifier, chosen)

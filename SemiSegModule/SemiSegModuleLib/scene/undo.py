@@ -20,7 +20,7 @@ Back = Callable[[], Case]
 
 def keep_annotation(table: CaseTable, case: Case) -> Back:
     """What gives a case the annotation again that it has now, or none."""
-    node, done, corrected, partial = case.annotation, case.done, case.corrected, case.partial
+    node, kept = case.annotation, case.kept_annotation()
     drawn = transform = None
     if node is not None:
         drawn, transform = slicer.vtkSegmentation(), node.GetTransformNodeID()
@@ -36,8 +36,7 @@ def keep_annotation(table: CaseTable, case: Case) -> Back:
                 case.annotation.GetSegmentation().RemoveAllSegments()
                 case.annotation.GetSegmentation().DeepCopy(drawn)
                 case.annotation.SetAndObserveTransformNodeID(transform)
-                case.mark_done(done, corrected=corrected)
-                case.partial = partial
+                case.restore_annotation(kept)
         return case
 
     return back
@@ -48,10 +47,11 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     owned = [("prediction", case.prediction), ("region", case.region)]
     owned += [("sdm", node) for node in case.sdms.values()]
     owned += [("probability", node) for node in case.probabilities.values()]
+    owned += [("uncertainty", case.uncertainty)]
     owned = [(kind, node) for kind, node in owned if node is not None]
     others = [("volume", case.volume), ("annotation", case.annotation)]
     displays = [node.GetNthDisplayNode(n) for _, node in owned for n in range(node.GetNumberOfDisplayNodes())]
-    confidence, dsc, parts = case.confidence, case.dsc, case.predicted_parts
+    confidence, dsc, quality, parts = case.confidence, case.dsc, case.quality, case.predicted_parts
 
     def back() -> Case:
         with table.paused():
@@ -64,7 +64,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
             for _, node in owned:
                 put_beside(node, case.volume)
             table.scene.AddNode(case.node)  # when it is complete
-            case.confidence, case.dsc, case.predicted_parts = confidence, dsc, parts
+            case.confidence, case.dsc, case.quality, case.predicted_parts = confidence, dsc, quality, parts
         return case
 
     return back

@@ -1,0 +1,122 @@
+"""How good predictions are to be expected, found out in the background while somebody looks at the first ones.
+
+>>> judging = Judging(study, predicting)                                # doctest: +SKIP
+>>> judging.judged.connect(lambda case: print(case.name, case.quality)) # doctest: +SKIP
+>>> judging.start(cases)                                                # doctest: +SKIP
+
+It begins by itself after every prediction by a model that is calibrated. One that is not can be asked as well: then
+there are maps of where it is unsure, and no DSC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..i18n import _
+from ..processes.command_process import CommandProcess
+from ..scene.case import Case, CaseError
+from ..scene.identity import check_identity
+from ..scene.quality import load_quality
+from ..scene.training_files import Progress, export_cases
+from ..signal import Signal
+from .model_card import read_card
+from .poller import Poller
+from .predicting import Predicting
+from .study import Study
+
+
+class Judging:
+    """`process` is the estimate that runs, or the last one."""
+
+    def __init__(self, study: Study, predicting: Predicting) -> None:
+        self.study, self._predicting = study, predicting
+        self.process: CommandProcess | None = None
+        self.model: Path | None = None  # that is asked, or was asked last
+        self.calibrated = True  # that model
+        self.changed = Signal()  # something happened
+        self.judged = Signal()  # the case whose quality is known now
+        self.ended = Signal()  # the process, once, when it has ended
+        self._data = Path()
+        self._poller = Poller(self._poll)
+        self.failed = self._poller.failed
+        predicting.started.connect(lambda process: self.cancel())  # of masks that will be others
+        predicting.ended.connect(self._follow)
+
+    def close(self) -> None:
+        """End the estimate that runs; what is known already stays."""
+        self.cancel()
+
+    @property
+    def active(self) -> bool:
+        """An estimate runs."""
+        return self.process is not None and self.process.active
+
+    def waiting(self) -> list[Case]:
+        """Predictions of the model in use of which nothing is known yet."""
+        return [case for case in self.study.cases if case.prediction is not None and case.quality is None]
+
+    def start(self, cases: Sequence[Case], progress: Progress | None = None) -> CommandProcess:
+        """Write the scans and start the child process.
+
+        :raises SemiSegError: no model, no prediction, or a scan cannot be exported
+        :raises OSError: the interpreter cannot be started, or the folder cannot be written
+        """
+        chosen = [case for case in cases if case.prediction is not None]
+        if self.study.model is None or not chosen:
+            raise CaseError(_("A model and at least one predicted scan are needed."))
+        self.cancel()
+        folder = self.study.new_folder("predictions")
+        export = export_cases(self.study.cases, folder / "scans", chosen, progress=progress, pool=self.study.pool)
+        return self._start(self.study.model, export.folder, len(chosen))
+
+    def cancel(self) -> None:
+        """End the estimate that runs; what is known already is kept."""
+        self._poller.stop()
+        if self.active:
+            self.process.cancel()
+            self.changed.emit()
+            self.ended.emit(self.process)
+
+    def poll(self) -> None:
+        """Look now what has happened."""
+        self._poller.look()
+
+    def _follow(self, process: Any) -> None:
+        """After a prediction: its scans are written already."""
+        if process.state == "finished" and self._predicting.model is not None and self._predicting.part is None:
+            self.model, self.calibrated = self._predicting.model, read_card(self._predicting.model).calibrated
+            if self.calibrated:
+                self._start(self._predicting.model, process.output.parent / "scans", process.count)
+        self.changed.emit()
+
+    def _start(self, model: Path, data: Path, count: int) -> CommandProcess:
+        self._data, self.model, self.calibrated = data, model, read_card(model).calibrated
+        output = data.parent / "quality"
+        arguments = ["--model", str(model), "--input", str(data / "images")]
+        arguments += ["--output", str(output / "quality.json"), "--maps", str(output / "maps")]
+        self.process = CommandProcess("SemiSegLib.quality", output)
+        self.process.start([*arguments, "--device", self.study.parameters.device.value], count)
+        self._poller.start()
+        self._poller.look()
+        return self.process
+
+    def _poll(self) -> bool:
+        events = self.process.poll()
+        try:
+            self._keep(event for event in events if event["event"] == "case")
+        finally:
+            self.changed.emit()
+            if not self.process.active:
+                self.ended.emit(self.process)
+        return self.process.active
+
+    def _keep(self, entries: Iterable[dict[str, Any]]) -> None:
+        table = self.study.cases
+        for entry in entries:
+            case = table.by_file_name(entry["name"])
+            if case is not None and case.prediction is not None:  # it may have been removed meanwhile
+                check_identity(self._data, table.identifier, case)
+                load_quality(table, case, entry)
+                self.judged.emit(case)

@@ -1,0 +1,148 @@
+"""The mask of one scan follows what was drawn on it, in seconds: a child process adapts the network to that scan.
+
+>>> refining = Refining(study, review.undo)                             # doctest: +SKIP
+>>> refining.start(case)                                                # doctest: +SKIP
+>>> review.undo.undo()                                                  # doctest: +SKIP
+
+The annotation is changed once, at the end: whoever cancels, or whose process fails, has it as it was. What is drawn
+meanwhile stays, and so does the model. The next correction of the same scan adds to what was drawn for the one before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..i18n import _
+from ..processes.command_process import CommandProcess
+from ..scene import volumes
+from ..scene.case import Case, CaseError
+from ..scene.strokes import Corrections, base_of, corrections, follow_strokes
+from ..scene.training_files import Progress, export_cases
+from ..scene.undo import keep_annotation
+from ..signal import Signal
+from .poller import Poller
+from .study import Study
+from .undo import Undo
+
+STEPS, SECONDS = 60, 20.0  # most of an adaptation, as SemiSegLib.training.refinement has it
+_STROKES, _MASK = "strokes.nrrd", "refined.nrrd"  # of the part of the scan that the child process sees
+_DRAWN, _RESULT = "drawn.nrrd", "annotation.nrrd"  # of the whole scan, for the next refinement
+
+
+class Refining:
+    """`process` is the refinement that runs, or the last one; `outcome` what it said at its end."""
+
+    def __init__(self, study: Study, undo: Undo) -> None:
+        self.study, self._undo = study, undo
+        self.process: CommandProcess | None = None
+        self.case: Case | None = None
+        self.outcome: dict[str, Any] = {}
+        self.seconds = SECONDS  # of adaptation at most; prediction before and after comes on top
+        self.changed = Signal()  # something happened
+        self.refined = Signal()  # the case whose mask has followed
+        self.ended = Signal()  # the process, once, when it has ended
+        self._before: Corrections | None = None
+        self._poller = Poller(self._poll)
+        self.failed = self._poller.failed
+
+    def close(self) -> None:
+        """End the refinement that runs; the annotation stays as it is."""
+        self.cancel()
+
+    @property
+    def active(self) -> bool:
+        """A refinement runs."""
+        return self.process is not None and self.process.active
+
+    def possible(self, case: Case | None) -> bool:
+        """A model of these labels is in use, and something is drawn in the annotation of the case."""
+        model = self.study.model
+        return model is not None and case is not None and case.has_drawing and self.study.model_fits(model)
+
+    def start(self, case: Case, whole: str = "", progress: Progress | None = None) -> CommandProcess:
+        """Write the scan and what was drawn on it, and start the child process.
+
+        :param whole: 'axial', 'coronal' or 'sagittal' when slices in which something was drawn are right as a whole
+        :raises SemiSegError: no model, nothing drawn, or the scan cannot be exported
+        :raises OSError: the interpreter cannot be started, or the folder cannot be written
+        """
+        if not self.possible(case):
+            raise CaseError(_("A model of these labels, and something drawn on the scan, are needed to refine it."))
+        labels = self.study.cases.labels
+        self.cancel()
+        earlier, base = self._earlier(case)
+        before = corrections(case, labels, base if base is not None else base_of(case, labels), earlier, whole)
+        folder = self.study.new_folder("refinements")
+        export = export_cases(self.study.cases, folder / "scan", [case], progress=progress, pool=self.study.pool)
+        volumes.write_image(volumes.world_image(case.volume, before.strokes, case.box()), folder / _STROKES)
+        self.case, self._before, self.outcome = case, before, {}
+        arguments = ["--model", str(self._model()), "--scan", str(export.images / f"{case.file_name}.nrrd")]
+        arguments += ["--strokes", str(folder / _STROKES), "--output", str(folder / _MASK)]
+        arguments += ["--seconds", str(self.seconds)]
+        self.process = CommandProcess("SemiSegLib.refine", folder)
+        self.process.start([*arguments, "--device", self.study.parameters.device.value], STEPS)
+        self._poller.start()
+        self._poller.look()
+        return self.process
+
+    def cancel(self) -> None:
+        """End the refinement that runs; the annotation stays as it is."""
+        self._poller.stop()
+        if self.active:
+            self.process.cancel()
+            self.changed.emit()
+            self.ended.emit(self.process)
+
+    def poll(self) -> None:
+        """Look now what has happened."""
+        self._poller.look()
+
+    def _poll(self) -> bool:
+        events = self.process.poll()
+        try:
+            for event in events:
+                self.process.index = int(event.get("step", self.process.index))
+                if event["event"] == "refined":
+                    self.outcome = event
+            if self.process.state == "finished":
+                self._follow()
+        finally:
+            self.changed.emit()
+            if not self.process.active:
+                self.ended.emit(self.process)
+        return self.process.active
+
+    def _follow(self) -> None:
+        """The annotation becomes the refined mask; one step of Undo brings the former back."""
+        case, table, folder = self.case, self.study.cases, self.process.output
+        if case not in table.cases or case.annotation is None:  # removed meanwhile
+            return
+        refined = sitk.GetArrayFromImage(volumes.read_image(folder / _MASK))
+        if refined.shape != self._before.mask[case.box().slices].shape:
+            raise CaseError(_("The region of interest of {name} was changed meanwhile.").format(name=case.name))
+        back = keep_annotation(table, case)
+        now = follow_strokes(table, case, self._before, refined)
+        volumes.write_image(volumes.world_image(case.volume, now), folder / _RESULT)
+        volumes.write_image(volumes.world_image(case.volume, self._before.strokes), folder / _DRAWN)
+        case.refinement = folder.name
+        self._undo.add(_("refining {name}").format(name=case.name), back)
+        self.refined.emit(case)
+
+    def _earlier(self, case: Case) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Strokes of the refinement before, and the mask that came of it; None where there was none."""
+        folder = self.study.folder / "refinements" / case.refinement
+        files = [folder / _DRAWN, folder / _RESULT]
+        if not case.refinement or not all(file.is_file() for file in files):
+            return None, None
+        strokes, mask = (sitk.GetArrayFromImage(volumes.read_image(file)) for file in files)
+        return strokes, mask
+
+    def _model(self) -> Path:
+        """The model in use; as the run that it is of where it is its last one, so that old annotations are replayed."""
+        model = self.study.model
+        run = model.parent.parent
+        return run if model.name == "last.safetensors" and (run / "run.json").is_file() else model

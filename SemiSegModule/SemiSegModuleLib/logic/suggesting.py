@@ -1,0 +1,117 @@
+"""Which scans, and which of their slices, to annotate next: asked of a child process.
+
+>>> suggesting = Suggesting(study)                                      # doctest: +SKIP
+>>> suggesting.ended.connect(lambda process: print(suggesting.cases()))  # doctest: +SKIP
+>>> suggesting.start(budget=3, slices=5)                                # doctest: +SKIP
+
+With a model the scans are looked at with it; before the first training, they are chosen by what they look like.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..i18n import _
+from ..processes.command_process import CommandProcess
+from ..scene.case import Case, CaseError, Suggestion
+from ..scene.identity import check_identity
+from ..scene.training_files import Progress, export_cases
+from ..signal import Signal
+from .poller import Poller
+from .study import Study
+
+BUDGET, SLICES = 3, 5
+
+
+class Suggesting:
+    """`process` is the search that runs, or the last one; its result is kept in the cases."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.process: CommandProcess | None = None
+        self.changed = Signal()  # something happened
+        self.ended = Signal()  # the process, once, when it has ended and its suggestions are in the cases
+        self._data = Path()
+        self._poller = Poller(self._poll)
+        self.failed = self._poller.failed
+
+    def close(self) -> None:
+        """End the search that runs."""
+        self.cancel()
+
+    @property
+    def active(self) -> bool:
+        """A search runs."""
+        return self.process is not None and self.process.active
+
+    def cases(self) -> list[Case]:
+        """Scans that were suggested and are not done since, the first to annotate first."""
+        found = [(case.suggestion.rank, case) for case in self.study.cases if case.suggestion is not None]
+        return [case for _rank, case in sorted(found, key=lambda entry: entry[0])]
+
+    def start(self, budget: int = BUDGET, slices: int = SLICES, progress: Progress | None = None) -> CommandProcess:
+        """Write the scans and finished masks as they are now, and start the child process.
+
+        :raises SemiSegError: every scan is annotated, or one cannot be exported
+        :raises OSError: the interpreter cannot be started, or the folder cannot be written
+        """
+        table, model = self.study.cases, self.study.model
+        chosen = [case for case in table if not case.excluded]
+        bare = [case for case in chosen if not case.done]
+        if not bare:
+            raise CaseError(_("Every scan is annotated: there is nothing left to suggest."))
+        self.cancel()
+        folder = self.study.new_folder("suggestions")
+        self._data = export_cases(table, folder / "data", chosen, progress=progress, pool=self.study.pool).folder
+        arguments = ["--data", str(self._data), "--budget", str(budget), "--slices", str(slices)]
+        if model is not None and self.study.model_fits(model):
+            arguments += ["--run", str(model), "--device", self.study.parameters.device.value]
+        self.process = CommandProcess("SemiSegLib.suggest", folder)
+        self.process.start([*arguments, "--output", str(folder / "suggestions.json")], len(bare))
+        self._poller.start()
+        self._poller.look()
+        return self.process
+
+    def cancel(self) -> None:
+        """End the search that runs; what was suggested before stays."""
+        self._poller.stop()
+        if self.active:
+            self.process.cancel()
+            self.changed.emit()
+            self.ended.emit(self.process)
+
+    def poll(self) -> None:
+        """Look now what has happened."""
+        self._poller.look()
+
+    def _poll(self) -> bool:
+        events = self.process.poll()
+        try:
+            for event in events:
+                if event["event"] == "suggested":
+                    self._keep(event["suggestions"])
+        finally:
+            self.changed.emit()
+            if not self.process.active:
+                self.ended.emit(self.process)
+        return self.process.active
+
+    def _keep(self, entries: list[dict[str, Any]]) -> None:
+        table = self.study.cases
+        with table.paused():
+            for case in table:
+                case.suggestion = None
+            for rank, entry in enumerate(entries, start=1):
+                case = table.by_file_name(entry["name"])
+                if case is not None:  # it may have been removed meanwhile
+                    check_identity(self._data, table.identifier, case)
+                    case.suggestion = _suggestion(rank, entry, case)
+
+
+def _suggestion(rank: int, entry: dict[str, Any], case: Case) -> Suggestion:
+    """Slices of the file are counted from the region of interest, which is all that was written."""
+    places = entry["slices"]
+    axis = places[0]["axis"] if places else 2
+    first = case.box().start[axis]
+    return Suggestion(rank, entry["uncertainty"], axis, tuple(first + place["index"] for place in places))

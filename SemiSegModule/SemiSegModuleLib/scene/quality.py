@@ -1,0 +1,35 @@
+"""What is expected of a prediction before anybody looks: DSC with an interval, and where the network is unsure.
+
+>>> load_quality(table, case, entry)                                    # doctest: +SKIP
+>>> case.quality.whole.dsc                                              # doctest: +SKIP
+0.88
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import volumes
+from .case import Case, Expected, Quality
+from .case_table import CaseTable
+from .predictions import show_maps
+
+WHOLE_CASE = 0  # stands for a label's value: the map is of all structures together
+
+
+def load_quality(table: CaseTable, case: Case, entry: Mapping[str, Any]) -> None:
+    """Keep what `SemiSegLib.quality` says of a case's prediction, and show its uncertainty map if there is one.
+
+    :param entry: of `cases` in the file, or an event "case"
+    :raises SemiSegError: the map cannot be read; the figures are then not kept either
+    """
+    images = {WHOLE_CASE: volumes.read_image(Path(entry["uncertainty"]))} if entry.get("uncertainty") else {}
+    with table.paused():
+        show_maps(table, case, "uncertainty", images, {WHOLE_CASE: ""})
+        case.quality = Quality(_expected(entry), {name: _expected(part) for name, part in entry["classes"].items()})
+
+
+def _expected(figures: Mapping[str, Any]) -> Expected:
+    return Expected(figures["expected_dsc"], figures["low"], figures["high"], bool(figures["empty"]))

@@ -1,0 +1,372 @@
+"""The loop in the panel: what to annotate next, a few slices, the mask that follows the strokes, rounds and minutes."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+MODEL = "left-atrium-lge"
+TINY = """\
+training.labelled_batch=1
+training.unlabelled_batch=1
+training.log_every=1
+training.threads=1
+training.precision=fp32"""
+
+
+def wrap_python(monkeypatch, folder, first):
+    """Child processes run these lines of shell first."""
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\n{first}\nexec "{os.environ["SEMISEG_PYTHON"]}" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(script))
+
+
+def mask_of(opened, case, node=None):
+    from SemiSegModuleLib.scene import segments
+
+    return segments.voxels_on_grid(node or case.annotation, case.volume, opened.work.cases.labels)
+
+
+def draw(opened, case, mask):
+    """Change what the editor shows, as its brush does."""
+    from SemiSegModuleLib.scene import segments, volumes
+
+    segments.replace_voxels(case.annotation, mask, volumes.ijk_to_ras(case.volume), opened.work.cases.labels)
+
+
+def wait_for(opened, work):
+    opened.wait_until(lambda: not work.active)
+    assert work.process.state == "finished", work.process.log.tail()
+
+
+@pytest.fixture
+def predicted(opened, scans, tmp_path):
+    """One scan with a predicted block, and the model that comes with SemiSeg."""
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    opened.parameters.device = opened.module.Device.CPU
+    opened.logic.add_cases(sorted((scans / "images").iterdir())[2:3])
+    case = opened.work.cases.cases[0]
+    block = np.zeros((32, 32, 32), np.uint8)
+    block[10:20, 8:22, 8:22] = 1
+    volumes.write_image(volumes.world_image(case.volume, block), tmp_path / "mask.nrrd")
+    load_prediction(opened.work.cases, case, tmp_path / "mask.nrrd")
+    opened.work.use_model(MODEL)
+    opened.logic.refining.seconds = 2.0
+    opened.unfold("annotate")
+    return opened
+
+
+# ---- what to annotate next -----------------------------------------------------------------------------------
+
+
+def test_what_to_annotate_next_with_a_model_shows_and_jumps(with_cases, mrml, training_python_with_torch):
+    """Two scans are annotated and two are not: these two are suggested, each with slices."""
+    import slicer
+    from SemiSegModuleLib.scene import slices
+
+    opened, work = with_cases, with_cases.logic.suggesting
+    opened.parameters.device = opened.module.Device.CPU
+    opened.work.use_model(MODEL)
+    opened.work.case = opened.work.cases.cases[0]
+    opened.unfold("annotate")
+    views = {name: mrml.scene.AddNode(slicer.vtkMRMLSliceNode()) for name in ("sagittal", "coronal", "axial")}
+    for name, view in views.items():
+        view.SetOrientation(name.capitalize())
+    opened.ui.suggestButton.click()
+    assert opened.ui.loopLabel.text == "Looking which scans to annotate next"
+    assert opened.ui.loopCancelButton.isVisibleTo(opened.parent)
+    wait_for(opened, work)
+
+    written = json.loads((work.process.output / "suggestions.json").read_text())
+    assert written["strategy"] == "power", "the model was asked"
+    names = [entry["name"] for entry in written["suggestions"]]
+    assert sorted(names) == ["scan_003", "scan_004"]
+    assert [case.file_name for case in work.cases()] == names
+    first = opened.work.case
+    assert first.file_name == names[0]
+    assert first.suggestion.slices == tuple(place["index"] for place in written["suggestions"][0]["slices"])
+    table = opened.ui.casesTable
+    row = opened.panel.data.rows.cases.index(first)
+    assert table.item(row, 1).text() == "unlabeled, next: 1"
+    assert str(first.suggestion.slices[0]) in table.item(row, 1).toolTip()
+    assert "Number 1 to annotate next" in opened.ui.annotateLabel.text
+    place = slices.place_of(first, first.suggestion.axis, first.suggestion.slices[0])
+    orientation = slices.orientation_of(first, first.suggestion.axis)
+    along = list(views).index(orientation)
+    assert views[orientation].GetSliceToRAS().GetElement(along, 3) == pytest.approx(place[along], abs=1e-3)
+
+    opened.ui.annotateButton.click()
+    opened.choose(opened.ui.partialComboBox, f"only the {orientation} slices with something drawn")
+    opened.ui.proposeSlicesButton.click()
+    assert opened.ui.slicesList.item(0).text() == f"★ {first.suggestion.slices[0]}"
+
+
+def test_before_the_first_training_scans_are_suggested_by_their_looks(with_cases):
+    work = with_cases.logic.suggesting
+    with_cases.unfold("annotate")
+    assert with_cases.work.model is None
+    with_cases.ui.suggestButton.click()
+    wait_for(with_cases, work)
+    assert json.loads((work.process.output / "suggestions.json").read_text())["strategy"] == "cold-start"
+    assert {case.file_name for case in work.cases()} == {"scan_003", "scan_004"}
+    assert all(case.suggestion.uncertainty is None for case in work.cases())
+
+
+def test_a_search_that_fails_or_is_cancelled_leaves_what_was_suggested(with_cases, monkeypatch, tmp_path):
+    from SemiSegModuleLib.scene.case import Suggestion
+
+    opened, work = with_cases, with_cases.logic.suggesting
+    case = opened.work.cases.cases[3]
+    case.suggestion = Suggestion(1, None, 2, (5,))
+    opened.unfold("annotate")
+    wrap_python(monkeypatch, tmp_path, "echo 'error: the disk is gone' >&2; exit 2")
+    opened.ui.suggestButton.click()
+    opened.wait_until(lambda: not work.active)
+    assert opened.ui.loopLabel.text == "Nothing can be suggested. the disk is gone"
+    wrap_python(monkeypatch, tmp_path, "sleep 60")
+    opened.ui.suggestButton.click()
+    assert not opened.ui.suggestButton.enabled
+    opened.ui.loopCancelButton.click()
+    assert work.process.state == "cancelled"
+    assert opened.ui.suggestButton.enabled
+    assert work.cases() == [case]
+
+
+# ---- a few slices --------------------------------------------------------------------------------------------
+
+
+def test_slices_are_proposed_stepped_through_and_shown_as_done(predicted, mrml):
+    import slicer
+
+    ui, case = predicted.ui, predicted.work.cases.cases[0]
+    assert not ui.slicesWidget.isVisibleTo(predicted.parent), "the whole scan counts"
+    ui.annotateButton.click()
+    predicted.choose(ui.partialComboBox, "only the axial slices with something drawn")
+    assert ui.slicesWidget.isVisibleTo(predicted.parent)
+    ui.everySpinBox.setValue(10)
+    view = mrml.scene.AddNode(slicer.vtkMRMLSliceNode())
+    view.SetOrientationToAxial()
+    ui.proposeSlicesButton.click()
+
+    def shown():
+        return [ui.slicesList.item(row).text() for row in range(ui.slicesList.count)]
+
+    assert shown() == ["5", "15", "25"]
+    assert ui.slicesLabel.text == "0 of 3 slices done"
+    z = [slicer.util.arrayFromVTKMatrix(_ijk_to_ras(case.volume))[2] @ [0, 0, number, 1] for number in (5, 15, 25)]
+    assert view.GetSliceToRAS().GetElement(2, 3) == pytest.approx(z[0], abs=1e-3)
+    ui.emptySliceCheckBox.click()
+    assert shown() == ["5 ✓", "15", "25"]
+    ui.nextSliceButton.click()
+    assert view.GetSliceToRAS().GetElement(2, 3) == pytest.approx(z[1], abs=1e-3)
+    assert not ui.emptySliceCheckBox.checked
+    mask = np.zeros((32, 32, 32), np.uint8)
+    mask[15, 8:22, 8:22] = 1
+    draw(predicted, case, mask)
+    predicted.wait_until(lambda: shown() == ["5 ✓", "15 ✓", "25"], 20)
+    assert ui.slicesLabel.text == "2 of 3 slices done"
+    ui.nextSliceButton.click()
+    assert ui.slicesList.currentRow == 2
+    ui.emptySliceCheckBox.click()
+    assert not ui.nextSliceButton.enabled
+    assert case.empty_slices == (5, 25)
+
+
+def _ijk_to_ras(volume):
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+# ---- refine this scan ----------------------------------------------------------------------------------------
+
+
+def test_the_mask_follows_the_strokes_and_undo_brings_the_former_back(predicted, training_python_with_torch):
+    """Real adaptation, twice: what was drawn is in every mask, what was drawn meanwhile and doubts stay, too."""
+    from SemiSegModuleLib.scene import segments, volumes
+
+    ui, case, work = predicted.ui, predicted.work.cases.cases[0], predicted.logic.refining
+    predicted.work.case = case
+    assert not ui.refineButton.enabled, "nothing is drawn yet"
+    predicted.panel.results.correct()
+    assert ui.refineButton.enabled
+    drawn = mask_of(predicted, case)
+    drawn[12, 22:26, 10:20] = 1
+    drawn[18, 8:12, 8:22] = 0
+    draw(predicted, case, drawn)
+    doubt = np.zeros(drawn.shape, bool)
+    doubt[0:2, 0:2, 0:2] = True
+    segments.set_not_sure(case.annotation, doubt, volumes.ijk_to_ras(case.volume))
+    ui.refineButton.click()
+    assert ui.loopCancelButton.isVisibleTo(predicted.parent)
+    assert not ui.refineButton.enabled
+    later = drawn.copy()
+    later[25, 25, 25] = 1
+    draw(predicted, case, later)
+    wait_for(predicted, work)
+
+    strokes = volumes.read_image(work.process.output / "strokes.nrrd")
+    given = volumes.sitk.GetArrayFromImage(strokes)
+    assert np.array_equal(np.unique(given), [0, 1, 255])
+    assert (given[12, 22:26, 10:20] == 1).all()
+    assert (given[18, 8:12, 8:22] == 0).all()
+    assert (given != 255).sum() == 40 + 56
+    first = mask_of(predicted, case)
+    assert (first[12, 22:26, 10:20] == 1).all()
+    assert (first[18, 8:12, 8:22] == 0).all()
+    assert first[25, 25, 25] == 1, "drawn while the process ran"
+    assert np.array_equal(segments.not_sure_on_grid(case.annotation, case.volume), doubt)
+    refined = volumes.sitk.GetArrayFromImage(volumes.read_image(work.process.output / "refined.nrrd"))
+    assert (first != refined).sum() == 1
+    assert case.state.value == "predicted", "not done yet"
+    assert "Undo" in ui.loopLabel.text
+    assert mask_of(predicted, case, case.prediction).sum() == 10 * 14 * 14, "the prediction stays"
+
+    again = first.copy()
+    again[20, 10:14, 10:14] = 1 - again[20, 10:14, 10:14]
+    draw(predicted, case, again)
+    ui.refineButton.click()
+    wait_for(predicted, work)
+    second = mask_of(predicted, case)
+    given = volumes.sitk.GetArrayFromImage(volumes.read_image(work.process.output / "strokes.nrrd"))
+    assert (given != 255).sum() == 40 + 56 + 16, "the network's own changes are no strokes"
+    for where in (np.s_[12, 22:26, 10:20], np.s_[18, 8:12, 8:22], np.s_[20, 10:14, 10:14]):
+        assert np.array_equal(second[where], again[where])
+
+    ui.undoButton.click()
+    assert np.array_equal(mask_of(predicted, case), again)
+    ui.undoButton.click()
+    assert np.array_equal(mask_of(predicted, case), later)
+    assert np.array_equal(segments.not_sure_on_grid(case.annotation, case.volume), doubt)
+    assert case.refinement == ""
+
+
+def test_a_refinement_that_fails_or_is_cancelled_changes_nothing(predicted, monkeypatch, tmp_path):
+    ui, case, work = predicted.ui, predicted.work.cases.cases[0], predicted.logic.refining
+    predicted.work.case = case
+    predicted.panel.results.correct()
+    drawn = mask_of(predicted, case)
+    drawn[12, 22:26, 10:20] = 1
+    draw(predicted, case, drawn)
+    undo = predicted.logic.review.undo.text
+    wrap_python(monkeypatch, tmp_path, "kill -9 $$")
+    ui.refineButton.click()
+    predicted.wait_until(lambda: not work.active)
+    assert work.process.state == "failed"
+    assert ui.loopLabel.text.startswith("The annotation is as it was. The program was ended from outside")
+    wrap_python(monkeypatch, tmp_path, "sleep 60")
+    ui.refineButton.click()
+    assert work.active
+    ui.loopCancelButton.click()
+    assert ui.loopLabel.text == "Cancelled: the annotation is as it was."
+    assert np.array_equal(mask_of(predicted, case), drawn)
+    assert predicted.logic.review.undo.text == undo
+    assert ui.refineButton.enabled
+
+
+def test_slices_that_are_right_as_a_whole_and_strokes_on_an_empty_annotation(predicted, monkeypatch, tmp_path):
+    """What the child process is given, in three ways to draw."""
+    from SemiSegModuleLib.scene import strokes
+    from SemiSegModuleLib.scene.annotations import make_annotation
+    from SemiSegModuleLib.scene.case import CaseError
+
+    case, labels = predicted.work.cases.cases[0], predicted.work.cases.labels
+    make_annotation(predicted.work.cases, case)
+    mask = np.zeros((32, 32, 32), np.uint8)
+    mask[7, 3:5, 3:5] = 1
+    draw(predicted, case, mask)
+    assert strokes.base_of(case, labels) is None
+    given = strokes.corrections(case, labels, strokes.base_of(case, labels)).strokes
+    assert (given != 255).sum() == (given == 1).sum() == 4, "an empty annotation says nothing of the rest"
+
+    predicted.work.case = case
+    predicted.logic.review.correct(overwrite=True)
+    with pytest.raises(CaseError, match="Nothing was corrected"):
+        strokes.corrections(case, labels, strokes.base_of(case, labels))
+    mask = mask_of(predicted, case)
+    mask[12, 3:5, 3:5] = 1
+    draw(predicted, case, mask)
+    given = strokes.corrections(case, labels, strokes.base_of(case, labels), whole="axial").strokes
+    assert np.array_equal(given[12], mask[12])
+    assert (given != 255).sum() == 32 * 32
+
+
+# ---- rounds and minutes --------------------------------------------------------------------------------------
+
+
+def test_minutes_are_counted_where_somebody_works(predicted):
+    """In the editor while it is open, and in the review; a long pause counts as a minute."""
+    from SemiSegModuleLib.logic.stopwatch import IDLE_SECONDS
+
+    case, watch = predicted.work.cases.cases[0], predicted.logic.stopwatch
+    now = [0.0]
+    watch._clock = lambda: now[0]
+    predicted.work.case = case
+    predicted.ui.annotateButton.click()
+    now[0] = 20.0
+    mask = np.zeros((32, 32, 32), np.uint8)
+    mask[7, 3:5, 3:5] = 1
+    draw(predicted, case, mask)
+    predicted.wait_until(lambda: case.seconds == 20.0, 20)
+    now[0] = 5000.0
+    predicted.unfold("train")
+    assert case.seconds == 20.0 + IDLE_SECONDS
+    now[0] = 6000.0
+    predicted.unfold("results")
+    assert case.seconds == 20.0 + IDLE_SECONDS, "the editor is not seen"
+    predicted.ui.reviewButton.click()
+    now[0] = 6007.0
+    predicted.ui.reviewCloseButton.click()
+    assert case.seconds == 27.0 + IDLE_SECONDS
+
+
+def test_each_round_is_kept_with_its_minutes_masks_and_scores(
+    with_cases, mrml, training_python_with_torch, tmp_path, monkeypatch
+):
+    """Two real trainings; the table, the curve, and the same again from the saved scene."""
+    import slicer
+
+    opened = with_cases
+    parameters = opened.parameters
+    parameters.method = opened.module.Method.SUPERVISED
+    parameters.iterations, parameters.spacing, parameters.patchSize = 2, "4", "32"
+    parameters.extraSettings, parameters.validationCases = TINY, 1
+    parameters.device = opened.module.Device.CPU
+    scores = []
+    for seconds in (60.0, 150.0):
+        opened.work.cases.cases[0].seconds = seconds
+        opened.ui.trainButton.click()
+        opened.wait_until(lambda: not opened.logic.training.active)
+        run = opened.logic.training.process.run
+        assert opened.logic.training.process.state == "finished", opened.logic.training.process.log.tail()
+        scores.append([event["dsc"] for event in run.events() if event["event"] == "validation"][-1])
+    rounds = opened.logic.rounds.all()
+    assert [each.minutes for each in rounds] == [1.0, 2.5]
+    assert [each.validation_dsc for each in rounds] == scores
+    assert [each.count("drawn") for each in rounds] == [2, 2]
+    assert rounds[1].cases["scan_001"] == {"how": "drawn", "seconds": 150.0, "slices": ""}
+    table = opened.ui.roundsTable
+    texts = [[table.item(row, column).text() for column in range(4)] for row in range(table.rowCount)]
+    assert texts[1] == ["2", "2.5", f"{scores[1]:.3f}", "2 drawn"]
+    shown = []
+    plots = type("Plots", (), {"ShowChartInLayout": lambda self, chart: shown.append(chart)})()
+    monkeypatch.setattr(slicer.modules, "plots", type("Module", (), {"logic": lambda self: plots})(), raising=False)
+    opened.ui.minutesCurveButton.click()
+    (chart,) = shown
+    values = chart.GetNthPlotSeriesNode(0).GetTableNode().GetTable()
+    assert [values.GetValueByName(row, "minutes").ToDouble() for row in range(2)] == [1.0, 2.5]
+    assert [values.GetValueByName(row, "validation DSC").ToDouble() for row in range(2)] == pytest.approx(scores)
+
+    mrml.save(tmp_path / "work.mrb")
+    opened.close()
+    mrml.scene.Clear(0)
+    mrml.load(tmp_path / "work.mrb")
+    opened.__init__(opened.qt, opened.module)
+    assert opened.logic.rounds.all() == rounds
+    assert opened.ui.roundsTable.rowCount == 2

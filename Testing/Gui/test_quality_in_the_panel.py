@@ -1,0 +1,162 @@
+"""The DSC to expect of masks in the panel, estimated by real child processes with the model that comes with SemiSeg."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+MODEL = "left-atrium-lge"
+
+
+@pytest.fixture
+def predicted(opened, scans, training_python_with_torch):
+    """Four scans, not predicted yet, and the ready model, which is calibrated."""
+    opened.logic.add_cases(sorted((scans / "images").iterdir())[:3])
+    opened.parameters.device = opened.module.Device.CPU
+    opened.work.use_model(MODEL)
+    opened.unfold("results")
+    return opened
+
+
+def predict(opened):
+    opened.ui.predictAllButton.click()
+    opened.wait_until(lambda: not opened.logic.predicting.active)
+    assert opened.logic.predicting.process.state == "finished", opened.logic.predicting.process.log.tail()
+
+
+def wait_for_the_estimate(opened):
+    opened.wait_until(lambda: not opened.logic.judging.active)
+    assert opened.logic.judging.process.state == "finished", opened.logic.judging.process.log.tail()
+
+
+def without_calibration(model, path):
+    """A copy of a model file whose card says nothing of its quality."""
+    content = model.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    card = json.loads(header["__metadata__"]["card"])
+    card["quality"] = {}
+    header["__metadata__"]["card"] = json.dumps(card)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+    return path
+
+
+def as_the_last_of_a_round(opened):
+    """Use a copy of the model, as if a training of this study had made it."""
+    from SemiSegModuleLib.logic.rounds import Round
+
+    path = opened.work.claim_folder() / "training-1" / "models" / "last.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(opened.work.model.read_bytes())
+    opened.work.cases.rounds = [dataclasses.asdict(Round("training-1", "2026-01-01T12:00:00", 90.0, {}, "finished"))]
+    opened.work.use_model(path)
+    return path
+
+
+def wrap_python(opened, monkeypatch, folder, first):
+    """Child processes run these lines of shell first."""
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\n{first}\nexec "{os.environ["SEMISEG_PYTHON"]}" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(script))
+
+
+def test_the_quality_is_known_after_a_prediction_and_sorts_the_review(predicted):
+    import slicer
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.predictions import find_prediction, load_prediction
+
+    ui = predicted.ui
+    own = as_the_last_of_a_round(predicted)
+    predict(predicted)
+    assert ui.qualityLabel.text.startswith("Estimating how good the masks are: ")
+    assert ui.cancelPredictionButton.enabled
+    wait_for_the_estimate(predicted)
+    assert not ui.qualityLabel.isVisibleTo(predicted.parent)
+
+    written = json.loads((predicted.logic.judging.process.output / "quality.json").read_text())
+    expected = {entry["name"]: entry for entry in written["cases"]}
+    assert len(expected) == 3
+    for case in predicted.work.cases:
+        whole, entry = case.quality.whole, expected[case.file_name]
+        assert (whole.dsc, whole.low, whole.high) == (entry["expected_dsc"], entry["low"], entry["high"])
+        assert whole.low <= whole.dsc <= whole.high
+        map_array = slicer.util.arrayFromVolume(case.uncertainty)
+        assert map_array.shape == slicer.util.arrayFromVolume(case.volume).shape
+        assert 0 <= map_array.min() < map_array.max() <= 1 + 1e-6
+        assert np.allclose(volumes.ijk_to_ras(case.uncertainty), volumes.ijk_to_ras(case.volume), atol=1e-3)
+    (done,) = predicted.logic.rounds.all()
+    assert done.run == own.parent.parent.name
+    assert done.expected_dsc == pytest.approx(np.mean([entry["expected_dsc"] for entry in written["cases"]]))
+    ui.reviewButton.click()
+    shown = [predicted.panel.review.rows.cases[row].file_name for row in range(3)]
+    assert shown == [entry["name"] for entry in written["cases"]], "the command lists the worst first, too"
+    worst = written["cases"][0]
+    text = f"{worst['expected_dsc']:.2f} ({worst['low']:.2f} to {worst['high']:.2f})"
+    assert ui.reviewTable.item(0, 1).text() == text
+    assert ui.reviewTable.item(0, 1).toolTip() == f"Expected DSC: {text}"
+    assert text in ui.resultLabel.text
+
+    ui.showUncertaintyCheckBox.click()
+    case = predicted.work.case
+    composite = predicted.work.cases.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    predicted.panel.results.overlays.update()
+    assert composite.GetForegroundVolumeID() == case.uncertainty.GetID()
+
+    quality, map_id = case.quality, case.uncertainty.GetID()
+    predicted.panel.data.remove()
+    predicted.panel.data.undo()
+    assert case.quality == quality, "removed and taken back"
+    assert case.uncertainty is not None
+    files = find_prediction(predicted.logic.predicting.process.output, case.file_name)
+    load_prediction(predicted.work.cases, case, files.mask, files.sdms, files.probabilities)
+    assert (case.quality, case.uncertainty) == (None, None), "another prediction forgets what the former was worth"
+    assert predicted.work.cases.scene.GetNodeByID(map_id) is None
+
+
+def test_a_model_without_calibration_is_told_and_still_shows_where_it_is_unsure(predicted, monkeypatch, tmp_path):
+    """One scan of the three cannot be read, which does not keep the others from it."""
+    predicted.work.use_model(without_calibration(predicted.work.model, tmp_path / "bare.safetensors"))
+    predict(predicted)
+    assert predicted.logic.judging.process is None
+    assert predicted.ui.qualityLabel.text.startswith("No expected DSC: ")
+    assert all(case.quality is None and case.confidence is not None for case in predicted.work.cases)
+
+    damage = 'for f in ../scans/images/scan_002.nrrd; do rm "$f"; echo rubbish > "$f"; done'
+    wrap_python(predicted, monkeypatch, tmp_path, damage)
+    predicted.ui.judgeButton.click()
+    wait_for_the_estimate(predicted)
+    assert [case.uncertainty is not None for case in predicted.work.cases] == [True, False, True]
+    assert all(case.expected_dsc is None for case in predicted.work.cases)
+    predicted.ui.reviewButton.click()
+    assert predicted.ui.reviewTable.isColumnHidden(1), "nothing is expected of any"
+    shown = [case.confidence for case in predicted.panel.review.rows.cases]
+    assert shown == sorted(shown)
+
+
+def test_an_estimate_is_cancelled_by_a_click_and_by_another_prediction(predicted, monkeypatch, tmp_path):
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    case = predicted.work.cases.cases[0]
+    mask = np.zeros((32, 32, 32), np.uint8)
+    mask[10:20, 10:20, 10:20] = 1
+    volumes.write_image(volumes.world_image(case.volume, mask), tmp_path / "mask.nrrd")
+    load_prediction(predicted.work.cases, case, tmp_path / "mask.nrrd")
+    wrap_python(predicted, monkeypatch, tmp_path, "sleep 60")
+    predicted.ui.judgeButton.click()
+    assert predicted.logic.judging.active
+    assert not predicted.ui.judgeButton.enabled
+    predicted.ui.cancelPredictionButton.click()
+    assert predicted.logic.judging.process.state == "cancelled"
+    assert (case.prediction is not None, case.quality) == (True, None)
+    predicted.ui.judgeButton.click()
+    predicted.work.case = case
+    predicted.panel.results.predict_one()
+    assert predicted.logic.judging.process.state == "cancelled", "of masks that will be others"
+    assert predicted.logic.predicting.active
+    predicted.panel.results.cancel()
