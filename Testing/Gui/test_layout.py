@@ -16,6 +16,46 @@ def test_every_section_is_content_with_the_width_of_the_dock(with_cases, section
     assert needed <= WIDTH, widest(with_cases, section)
 
 
+HEIGHT = 700
+
+
+@pytest.mark.parametrize("task", ["left-atrium", "cardiac-cine", "custom"])
+@pytest.mark.parametrize("section", ["data"])
+def test_every_section_is_content_with_the_height_of_the_dock(with_prediction, section, task):
+    """And nothing in it is squeezed."""
+    with_prediction.choose_task(task)
+    with_prediction.unfold(section)
+    with_prediction.parent.resize(WIDTH, HEIGHT)
+    with_prediction.parent.show()
+    with_prediction.qt.QApplication.processEvents()
+    assert with_prediction.parent.height <= HEIGHT
+    qt = with_prediction.qt
+    for kind in (qt.QPushButton, qt.QCheckBox, qt.QComboBox, qt.QLabel):
+        for widget in with_prediction.parent.findChildren(kind):
+            if widget.visible and not (kind is qt.QLabel and not widget.text):
+                wanted = widget.heightForWidth(widget.width) if widget.hasHeightForWidth() else _hint(widget).height()
+                assert widget.height >= wanted, widget.objectName
+
+
+@pytest.mark.parametrize("task", ["left-atrium", "cardiac-cine"])
+def test_the_table_of_labels_is_as_high_as_its_rows(with_cases, task):
+    with_cases.choose_task(task)
+    with_cases.unfold("data")
+    with_cases.parent.resize(WIDTH, HEIGHT)
+    with_cases.parent.show()
+    with_cases.qt.QApplication.processEvents()
+    table = with_cases.ui.labelsTable
+    last = table.rowCount - 1
+    end = table.rowViewportPosition(last) + table.rowHeight(last)
+    assert end <= table.viewport().height <= end + 4
+    assert not with_cases.ui.addLabelButton.isVisible()  # these labels are the task's
+
+
+def _hint(widget):
+    """PythonQt's attribute, or the method that some classes of PySide6 keep."""
+    return widget.sizeHint() if callable(widget.sizeHint) else widget.sizeHint
+
+
 def widest(opened, section):
     """What asks for so much, to find it."""
     found = {}

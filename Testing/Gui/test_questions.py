@@ -77,7 +77,7 @@ def test_another_place_is_taken(with_cases, asked, monkeypatch, tmp_path):
     monkeypatch.setattr(dialogs, "choose_folder", lambda title, start: tmp_path / "elsewhere")
     press_train(opened)
     assert opened.work.folder == tmp_path / "elsewhere"
-    assert str(tmp_path / "elsewhere") in opened.ui.storageLabel.text
+    assert str(tmp_path / "elsewhere") in opened.ui.storageLabel.toolTip
     press_train(opened)
     assert len(asked) == 2
 

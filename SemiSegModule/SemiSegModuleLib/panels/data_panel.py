@@ -25,6 +25,7 @@ from .fields import FolderField
 from .volume_choice import VolumeChoice
 
 _COLORS = ((152, 55, 13), (128, 174, 128), (111, 184, 210), (241, 214, 145), (177, 122, 101), (216, 101, 79))
+_MOST_LABEL_ROWS, _LABEL_PIXELS = 4, 20
 
 
 class DataPanel:
@@ -194,8 +195,11 @@ class DataPanel:
 
     def _show_storage(self) -> None:
         """Where copies of the scans are kept, since that may be a folder that is copied to a cloud."""
-        text = _("Copies of the scans are kept in {folder}, unencrypted.")
-        self._ui.storageLabel.text = text.format(folder=self._study.folder)
+        folder = self._study.folder
+        own = folder == self._study.parameters.studyFolder  # which stands in the field above
+        text = _("The study folder holds copies of the scans, unencrypted.") if own else _("{folder} holds copies.")
+        self._ui.storageLabel.text = text.format(folder=folder)
+        self._ui.storageLabel.toolTip = str(folder)
 
     # ---- labels ----------------------------------------------------------------------------------------------
 
@@ -247,6 +251,7 @@ class DataPanel:
         labels = self._ui.labelsTable
         labels.setHorizontalHeaderLabels([_("Name"), _("Color")])
         labels.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        labels.verticalHeader().setDefaultSectionSize(_LABEL_PIXELS)
         labels.verticalHeader().setVisible(False)
 
     def _set_up_sample_menu(self) -> None:
@@ -272,6 +277,8 @@ class DataPanel:
             table.setItem(row, 0, name)
             table.setItem(row, 1, color)
         self._filling = False
+        table.setFixedHeight(table.horizontalHeader().height + _row_heights(table) + 2 * table.frameWidth)
+        self._ui.labelButtonsWidget.visible = free
         self._ui.addLabelButton.enabled = free
         self._ui.removeLabelButton.enabled = free and len(labels) > 1
 
@@ -279,3 +286,8 @@ class DataPanel:
         if not self.rows.filling:
             with slicer.util.tryWithErrorDisplay(_("The scan cannot be shown.")):
                 self._study.case = self.rows.selected()
+
+
+def _row_heights(table: Any) -> int:
+    """Pixels of the rows of a table; of many, of the first ones, the others are scrolled to."""
+    return sum(table.rowHeight(row) for row in range(min(table.rowCount, _MOST_LABEL_ROWS)))
