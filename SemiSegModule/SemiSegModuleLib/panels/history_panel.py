@@ -38,7 +38,7 @@ class HistoryPanel:
         for row, each in enumerate(rounds):
             for column, text in enumerate((str(row + 1), f"{each.minutes:.1f}", _scores(each), _masks(each))):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
-            table.item(row, 0).setToolTip(f"{each.run}, {each.started}")
+            table.item(row, 0).setToolTip(f"{each.run}, {each.started}: {_masks(each)}")
         for column in range(_COLUMNS):
             table.resizeColumnToContents(column)
         scored = [each for each in rounds if each.validation_dsc is not None or each.expected_dsc is not None]
