@@ -297,6 +297,31 @@ def test_slices_that_are_right_as_a_whole_and_strokes_on_an_empty_annotation(pre
     assert (given != 255).sum() == 32 * 32
 
 
+def test_a_model_with_other_values_for_the_same_labels_is_understood(predicted, monkeypatch, tmp_path):
+    """The model has 1 for the left atrium, the study 5: both get their own values. The mask comes from a file."""
+    import dataclasses
+
+    from SemiSegModuleLib.scene import volumes
+
+    case, table = predicted.work.cases.cases[0], predicted.work.cases
+    table.labels = [dataclasses.replace(table.labels[0], value=5)]
+    predicted.work.case = case
+    predicted.panel.results.correct()
+    mask = mask_of(predicted, case)
+    assert set(np.unique(mask)) == {0, 5}
+    mask[12, 22:26, 10:20] = 5
+    draw(predicted, case, mask)
+    volumes.write_image(volumes.world_image(case.volume, (mask > 0).astype(np.uint8)), tmp_path / "made.nrrd")
+    told = '{"event": "refined", "reason": "followed", "changed_ml": 1.25}'
+    wrap_python(monkeypatch, tmp_path, f"cp '{tmp_path}/made.nrrd' refined.nrrd; echo '{told}'; exit 0")
+    predicted.ui.refineButton.click()
+    wait_for(predicted, predicted.logic.refining)
+    strokes = volumes.read_image(predicted.logic.refining.process.output / "strokes.nrrd")
+    assert set(np.unique(volumes.sitk.GetArrayFromImage(strokes))) == {1, 255}
+    assert np.array_equal(mask_of(predicted, case), mask)
+    assert predicted.ui.loopLabel.text.startswith("1.25 ml of the mask have followed")
+
+
 # ---- rounds and minutes --------------------------------------------------------------------------------------
 
 
@@ -324,6 +349,34 @@ def test_minutes_are_counted_where_somebody_works(predicted):
     now[0] = 6007.0
     predicted.ui.reviewCloseButton.click()
     assert case.seconds == 27.0 + IDLE_SECONDS
+
+
+def test_what_is_expected_of_a_round_is_of_the_masks_of_its_model(predicted):
+    import dataclasses
+    from types import SimpleNamespace
+
+    from SemiSegModuleLib.logic.rounds import Round
+    from SemiSegModuleLib.scene.case import Expected, Quality
+
+    work, models = predicted.work, [predicted.work.folder / f"training-{n}" / "models" / "m" for n in (1, 2)]
+    work.cases.rounds = [dataclasses.asdict(Round(f"training-{n}", "", 60.0 * n, {})) for n in (1, 2)]
+    first = work.cases.cases[0]
+    second = work.cases.add_volume(predicted.work.cases.scene.AddNode(copy_of(first.volume)))
+    for case, model, dsc in ((first, models[0], 0.6), (second, models[1], 0.9)):
+        case.quality = Quality(Expected(dsc, 0.5, 1.0), {}, str(model))
+        predicted.logic.judging.model = model
+        predicted.logic.judging.ended.emit(SimpleNamespace(state="finished"))
+    assert [each.expected_dsc for each in predicted.logic.rounds.all()] == [0.6, 0.9]
+
+
+def copy_of(volume):
+    import slicer
+    import vtk
+
+    node, image = slicer.vtkMRMLScalarVolumeNode(), vtk.vtkImageData()
+    image.DeepCopy(volume.GetImageData())
+    node.SetAndObserveImageData(image)
+    return node
 
 
 def test_each_round_is_kept_with_its_minutes_masks_and_scores(

@@ -146,6 +146,29 @@ def test_probability_is_transparent_where_there_is_none(view, overlays, two_case
     assert is_grey(outside)
 
 
+def test_uncertainty_is_seen_only_where_the_network_is_unsure(view, overlays, two_cases, table, tmp_path):
+    """A file as `SemiSegLib.quality` writes it: certain in the corner, unsure in the middle."""
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.quality import load_quality
+
+    case = two_cases[1]
+    volumes.write_image(volumes.world_image(case.volume, BALL.astype(np.float32)), tmp_path / "map.nrrd")
+    figures = {"expected_dsc": 0.9, "low": 0.8, "high": 1.0, "empty": False}
+    entry = {**figures, "classes": {"left atrium": figures}, "uncertainty": str(tmp_path / "map.nrrd")}
+    assert overlays.available_maps(case) == ["none", "sdm", "probability"]
+    load_quality(table, case, entry, tmp_path / "model")
+    assert overlays.available_maps(case)[-1] == "uncertainty"
+    middle, corner = looked_at(
+        view, overlays, case, map="uncertainty", mask_style="hidden", map_opacity=1.0, legend=False
+    )
+    assert is_grey(corner), "the scan itself"
+    assert not is_grey(middle)
+    assert middle.min() > 200, "white where it has no idea"
+    overlays.settings.legend = True
+    overlays.show(case)
+    view.save(tmp_path / "uncertainty.png")
+
+
 def test_stepping_shows_one_case_at_a_time(view, overlays, two_cases, scene):
     overlays.settings.map = "sdm"
     assert overlays.show_next() == two_cases[0]

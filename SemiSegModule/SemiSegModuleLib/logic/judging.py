@@ -43,6 +43,7 @@ class Judging:
         self.failed = self._poller.failed
         predicting.started.connect(lambda process: self.cancel())  # of masks that will be others
         predicting.ended.connect(self._follow)
+        study.settings_changed.connect(self._model_changed)
 
     def close(self) -> None:
         """End the estimate that runs; what is known already stays."""
@@ -83,6 +84,12 @@ class Judging:
         """Look now what has happened."""
         self._poller.look()
 
+    def _model_changed(self, names: set[str]) -> None:
+        """Of another model it is not known yet whether it is calibrated."""
+        if "modelFile" in names and not self.active:
+            self.calibrated = True
+            self.changed.emit()
+
     def _follow(self, process: Any) -> None:
         """After a prediction: its scans are written already."""
         if process.state == "finished" and self._predicting.model is not None and self._predicting.part is None:
@@ -118,5 +125,5 @@ class Judging:
             case = table.by_file_name(entry["name"])
             if case is not None and case.prediction is not None:  # it may have been removed meanwhile
                 check_identity(self._data, table.identifier, case)
-                load_quality(table, case, entry)
+                load_quality(table, case, entry, self.model)
                 self.judged.emit(case)

@@ -20,7 +20,7 @@ from ..i18n import _
 from ..processes.command_process import CommandProcess
 from ..scene import volumes
 from ..scene.case import Case, CaseError
-from ..scene.strokes import Corrections, base_of, corrections, follow_strokes
+from ..scene.strokes import Corrections, base_of, corrections, follow_strokes, renumbered
 from ..scene.training_files import Progress, export_cases
 from ..scene.undo import keep_annotation
 from ..signal import Signal
@@ -46,6 +46,7 @@ class Refining:
         self.refined = Signal()  # the case whose mask has followed
         self.ended = Signal()  # the process, once, when it has ended
         self._before: Corrections | None = None
+        self._values: dict[int, int] = {}  # of the model's labels by those of the study
         self._poller = Poller(self._poll)
         self.failed = self._poller.failed
 
@@ -78,7 +79,10 @@ class Refining:
         before = corrections(case, labels, base if base is not None else base_of(case, labels), earlier, whole)
         folder = self.study.new_folder("refinements")
         export = export_cases(self.study.cases, folder / "scan", [case], progress=progress, pool=self.study.pool)
-        volumes.write_image(volumes.world_image(case.volume, before.strokes, case.box()), folder / _STROKES)
+        pairs = zip((label.value for label in labels), self.study.model_values(self.study.model), strict=True)
+        self._values = dict(pairs)
+        strokes = renumbered(before.strokes, self._values)
+        volumes.write_image(volumes.world_image(case.volume, strokes, case.box()), folder / _STROKES)
         self.case, self._before, self.outcome = case, before, {}
         arguments = ["--model", str(self._model()), "--scan", str(export.images / f"{case.file_name}.nrrd")]
         arguments += ["--strokes", str(folder / _STROKES), "--output", str(folder / _MASK)]
@@ -122,6 +126,7 @@ class Refining:
         if case not in table.cases or case.annotation is None:  # removed meanwhile
             return
         refined = sitk.GetArrayFromImage(volumes.read_image(folder / _MASK))
+        refined = renumbered(refined, {theirs: ours for ours, theirs in self._values.items()})
         if refined.shape != self._before.mask[case.box().slices].shape:
             raise CaseError(_("The region of interest of {name} was changed meanwhile.").format(name=case.name))
         back = keep_annotation(table, case)

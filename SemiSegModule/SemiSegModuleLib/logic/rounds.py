@@ -83,9 +83,12 @@ class Rounds:
         self._update(process.run.path, state=process.state, validation_dsc=last)
 
     def _expect(self, process: Any) -> None:
-        known = [case.expected_dsc for case in self._study.cases if case.expected_dsc is not None]
-        if process.state == "finished" and known and self._judging.model is not None:
-            self._update(self._judging.model.parent.parent, expected_dsc=float(np.mean(known)))
+        """Mean of all masks that this model predicted, now or before."""
+        model = self._judging.model
+        judged = [case for case in self._study.cases if case.quality is not None and case.quality.model == str(model)]
+        known = [case.expected_dsc for case in judged if case.expected_dsc is not None]
+        if process.state == "finished" and known and model is not None:
+            self._update(model.parent.parent, expected_dsc=float(np.mean(known)))
 
     def _update(self, run: Path, **change: Any) -> None:
         """Change the round of this training, if it is one of the study's."""

@@ -199,6 +199,11 @@ class Study:
             return False
         return [label.name for label in labels] == [label.name for label in self.cases.labels]
 
+    @staticmethod
+    def model_values(path: Path) -> list[int]:
+        """Values that a model has for its labels; those of a study may be others. Raises ModelError."""
+        return [label.value for label in read_card(path).settings.data.labels]
+
 
 def _values(node: Any) -> dict[str, str]:
     """What a parameter node holds, as text."""

@@ -57,6 +57,7 @@ class Suggesting:
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
         table, model = self.study.cases, self.study.model
+        values = [label.value for label in table.labels]  # of the masks that are written
         chosen = [case for case in table if not case.excluded]
         bare = [case for case in chosen if not case.done]
         if not bare:
@@ -65,7 +66,7 @@ class Suggesting:
         folder = self.study.new_folder("suggestions")
         self._data = export_cases(table, folder / "data", chosen, progress=progress, pool=self.study.pool).folder
         arguments = ["--data", str(self._data), "--budget", str(budget), "--slices", str(slices)]
-        if model is not None and self.study.model_fits(model):
+        if model is not None and self.study.model_fits(model) and self.study.model_values(model) == values:
             arguments += ["--run", str(model), "--device", self.study.parameters.device.value]
         self.process = CommandProcess("SemiSegLib.suggest", folder)
         self.process.start([*arguments, "--output", str(folder / "suggestions.json")], len(bare))

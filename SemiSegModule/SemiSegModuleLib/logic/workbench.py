@@ -29,13 +29,14 @@ class Workbench:
         self.study = Study()
         self.installation = Installation()
         self.training = Training(self.study)
+        self.stopwatch = Stopwatch()
+        self.training.started.connect(lambda process: self.stopwatch.touch())  # before its round is written down
         self.predicting = Predicting(self.study)
         self.judging = Judging(self.study, self.predicting)
         self.suggesting = Suggesting(self.study)
         self.review = Review(self.study)
         self.refining = Refining(self.study, self.review.undo)
         self.rounds = Rounds(self.study, self.training, self.judging)
-        self.stopwatch = Stopwatch()
 
     @property
     def _attached(self) -> tuple[Predicting | Judging | Suggesting | Refining, ...]:

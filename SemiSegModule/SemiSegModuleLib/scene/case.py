@@ -57,10 +57,11 @@ class Expected:
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """What is expected of a prediction as a whole, and of each structure by its name."""
+    """What a model (its file) lets expect of its prediction as a whole, and of each structure by its name."""
 
     whole: Expected
     classes: dict[str, Expected]
+    model: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -412,7 +413,7 @@ class Case:
             return None
         content = json.loads(text)
         classes = {name: Expected(**figures) for name, figures in content["classes"].items()}
-        return Quality(Expected(**content["whole"]), classes)
+        return Quality(Expected(**content["whole"]), classes, content.get("model", ""))
 
     @quality.setter
     def quality(self, quality: Quality | None) -> None:

@@ -1,6 +1,6 @@
 """What is expected of a prediction before anybody looks: DSC with an interval, and where the network is unsure.
 
->>> load_quality(table, case, entry)                                    # doctest: +SKIP
+>>> load_quality(table, case, entry, model)                             # doctest: +SKIP
 >>> case.quality.whole.dsc                                              # doctest: +SKIP
 0.88
 """
@@ -19,7 +19,7 @@ from .predictions import show_maps
 WHOLE_CASE = 0  # stands for a label's value: the map is of all structures together
 
 
-def load_quality(table: CaseTable, case: Case, entry: Mapping[str, Any]) -> None:
+def load_quality(table: CaseTable, case: Case, entry: Mapping[str, Any], model: Path) -> None:
     """Keep what `SemiSegLib.quality` says of a case's prediction, and show its uncertainty map if there is one.
 
     :param entry: of `cases` in the file, or an event "case"
@@ -28,7 +28,8 @@ def load_quality(table: CaseTable, case: Case, entry: Mapping[str, Any]) -> None
     images = {WHOLE_CASE: volumes.read_image(Path(entry["uncertainty"]))} if entry.get("uncertainty") else {}
     with table.paused():
         show_maps(table, case, "uncertainty", images, {WHOLE_CASE: ""})
-        case.quality = Quality(_expected(entry), {name: _expected(part) for name, part in entry["classes"].items()})
+        classes = {name: _expected(part) for name, part in entry["classes"].items()}
+        case.quality = Quality(_expected(entry), classes, str(model))
 
 
 def _expected(figures: Mapping[str, Any]) -> Expected:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -63,6 +63,14 @@ def base_of(case: Case, labels: Sequence[Label]) -> np.ndarray | None:
     if not case.began_as_prediction or case.prediction is None:
         return None
     return segments.voxels_on_grid(case.prediction, case.volume, labels)
+
+
+def renumbered(array: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
+    """A copy in which these values are others; what is not named stays."""
+    result = array.astype(np.result_type(array.dtype, np.min_scalar_type(max(values.values(), default=0))))
+    for old, new in values.items():
+        result[array == old] = new
+    return result
 
 
 def follow_strokes(table: CaseTable, case: Case, before: Corrections, refined: np.ndarray) -> np.ndarray:
