@@ -220,7 +220,7 @@ class ResultsPanel:
             return  # the bar is the estimate's
         self._ui.predictionProgressBar.maximum = max(1, process.count) if process else 1
         self._ui.predictionProgressBar.value = process.index if process else 0
-        self._ui.predictionLabel.text = texts.prediction(process)
+        self._say(texts.prediction(process))
         self._show_buttons()
 
     def _show_judging(self) -> None:
@@ -237,7 +237,11 @@ class ResultsPanel:
         self._ui.qualityLabel.visible = True
 
     def _show_failure(self, error: Exception) -> None:
-        self._ui.predictionLabel.text = _("A prediction cannot be shown: {error}").format(error=error)
+        self._say(_("A prediction cannot be shown: {error}").format(error=error))
+
+    def _say(self, text: str) -> None:
+        self._ui.predictionLabel.text = text
+        self._ui.predictionLabel.visible = bool(text)
 
     def _show_case(self) -> None:
         case = self._study.case
