@@ -12,6 +12,12 @@ from pathlib import Path
 
 PYTHON_VARIABLE = "SEMISEG_PYTHON"  # wins over every other choice of interpreter
 NATIVE_PYTHON = Path.home() / "SemiSeg" / "python" / "bin" / "python3"  # on a Mac, beside Slicer's own
+NATIVE_FOLDERS = (
+    "/Library/Frameworks/Python.framework/Versions/{version}/bin",
+    "/opt/homebrew/bin",
+)  # python.org first
+NATIVE_VERSIONS = ("3.13", "3.12", "3.11", "3.10")
+AS_NATIVE = ("/usr/bin/arch", "-arm64")  # what an Intel program starts runs as Intel, unless it is told otherwise
 _MODULE_FOLDER = Path(__file__).resolve().parent.parent
 
 
@@ -67,6 +73,27 @@ def python_is_named() -> bool:
 def slicer_is_translated() -> bool:
     """Slicer for the Mac is an Intel program: PyTorch for it ended at 2.2.2, so its own Python cannot train."""
     return sys.platform == "darwin" and platform.machine() == "x86_64"
+
+
+def has_apple_silicon() -> bool:
+    """The Mac itself, whatever its Intel programs are told: its kernel's name says so."""
+    return "ARM64" in platform.version().upper()
+
+
+def native_base() -> Path | None:
+    """A Python of this Mac that an environment for training can be made from; None where there is none."""
+    for version in NATIVE_VERSIONS:
+        for folder in NATIVE_FOLDERS:
+            path = Path(folder.format(version=version)) / f"python{version}"
+            if path.is_file():
+                return path
+    return None
+
+
+def command_of(python: Path) -> list[str]:
+    """How an interpreter is started: a native one on a Mac as such, any other as it is."""
+    native = slicer_is_translated() and python in (NATIVE_PYTHON, native_base())
+    return [*(AS_NATIVE if native else ()), str(python)]
 
 
 def _named(program: str) -> Path:

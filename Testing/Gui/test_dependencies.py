@@ -159,22 +159,114 @@ def test_slicers_own_way_is_used_where_it_is_there_and_asks_nothing_again(mrml, 
     assert len(questions) == 1
 
 
-def test_on_a_mac_it_is_said_that_training_needs_a_python_of_its_own(monkeypatch, tmp_path):
+# ---- a Mac ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def a_mac(monkeypatch, tmp_path):
+    """Slicer, an Intel program, on a Mac with Apple silicon that has no Python; a_mac(kernel) is another Mac.
+
+    `arch` notes what it is asked for and starts the program.
+    """
     from SemiSegModuleLib import paths
 
     monkeypatch.delenv("SEMISEG_PYTHON", raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(paths.platform, "machine", lambda: "x86_64")
-    native = tmp_path / "python" / "bin" / "python3"
-    monkeypatch.setattr(paths, "NATIVE_PYTHON", native)
-    with pytest.raises(DependencyError, match="Intel program") as refusal:
-        install([dependencies.TORCH], ask=lambda text: pytest.fail("nothing is to be asked"))
-    assert str(native) in str(refusal.value)
+    monkeypatch.setattr(paths, "NATIVE_PYTHON", tmp_path / "python" / "bin" / "python3")
+    monkeypatch.setattr(paths, "NATIVE_FOLDERS", (str(tmp_path / "Versions" / "{version}" / "bin"),))
+    arch = tmp_path / "arch"
+    arch.write_text(f'#!/bin/sh\necho "$1 $2" >> "{tmp_path}/started"\nshift\nexec "$@"\n')
+    arch.chmod(0o755)
+    monkeypatch.setattr(paths, "AS_NATIVE", (str(arch), "-arm64"))
+
+    def use(kernel="Darwin Kernel Version 23.6.0: root:xnu-10063/RELEASE_ARM64_T6000"):
+        monkeypatch.setattr(paths.platform, "version", lambda: kernel)
+        return paths
+
+    return use
+
+
+def never(text):
+    pytest.fail(f"nothing is to be asked: {text}")
+
+
+def test_an_intel_mac_cannot_train_and_says_so(a_mac):
+    a_mac("Darwin Kernel Version 22.6.0: root:xnu-8796/RELEASE_X86_64")
+    with pytest.raises(DependencyError, match="Intel processor"):
+        install([dependencies.TORCH], ask=never)
+
+
+def test_on_a_mac_without_a_native_python_it_is_said_where_to_get_one(a_mac):
+    paths = a_mac()
+    with pytest.raises(DependencyError, match=r"python\.org") as refusal:
+        install([dependencies.TORCH], ask=never)
+    assert str(paths.NATIVE_PYTHON) in str(refusal.value)
     assert not paths.python_is_named()
-    native.parent.mkdir(parents=True)
-    native.touch()
-    assert paths.training_python() == native
+
+
+def test_a_native_python_that_is_there_trains(a_mac):
+    paths = a_mac()
+    paths.NATIVE_PYTHON.parent.mkdir(parents=True)
+    paths.NATIVE_PYTHON.touch()
+    assert paths.training_python() == paths.NATIVE_PYTHON
     assert paths.python_is_named()
+    assert paths.command_of(paths.NATIVE_PYTHON) == [*paths.AS_NATIVE, str(paths.NATIVE_PYTHON)]
+    assert len(paths.command_of(paths.NATIVE_PYTHON.with_name("PythonSlicer"))) == 1  # is an Intel program
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and shell scripts")
+def test_a_native_python_is_made_after_asking(a_mac, wheels, tmp_path, monkeypatch):
+    pytest.importorskip("ensurepip", reason="venv brings pip along")
+    paths = a_mac()
+    base = tmp_path / "Versions" / "3.12" / "bin" / "python3.12"
+    base.parent.mkdir(parents=True)
+    base.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # the real thing, under another name
+    base.chmod(0o755)
+    monkeypatch.setattr(dependencies, "TORCH", f"{PACKAGE}>=1.0")
+    monkeypatch.setattr(dependencies, "requirements", lambda: [])
+    monkeypatch.setattr(dependencies, "IN_SLICER", ())
+    with pytest.raises(DependencyError, match="By hand"):
+        install([dependencies.TORCH], wheels, ask=lambda text: False)
+    assert not paths.NATIVE_PYTHON.exists()
+    questions = []
+    install([dependencies.TORCH], wheels, ask=lambda text: questions.append(text) or True)
+    assert str(base) in questions[0]
+    assert PACKAGE in questions[0]
+    assert paths.training_python() == paths.NATIVE_PYTHON
+    shown = [str(paths.NATIVE_PYTHON), "-m", "pip", "show", PACKAGE]
+    assert "Version: 1.2" in subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    started = (tmp_path / "started").read_text().splitlines()
+    assert started == [f"-arm64 {base}", f"-arm64 {paths.NATIVE_PYTHON}"]
+
+
+def test_a_native_python_that_is_half_made_is_not_taken_for_a_whole_one(a_mac, tmp_path):
+    from SemiSegModuleLib.processes import native_python
+
+    paths = a_mac()
+    base = tmp_path / "Versions" / "3.12" / "bin" / "python3.12"
+    base.parent.mkdir(parents=True)
+    base.touch()
+
+    def run(module, arguments, python):
+        if module == "pip":
+            assert paths.python_is_named()
+            raise DependencyError("no internet")
+        paths.NATIVE_PYTHON.parent.mkdir(parents=True)
+        paths.NATIVE_PYTHON.touch()
+
+    with pytest.raises(DependencyError, match="no internet"):
+        native_python.make(["torch"], None, lambda text: True, run)
+    assert not paths.python_is_named()
+
+
+def test_the_newest_native_python_that_torch_is_made_for_is_taken(a_mac, tmp_path):
+    paths = a_mac()
+    for version in ("3.9", "3.14", "3.11", "3.13"):
+        python = tmp_path / "Versions" / version / "bin" / f"python{version}"
+        python.parent.mkdir(parents=True)
+        python.touch()
+    assert paths.native_base().name == "python3.13"
 
 
 def test_without_the_extension_it_is_named(monkeypatch):

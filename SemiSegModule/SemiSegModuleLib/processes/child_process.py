@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..paths import library_folder, training_python
+from ..paths import command_of, library_folder, training_python
 
 _CLOCK_SECONDS = 2.0  # clocks of a process table and of a file may differ by so much
 # Variables of Slicer's own Python that would change or break another interpreter.
@@ -51,7 +51,7 @@ class ChildProcess:
         attached: bool = False,
     ) -> None:
         """Start. Raises OSError when the interpreter cannot be run or the log cannot be written."""
-        command = [str(python or training_python()), "-u", "-m", module, *arguments]
+        command = [*command_of(python or training_python()), "-u", "-m", module, *arguments]
         log_file.parent.mkdir(parents=True, exist_ok=True)
         logging.info("SemiSeg starts: %s", " ".join(command))
         with log_file.open("ab") as log:

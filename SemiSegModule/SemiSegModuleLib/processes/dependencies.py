@@ -19,11 +19,13 @@ from typing import Any
 from .. import paths
 from ..i18n import _
 from ..paths import resource_path
+from . import native_python
 from .child_process import ChildProcess, LogFile
 from .failures import Failure, explain
 
 _WAIT_SECONDS = 0.05
 TORCH = "torch>=2.4"
+IN_SLICER = ("numpy", "scipy", "SimpleITK")  # its own Python has them, another one may not
 OWN_TO_SLICER = ("numpy", "SimpleITK", "vtk")  # pip must not touch these: Slicer would break
 
 
@@ -73,13 +75,12 @@ def install(
     if not needed:
         return
     if paths.slicer_is_translated():
-        raise DependencyError(
-            _(
-                "Slicer for the Mac is an Intel program, for which there is no PyTorch SemiSeg could use. Training "
-                "and prediction need a native Python beside Slicer. Make it in the Terminal, once:\n\n{commands}\n\n"
-                "Then press Check installation again. (It takes Python 3.10 or later, from python.org.)"
-            ).format(commands=_native_commands())
-        )
+        wanted = [TORCH, *requirements(), *IN_SLICER]
+        try:
+            native_python.make(wanted, wheels, ask, _run_in_child)
+        except native_python.NativePythonError as error:
+            raise DependencyError(str(error)) from error
+        return
     source = _("from the folder {folder}").format(folder=wheels) if wheels else _("from the internet")
     question = _("SemiSeg needs these Python packages:\n\n{packages}\n\nInstall them {source} now?")
     if not ask(question.format(packages="\n".join(needed), source=source)):
@@ -120,28 +121,25 @@ def _slicer_packaging() -> Any:
 
 def pip_in_child(arguments: Sequence[str]) -> None:
     """`pip install` in a child process, while the window lives; raises DependencyError with what pip said."""
+    _run_in_child("pip", ["install", *arguments])
+
+
+def _run_in_child(module: str, arguments: Sequence[str], python: Path | None = None) -> None:
     import slicer
 
     with tempfile.TemporaryDirectory() as folder:
-        log = LogFile(Path(folder) / "pip.log")
-        child = ChildProcess("pip", ["install", *arguments], log.path)
+        log = LogFile(Path(folder) / f"{module}.log")
+        child = ChildProcess(module, arguments, log.path, python)
         while child.running:
             for line in log.new_lines():
-                logging.info("SemiSeg, pip: %s", line)
+                logging.info("SemiSeg, %s: %s", module, line)
             slicer.app.processEvents()
             time.sleep(_WAIT_SECONDS)
         if child.exit_code:
             lines = [line for line in log.tail().splitlines() if line.strip()]
             said = [line for line in lines if line.startswith("ERROR:")] or lines[-3:]
-            raise DependencyError(
-                _("The packages could not be installed. pip said: {words}").format(words=" ".join(said))
-            )
-
-
-def _native_commands() -> str:
-    environment = paths.NATIVE_PYTHON.parent.parent
-    packages = " ".join(f"'{requirement}'" for requirement in [TORCH, *requirements(), "numpy", "scipy", "SimpleITK"])
-    return f"python3 -m venv '{environment}'\n'{paths.NATIVE_PYTHON}' -m pip install {packages}"
+            text = _("The packages could not be installed. {module} said: {words}")
+            raise DependencyError(text.format(module=module, words=" ".join(said)))
 
 
 def _install_torch() -> None:
