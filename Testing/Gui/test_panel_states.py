@@ -604,6 +604,16 @@ def test_curves_show_what_counts(opened, a_run):
     assert curve(opened, "dsc", "mean DSC") == [(2.0, 0.5), (4.0, 0.6)]
 
 
+def test_an_empty_chart_says_why_it_is_empty(opened, a_run):
+    opened.logic.training.attach(a_run.path)  # with one score so far
+    charts = opened.logic.training.curves.charts
+    assert "kept aside" in charts["dsc"].GetTitle()
+    assert charts["loss"].GetTitle() == "SemiSeg: training loss"
+    a_run.event("validation", iteration=4, dsc=0.6, per_class={"left atrium": 0.6}, cases={})
+    opened.logic.training.poll()
+    assert charts["dsc"].GetTitle() == "SemiSeg: validation DSC"
+
+
 def test_a_curve_is_shown_from_its_second_point_on(opened, a_run):
     """Slicer's plot view prints an error at every render of a line of one point."""
     opened.logic.training.attach(a_run.path)

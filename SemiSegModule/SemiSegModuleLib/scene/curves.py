@@ -29,6 +29,7 @@ class TrainingCurves:
             LOSS: _Chart(scene, LOSS, _("SemiSeg: training loss"), "iteration", _("iteration"), _("loss")),
             DSC: _Chart(scene, DSC, _("SemiSeg: validation DSC"), "iteration", _("iteration"), _("DSC"), markers=True),
         }
+        self._parts[DSC].say_while_empty(_("{title} (empty until annotated scans that are kept aside have two scores)"))
         self.charts = {kind: part.node for kind, part in self._parts.items()}
 
     def clear(self) -> None:
@@ -95,6 +96,7 @@ class _Chart:
         self.node.SetXAxisTitle(x_axis)
         self.node.SetYAxisTitle(y_axis)
         self._table = self._node(f"{kind}.table", "vtkMRMLTableNode")
+        self._title, self._empty_title = title, title
         self._waiting: list[str] = []  # series that wait for their second point
         self.clear()
 
@@ -103,11 +105,20 @@ class _Chart:
         """The vtkTable."""
         return self._table.GetTable()
 
+    def say_while_empty(self, text: str) -> None:
+        """Explain in the title why there is no curve, while there is none."""
+        self._empty_title = text.format(title=self._title)
+        self._show_title()
+
+    def _show_title(self) -> None:
+        self.node.SetTitle(self._title if self.node.GetNumberOfPlotSeriesNodes() else self._empty_title)
+
     def clear(self) -> None:
         """No curves."""
         self.node.RemoveAllPlotSeriesNodeIDs()
         self._waiting.clear()
         self._table.RemoveAllColumns()
+        self._show_title()
 
     def append(self, x: float, values: Mapping[str, float | None]) -> None:
         """A point of each curve; x that is not beyond the last one is passed over."""
@@ -131,6 +142,7 @@ class _Chart:
             for identifier in self._waiting:
                 self.node.AddAndObservePlotSeriesNodeID(identifier)
             self._waiting.clear()
+        self._show_title()
         if rows:
             last = self.table.GetValueByName(rows - 1, self._x_column).ToDouble()
             self.node.XAxisRangeAutoOff()
