@@ -248,7 +248,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
 
 class ctkCollapsibleButton(QtWidgets.QWidget):
-    """A titled group that folds."""
+    """A titled group that folds. What was hidden by itself stays hidden when the group unfolds, as in CTK."""
 
     contentsCollapsed = Signal(bool)
 
@@ -256,7 +256,8 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         parent = next((a for a in arguments if isinstance(a, QtWidgets.QWidget)), None)
         super().__init__(parent)
         self._text = next((a for a in arguments if isinstance(a, str)), "")
-        self._collapsed = False
+        self._collapsed = self._folding = False
+        self._hidden: set[QtWidgets.QWidget] = set()  # by itself
         self.setContentsMargins(4, HEADER, 4, 4)
 
     def paintEvent(self, event: Any) -> None:
@@ -278,10 +279,26 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
             self._show_children()
         return super().event(event)
 
+    def childEvent(self, event: Any) -> None:
+        if event.type() == QtCore.QEvent.ChildAdded and event.child().isWidgetType():
+            event.child().installEventFilter(self)
+        super().childEvent(event)
+
+    def eventFilter(self, child: Any, event: Any) -> bool:
+        if not self._folding and event.type() == QtCore.QEvent.ShowToParent:
+            self._hidden.discard(child)
+            self._show_children()
+        elif not self._folding and event.type() == QtCore.QEvent.HideToParent:
+            self._hidden.add(child)
+        return False
+
     def _show_children(self) -> None:
+        self._folding = True
         for child in self.children():
-            if isinstance(child, QtWidgets.QWidget):
+            if isinstance(child, QtWidgets.QWidget) and child not in self._hidden:
                 child.setVisible(not self._collapsed)
+                child.setAttribute(QtCore.Qt.WA_WState_ExplicitShowHide, False)  # else a later hide is no event
+        self._folding = False
 
     def _set_collapsed(self, collapsed: bool) -> None:
         self._collapsed = bool(collapsed)

@@ -40,6 +40,15 @@ def test_every_section_is_content_with_the_height_of_the_dock(with_prediction, s
                 assert widget.height >= wanted, widget.objectName
 
 
+def test_what_has_nothing_to_say_stays_hidden_when_its_section_unfolds(with_cases):
+    with_cases.parent.show()
+    for section, hidden, shown in (("train", "endNowButton", "stopButton"), ("export", "checksTable", "exportButton")):
+        with_cases.unfold(section)
+        with_cases.qt.QApplication.processEvents()
+        assert getattr(with_cases.ui, shown).visible
+        assert not getattr(with_cases.ui, hidden).visible
+
+
 @pytest.mark.parametrize("task", ["left-atrium", "cardiac-cine"])
 def test_the_table_of_labels_is_as_high_as_its_rows(with_cases, task):
     with_cases.choose_task(task)
