@@ -12,6 +12,7 @@ from SemiSegLib.runs import RunFolder
 # A length and a resolution that two CPU cores manage in about two minutes.
 _SETTINGS: dict[str, Any] = {
     "training.iterations": 360,
+    "method": "simcvd",
     "recipe": "published",  # a training of two minutes is too short for strong augmentation
     "training.patch_size": (48, 48, 32),
     "data.spacing": (2.0, 2.0, 2.0),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib import methods
-from SemiSegLib.config import Explained, Label, Settings, SettingsError, convert, explain
+from SemiSegLib.config import DEFAULT_METHOD, Explained, Label, Settings, SettingsError, convert, explain
 from SemiSegLib.methods import Description
 
 # Colours are those of 3D Slicer's GenericAnatomyColors table.
@@ -88,7 +88,7 @@ _METHOD_TYPES: dict[str, Any] = {  # as methods write them, see SemiSegLib.metho
 
 
 def build_settings(
-    method: str = "simcvd",
+    method: str = DEFAULT_METHOD,
     preset: str = "custom",
     file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,

@@ -18,7 +18,7 @@ from SemiSegLib import methods
 from SemiSegLib.commands import program
 from SemiSegLib.compute.parent import watch
 from SemiSegLib.compute.torchrun import rank_and_world_size
-from SemiSegLib.config import RECIPES, TRACKERS, Settings, SettingsError
+from SemiSegLib.config import DEFAULT_METHOD, RECIPES, TRACKERS, Settings, SettingsError
 from SemiSegLib.durations import parse_minutes
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import PRESET_TITLES, all_settings, build_settings
@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--data", type=Path, metavar="DIR", help="scans and masks: images/ + labels/, dataset.json, and others")
     add("--out", type=Path, metavar="RUN", help="the run folder to write")
-    add("--method", choices=methods.available(), help="training method (default: simcvd)")
+    add("--method", choices=methods.available(), help=f"training method (default: {DEFAULT_METHOD})")
     add("--recipe", choices=RECIPES, help="strong: our own (default); published: as the method's paper trains")
     add(
         "--time",
@@ -166,7 +166,7 @@ def _run(options: argparse.Namespace) -> int:
         resume(options.out, options.device, options.data, options.quiet, changes_on_resume(options))
         return 0
     overrides = settings_overrides(options)
-    settings = build_settings(options.method or "simcvd", options.preset or "custom", options.config, overrides)
+    settings = build_settings(options.method or DEFAULT_METHOD, options.preset or "custom", options.config, overrides)
     lengths = {"training.iterations", "training.minutes"}
     if settings.recipe == "strong" and not options.config and not lengths & set(overrides):
         settings.training.minutes = 0.0 if rank_and_world_size()[1] > 1 else DEFAULT_MINUTES

@@ -35,7 +35,7 @@ class MethodSettings:
     """No source gives these: choices."""
 
     shares: tuple[float, ...] = setting(
-        (2.0, 3.0), "shares of the supervised stage and of each round of all iterations", above=0
+        (3.0, 2.0), "shares of the supervised stage and of each round of all iterations", above=0
     )
     confidence: float = setting(
         0.9, "mean confidence of the views from which a voxel's label is used", at_least=0, at_most=1

@@ -164,7 +164,10 @@ class Trainer:
         stage = step_at(iteration, self.settings.training.iterations, self.method.stages).stage
         training = self.settings.training
         labelled, unlabelled = self.method.patches(stage, training.labelled_batch, training.unlabelled_batch)
-        return labelled, unlabelled if self.sampler.all_unlabelled else 0
+        if self.sampler.all_unlabelled:
+            return labelled, unlabelled
+        supervised = stage in self.method.labelling  # a round of labelling that finds no scan to label
+        return (labelled + unlabelled if supervised else labelled), 0
 
     def predictors(self) -> dict[str, nn.Module]:
         """Networks that can predict, by name: the method's and the average of the student's weights."""
