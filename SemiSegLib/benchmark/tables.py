@@ -26,7 +26,21 @@ METRICS = {  # title, factor
     "hd95_mm": ("HD95 [mm]", 1.0),
 }
 # Baselines, then by the year of the paper; methods that are not named come last.
-ORDER = tuple("supervised mean-teacher ua-mt secl cvrl simcvd action bcp unimatch ad-mt self-training".split())
+ORDER = tuple(
+    [
+        "supervised",
+        "mean-teacher",
+        "ua-mt",
+        "secl",
+        "cvrl",
+        "simcvd",
+        "action",
+        "bcp",
+        "unimatch",
+        "ad-mt",
+        "self-training",
+    ]
+)
 BASELINE = "supervised"
 ALL_CLASSES = "all classes"  # the summary's average over several classes
 NOTHING = "–"
