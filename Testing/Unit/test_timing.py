@@ -71,7 +71,7 @@ def test_what_was_set_by_hand_stays(plan):
 
 def test_slices_keep_their_size(plan):
     timetable, settings = plan(60, 1.0, preset="cardiac-cine")
-    assert timetable.patch == settings.training.patch_size == (192, 192)
+    assert timetable.patch == settings.training.patch_size == (128, 128)
     assert settings.data.spacing == (1.5, 1.5, 0.0)
 
 
