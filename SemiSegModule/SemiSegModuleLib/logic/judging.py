@@ -10,7 +10,7 @@ there are maps of where it is unsure, and no DSC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +21,25 @@ from ..scene.identity import check_identity
 from ..scene.quality import load_quality
 from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
+from .child_work import ChildWork
 from .model_card import read_card
-from .poller import Poller
 from .predicting import Predicting
 from .study import Study
 
 
-class Judging:
-    """`process` is the estimate that runs, or the last one."""
+class Judging(ChildWork):
+    """What is found out is kept in the cases, one by one."""
 
     def __init__(self, study: Study, predicting: Predicting) -> None:
-        self.study, self._predicting = study, predicting
-        self.process: CommandProcess | None = None
+        super().__init__(study)
+        self._predicting = predicting
         self.model: Path | None = None  # that is asked, or was asked last
         self.calibrated = True  # that model
-        self.changed = Signal()  # something happened
         self.judged = Signal()  # the case whose quality is known now
-        self.ended = Signal()  # the process, once, when it has ended
         self._data = Path()
-        self._poller = Poller(self._poll)
-        self.failed = self._poller.failed
         predicting.started.connect(lambda process: self.cancel())  # of masks that will be others
         predicting.ended.connect(self._follow)
         study.settings_changed.connect(self._model_changed)
-
-    def close(self) -> None:
-        """End the estimate that runs; what is known already stays."""
-        self.cancel()
-
-    @property
-    def active(self) -> bool:
-        """An estimate runs."""
-        return self.process is not None and self.process.active
 
     def waiting(self) -> list[Case]:
         """Predictions of the model in use of which nothing is known yet."""
@@ -71,18 +58,6 @@ class Judging:
         folder = self.study.new_folder("predictions")
         export = export_cases(self.study.cases, folder / "scans", chosen, progress=progress, pool=self.study.pool)
         return self._start(self.study.model, export.folder, len(chosen))
-
-    def cancel(self) -> None:
-        """End the estimate that runs; what is known already is kept."""
-        self._poller.stop()
-        if self.active:
-            self.process.cancel()
-            self.changed.emit()
-            self.ended.emit(self.process)
-
-    def poll(self) -> None:
-        """Look now what has happened."""
-        self._poller.look()
 
     def _model_changed(self, names: set[str]) -> None:
         """Of another model it is not known yet whether it is calibrated."""
@@ -105,23 +80,12 @@ class Judging:
         arguments += ["--output", str(output / "quality.json"), "--maps", str(output / "maps")]
         self.process = CommandProcess("SemiSegLib.quality", output)
         self.process.start([*arguments, "--device", self.study.parameters.device.value], count)
-        self._poller.start()
-        self._poller.look()
+        self._watch()
         return self.process
 
-    def _poll(self) -> bool:
-        events = self.process.poll()
-        try:
-            self._keep(event for event in events if event["event"] == "case")
-        finally:
-            self.changed.emit()
-            if not self.process.active:
-                self.ended.emit(self.process)
-        return self.process.active
-
-    def _keep(self, entries: Iterable[dict[str, Any]]) -> None:
+    def _keep(self, reports: list[dict[str, Any]]) -> None:
         table = self.study.cases
-        for entry in entries:
+        for entry in (event for event in reports if event["event"] == "case"):
             case = table.by_file_name(entry["name"])
             if case is not None and case.prediction is not None:  # it may have been removed meanwhile
                 check_identity(self._data, table.identifier, case)

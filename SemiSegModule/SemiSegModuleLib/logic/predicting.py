@@ -20,36 +20,22 @@ from ..scene.region import shown_place, slab
 from ..scene.training_files import Progress, export_cases
 from ..scene.volumes import VoxelBox
 from ..signal import Signal
+from .child_work import ChildWork
 from .model_card import read_card
 from .model_fit import misfits
-from .poller import Poller
 from .study import Study
 
 
-class Predicting:
-    """`process` is the prediction that runs, or the last one."""
+class Predicting(ChildWork):
+    """Predictions come into the scene one by one; what is done stays, also on disk."""
 
     def __init__(self, study: Study) -> None:
-        self.study = study
-        self.process: PredictionProcess | None = None
+        super().__init__(study)
         self.model: Path | None = None  # with which it predicts
         self._identifier = ""  # of the prediction that runs
         self.part: VoxelBox | None = None  # of the scan, which it predicts alone
         self.started = Signal()  # the process
-        self.changed = Signal()  # something happened
         self.loaded = Signal()  # the case whose prediction is in the scene now
-        self.ended = Signal()  # the process, once, when it has ended
-        self._poller = Poller(self._poll)
-        self.failed = self._poller.failed
-
-    def close(self) -> None:
-        """End the prediction that runs; what is predicted already stays on disk."""
-        self.cancel()
-
-    @property
-    def active(self) -> bool:
-        """A prediction runs."""
-        return self.process is not None and self.process.active
 
     def waiting(self) -> list[Case]:
         """Every case without a finished annotation."""
@@ -91,8 +77,7 @@ class Predicting:
         self.model = self.study.model
         self.process.start(self.model, export.images, len(cases), options)
         self.started.emit(self.process)
-        self._poller.start()
-        self._poller.look()
+        self._watch()
         return self.process
 
     @staticmethod
@@ -108,28 +93,9 @@ class Predicting:
             raise CaseError(_("{name} has no box: make one in section 2.").format(name=case.name))
         return case.box()
 
-    def cancel(self) -> None:
-        """End the prediction that runs; what is done is kept."""
-        self._poller.stop()
-        if self.active:
-            self.process.cancel()
-            self.changed.emit()
-            self.ended.emit(self.process)
-
-    def poll(self) -> None:
-        """Look now what has happened."""
-        self._poller.look()
-
-    def _poll(self) -> bool:
-        done = self.process.poll()
-        try:
-            for name in done:
-                self._load(name)
-        finally:
-            self.changed.emit()
-            if not self.process.active:
-                self.ended.emit(self.process)
-        return self.process.active
+    def _keep(self, reports: list[str]) -> None:
+        for name in reports:
+            self._load(name)
 
     def _load(self, file_name: str) -> None:
         case = self.study.cases.by_file_name(file_name)

@@ -24,7 +24,7 @@ from ..scene.strokes import Corrections, base_of, corrections, follow_strokes, r
 from ..scene.training_files import Progress, export_cases
 from ..scene.undo import keep_annotation
 from ..signal import Signal
-from .poller import Poller
+from .child_work import ChildWork
 from .study import Study
 from .undo import Undo
 
@@ -33,31 +33,18 @@ _STROKES, _MASK = "strokes.nrrd", "refined.nrrd"  # of the part of the scan that
 _DRAWN, _RESULT = "drawn.nrrd", "annotation.nrrd"  # of the whole scan, for the next refinement
 
 
-class Refining:
-    """`process` is the refinement that runs, or the last one; `outcome` what it said at its end."""
+class Refining(ChildWork):
+    """`outcome` is what a refinement said at its end; whatever ends one, the annotation stays as it is."""
 
     def __init__(self, study: Study, undo: Undo) -> None:
-        self.study, self._undo = study, undo
-        self.process: CommandProcess | None = None
+        super().__init__(study)
+        self._undo = undo
         self.case: Case | None = None
         self.outcome: dict[str, Any] = {}
         self.seconds = SECONDS  # of adaptation at most; prediction before and after comes on top
-        self.changed = Signal()  # something happened
         self.refined = Signal()  # the case whose mask has followed
-        self.ended = Signal()  # the process, once, when it has ended
         self._before: Corrections | None = None
         self._values: dict[int, int] = {}  # of the model's labels by those of the study
-        self._poller = Poller(self._poll)
-        self.failed = self._poller.failed
-
-    def close(self) -> None:
-        """End the refinement that runs; the annotation stays as it is."""
-        self.cancel()
-
-    @property
-    def active(self) -> bool:
-        """A refinement runs."""
-        return self.process is not None and self.process.active
 
     def possible(self, case: Case | None) -> bool:
         """A model of these labels is in use, and something is drawn in the annotation of the case."""
@@ -89,36 +76,16 @@ class Refining:
         arguments += ["--seconds", str(self.seconds)]
         self.process = CommandProcess("SemiSegLib.refine", folder)
         self.process.start([*arguments, "--device", self.study.parameters.device.value], STEPS)
-        self._poller.start()
-        self._poller.look()
+        self._watch()
         return self.process
 
-    def cancel(self) -> None:
-        """End the refinement that runs; the annotation stays as it is."""
-        self._poller.stop()
-        if self.active:
-            self.process.cancel()
-            self.changed.emit()
-            self.ended.emit(self.process)
-
-    def poll(self) -> None:
-        """Look now what has happened."""
-        self._poller.look()
-
-    def _poll(self) -> bool:
-        events = self.process.poll()
-        try:
-            for event in events:
-                self.process.index = int(event.get("step", self.process.index))
-                if event["event"] == "refined":
-                    self.outcome = event
-            if self.process.state == "finished":
-                self._follow()
-        finally:
-            self.changed.emit()
-            if not self.process.active:
-                self.ended.emit(self.process)
-        return self.process.active
+    def _keep(self, reports: list[dict[str, Any]]) -> None:
+        for event in reports:
+            self.process.index = int(event.get("step", self.process.index))
+            if event["event"] == "refined":
+                self.outcome = event
+        if self.process.state == "finished":
+            self._follow()
 
     def _follow(self) -> None:
         """The annotation becomes the refined mask; one step of Undo brings the former back."""

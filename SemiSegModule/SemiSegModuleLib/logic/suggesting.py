@@ -17,33 +17,18 @@ from ..processes.command_process import CommandProcess
 from ..scene.case import Case, CaseError, Suggestion
 from ..scene.identity import check_identity
 from ..scene.training_files import Progress, export_cases
-from ..signal import Signal
-from .poller import Poller
+from .child_work import ChildWork
 from .study import Study
 
 BUDGET, SLICES = 3, 5
 
 
-class Suggesting:
-    """`process` is the search that runs, or the last one; its result is kept in the cases."""
+class Suggesting(ChildWork):
+    """Its result is kept in the cases."""
 
     def __init__(self, study: Study) -> None:
-        self.study = study
-        self.process: CommandProcess | None = None
-        self.changed = Signal()  # something happened
-        self.ended = Signal()  # the process, once, when it has ended and its suggestions are in the cases
+        super().__init__(study)
         self._data = Path()
-        self._poller = Poller(self._poll)
-        self.failed = self._poller.failed
-
-    def close(self) -> None:
-        """End the search that runs."""
-        self.cancel()
-
-    @property
-    def active(self) -> bool:
-        """A search runs."""
-        return self.process is not None and self.process.active
 
     def cases(self) -> list[Case]:
         """Scans that were suggested and are not done since, the first to annotate first."""
@@ -70,35 +55,15 @@ class Suggesting:
             arguments += ["--run", str(model), "--device", self.study.parameters.device.value]
         self.process = CommandProcess("SemiSegLib.suggest", folder)
         self.process.start([*arguments, "--output", str(folder / "suggestions.json")], len(bare))
-        self._poller.start()
-        self._poller.look()
+        self._watch()
         return self.process
 
-    def cancel(self) -> None:
-        """End the search that runs; what was suggested before stays."""
-        self._poller.stop()
-        if self.active:
-            self.process.cancel()
-            self.changed.emit()
-            self.ended.emit(self.process)
+    def _keep(self, reports: list[dict[str, Any]]) -> None:
+        for event in reports:
+            if event["event"] == "suggested":
+                self._suggest(event["suggestions"])
 
-    def poll(self) -> None:
-        """Look now what has happened."""
-        self._poller.look()
-
-    def _poll(self) -> bool:
-        events = self.process.poll()
-        try:
-            for event in events:
-                if event["event"] == "suggested":
-                    self._keep(event["suggestions"])
-        finally:
-            self.changed.emit()
-            if not self.process.active:
-                self.ended.emit(self.process)
-        return self.process.active
-
-    def _keep(self, entries: list[dict[str, Any]]) -> None:
+    def _suggest(self, entries: list[dict[str, Any]]) -> None:
         table = self.study.cases
         with table.paused():
             for case in table:
