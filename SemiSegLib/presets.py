@@ -33,6 +33,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augmentation.mirror_axes": (0, 1),
         "inference.largest_component": True,
     },
+    # Voxels and patch of MONAI's tutorials for this data set (BTCV). Left and right organs: no mirroring.
+    "abdomen-ct": {
+        "data.labels": [
+            Label(1, "spleen", (157, 108, 162)),
+            Label(2, "right kidney", (185, 102, 83)),
+            Label(3, "left kidney", (185, 102, 83)),
+            Label(4, "gallbladder", (139, 150, 98)),
+            Label(5, "liver", (221, 130, 101)),
+            Label(6, "stomach", (216, 132, 105)),
+            Label(7, "aorta", (224, 97, 76)),
+            Label(8, "pancreas", (249, 180, 111)),
+        ],
+        "data.spacing": (1.5, 1.5, 2.0),
+        "data.window": (-125.0, 275.0),
+        "training.patch_size": (96, 96, 96),
+        "training.flip": "none",
+        "training.rotate": False,
+        "inference.largest_component": True,
+    },
     "cardiac-cine": {
         "data.labels": [
             Label(1, "right ventricle", (181, 85, 57)),
@@ -79,6 +98,7 @@ PRESET_TITLES = {
     "left-atrium": "Left atrium, LGE-MRI",
     "pancreas": "Pancreas, CT",
     "cardiac-cine": "Right ventricle, myocardium and left ventricle, cine MRI (2D slices)",
+    "abdomen-ct": "Eight abdominal organs, CT",
     "custom": "Anything else: labels, spacing and patch size are taken from the data",
 }
 _METHOD_TYPES: dict[str, Any] = {  # as methods write them, see SemiSegLib.methods

@@ -30,6 +30,13 @@ BUDGETS: dict[str, dict[str, dict[str, str]]] = {
             "training.foreground_fraction": "0",
             "inference.largest_component": "false",
         },
+        "abdomen-ct": {
+            "data.spacing": "2,2,3",
+            "training.patch_size": "64,64,32",
+            "training.iterations": "1500",
+            "training.foreground_fraction": "0",
+            "inference.largest_component": "false",
+        },
         "custom": {"training.iterations": "1500"},
     },
     "strong": {
@@ -49,6 +56,12 @@ BUDGETS: dict[str, dict[str, dict[str, str]]] = {
             "data.spacing": "2,2,2",
             "training.patch_size": "48,48,48",
             "training.iterations": "3600",
+        },
+        "abdomen-ct": {
+            "data.spacing": "2,2,3",
+            "training.patch_size": "64,64,32",
+            "training.iterations": "4000",
+            "training.unlabelled_batch": "1",
         },
         "custom": {"training.iterations": "3600"},
     },
@@ -71,6 +84,7 @@ BUDGETS: dict[str, dict[str, dict[str, str]]] = {
             "inference.largest_component": "false",
             "inference.stride": "16,16,16",
         },
+        "abdomen-ct": {},  # no paper's: the preset's 1.5 x 1.5 x 2 mm, 96x96x96
         "custom": {},
     },
 }

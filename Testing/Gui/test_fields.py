@@ -80,6 +80,7 @@ def test_a_learning_rate_is_typed(shown):
 def test_labels_follow_the_task_that_is_chosen(shown):
     for task, expected in (
         ("pancreas", ["pancreas"]),
+        ("abdomen-ct", "spleen,right kidney,left kidney,gallbladder,liver,stomach,aorta,pancreas".split(",")),
         ("cardiac-cine", ["right ventricle", "myocardium", "left ventricle"]),
         ("left-atrium", ["left atrium"]),
     ):

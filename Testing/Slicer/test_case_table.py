@@ -71,7 +71,7 @@ def test_annotation_has_a_segment_for_every_label_with_name_colour_and_terminolo
     assert atrium.GetName() == "left atrium"
     assert np.allclose(atrium.GetColor(), np.array([152, 55, 13]) / 255)
     assert type_of(atrium) == ("SCT", "82471001", "Left atrium")
-    assert type_of(segmentation.GetSegment("SemiSeg_3")) == ("SCT", "85756007", "Tissue")
+    assert type_of(segmentation.GetSegment("SemiSeg_3")) == ("SCT", "15825003", "Aorta")
 
 
 IN_SLICERS_LISTS = {  # codes of types by the list that has them, read in Slicer 5.12's Terminologies module
@@ -81,6 +81,12 @@ IN_SLICERS_LISTS = {  # codes of types by the list that has them, read in Slicer
         ("87878005", "Left Ventricle"),
         ("15776009", "Pancreas"),
         ("80891009", "Heart"),
+        ("78961009", "Spleen"),
+        ("64033007", "Kidney"),
+        ("28231008", "Gallbladder"),
+        ("10200004", "Liver"),
+        ("69695003", "Stomach"),
+        ("15825003", "Aorta"),
     },
     "Segmentation category and type - DICOM master list": {("82471001", "Left atrium")},
 }
@@ -97,6 +103,8 @@ def test_terminology_is_in_the_list_that_it_names():
         context, _category, kind, *_rest = terminology(label).split("~")
         _scheme, code, meaning = kind.split("^")
         assert (code, meaning) in IN_SLICERS_LISTS[context], label.name
+    assert terminology(Label(9, "something else", (1, 2, 3))).split("~")[2] == "SCT^85756007^Tissue"
+    assert terminology(Label(3, "Left kidney", (1, 2, 3))).split("~")[3] == "SCT^7771000^Left"
 
 
 def test_annotation_lies_beside_its_volume_in_the_subject_hierarchy(scene, table, a_volume):

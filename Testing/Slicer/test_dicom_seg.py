@@ -90,6 +90,22 @@ def test_segments_are_in_place_with_names_and_codes(table, from_dicom, tmp_path,
         assert same_points(points_of_segment(written, number), expected, tolerance=0.02)
 
 
+@needs_highdicom
+def test_left_and_right_kidney_differ_by_their_side(table, from_dicom, tmp_path):
+    import pydicom
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
+
+    from SemiSegLib.config import Label
+
+    table.labels = [Label(1, "right kidney", (185, 102, 83)), Label(3, "left kidney", (185, 102, 83))]
+    case, _ = from_dicom("a_volume")
+    (path,) = export_dicom_seg(table, [case], tmp_path / "out")
+    for segment, side in zip(pydicom.dcmread(path).SegmentSequence, ("24028007", "7771000"), strict=True):
+        (kind,) = segment.SegmentedPropertyTypeCodeSequence
+        assert kind.CodeValue == "64033007"
+        assert [entry.CodeValue for entry in kind.SegmentedPropertyTypeModifierCodeSequence] == [side]
+
+
 def points_of_segment(written, number):
     """World points (LPS) of a segment's pixels, by the attributes of each frame."""
     points = []

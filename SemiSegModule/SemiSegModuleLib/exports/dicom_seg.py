@@ -150,7 +150,7 @@ def _description(number: int, label: Label, maker: str) -> Any:
     if maker != "MANUAL":
         family = highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence")
         algorithm = highdicom.AlgorithmIdentificationSequence("SemiSeg", family, __version__)
-    return highdicom.seg.SegmentDescription(
+    description = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=label.name,
         segmented_property_category=category,
@@ -159,6 +159,10 @@ def _description(number: int, label: Label, maker: str) -> Any:
         algorithm_identification=algorithm,
         display_color=highdicom.color.CIELabColor.from_rgb(*label.color),
     )
+    if (side := segments.side(label)) is not None:  # highdicom has no argument for it
+        modifier = highdicom.sr.CodedConcept(side[1], side[0], side[2])
+        description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return description
 
 
 def _maker(case: Case, source: str) -> str:

@@ -34,7 +34,15 @@ _ANATOMY = {  # SNOMED CT
     "left ventricle": ("87878005", "Left Ventricle"),
     "myocardium": ("74281007", "Myocardium"),
     "pancreas": ("15776009", "Pancreas"),
+    "spleen": ("78961009", "Spleen"),
+    "right kidney": ("64033007", "Kidney"),
+    "left kidney": ("64033007", "Kidney"),
+    "gallbladder": ("28231008", "Gallbladder"),
+    "liver": ("10200004", "Liver"),
+    "stomach": ("69695003", "Stomach"),
+    "aorta": ("15825003", "Aorta"),
 }
+_SIDES = {"right kidney": ("SCT", "24028007", "Right"), "left kidney": ("SCT", "7771000", "Left")}
 _ONLY_IN_DICOM = {"left atrium"}  # Slicer's general list lacks it
 _IN_NO_LIST = {"myocardium": ("SCT", "80891009", "Heart")}  # what Slicer can show instead of it
 _TISSUE = ("SCT", "85756007", "Tissue")  # what Slicer itself gives to a new segment
@@ -56,13 +64,19 @@ def codes(label: Label) -> tuple[Code, Code]:
     return (("SCT", "123037004", "Anatomical Structure"), ("SCT", *known)) if known else (_TISSUE, _TISSUE)
 
 
+def side(label: Label) -> Code | None:
+    """Which of two organs the label stands for, where they share one code."""
+    return _SIDES.get(label.name.casefold())
+
+
 def terminology(label: Label) -> str:
     """Slicer's `TerminologyEntry` text for the label."""
     category, kind = ("^".join(code) for code in codes(label))
     context = _DICOM if label.name.casefold() in _ONLY_IN_DICOM else _GENERAL
     if label.name.casefold() in _IN_NO_LIST:
         kind = "^".join(_IN_NO_LIST[label.name.casefold()])
-    return f"{context}~{category}~{kind}~^^~{_REGIONS}~^^~^^"
+    modifier = "^".join(side(label) or ("", "", ""))
+    return f"{context}~{category}~{kind}~{modifier}~{_REGIONS}~^^~^^"
 
 
 def add_segments(segmentation_node, labels: Sequence[Label]) -> None:
