@@ -80,7 +80,10 @@ def test_a_learning_rate_is_typed(shown):
 def test_labels_follow_the_task_that_is_chosen(shown):
     for task, expected in (
         ("pancreas", ["pancreas"]),
-        ("abdomen-ct", "spleen,right kidney,left kidney,gallbladder,liver,stomach,aorta,pancreas".split(",")),
+        (
+            "abdomen-ct",
+            ["spleen", "right kidney", "left kidney", "gallbladder", "liver", "stomach", "aorta", "pancreas"],
+        ),
         ("cardiac-cine", ["right ventricle", "myocardium", "left ventricle"]),
         ("left-atrium", ["left atrium"]),
     ):
