@@ -9,11 +9,19 @@ from SemiSegLib.data.cases import CaseList, listed
 from SemiSegLib.durations import duration
 from SemiSegLib.runs import RunFolder
 
+_NOT_USED = (
+    "The scans without a mask are not learnt from: so short a training gains more from the annotated ones alone. They "
+    "are used when it is given more time."
+)
 
-def announce(run: RunFolder, settings: Settings, cases: CaseList, left: int, seconds: float | None) -> None:
+
+def announce(
+    run: RunFolder, settings: Settings, cases: CaseList, left: int, seconds: float | None, unlabelled_used: bool = True
+) -> None:
     """Tell all watchers what was found and how long it will take, as one message with its facts beside the text.
 
-    `left` iterations are to be done, of `seconds` each (None: not known yet).
+    `left` iterations are to be done, of `seconds` each (None: not known yet). `unlabelled_used`: False where a method
+    that learns from unlabelled scans has no stage for it in so short a training.
     """
     facts = {
         "labelled": len(cases.labelled),
@@ -26,7 +34,10 @@ def announce(run: RunFolder, settings: Settings, cases: CaseList, left: int, sec
         "iterations": left,
         "expected_seconds": None if seconds is None else left * seconds,
     }
-    run.event("message", level="info", text=_text(settings, cases, facts), found=facts)
+    text = _text(settings, cases, facts)
+    if cases.unlabelled and not unlabelled_used:
+        text += f"\n{_NOT_USED}"
+    run.event("message", level="info", text=text, found=facts)
 
 
 def _text(settings: Settings, cases: CaseList, facts: dict[str, Any]) -> str:

@@ -27,6 +27,14 @@ def load_initial(source: Path, settings: Settings) -> Model:
     return model
 
 
+def learnt_at(source: Path, settings: Settings) -> tuple[tuple[float, ...], tuple[int, ...]] | None:
+    """Voxel size (mm) and patch (voxels) with which a model was trained; None where its card does not say."""
+    card = load_initial(source, settings).card.settings
+    if card.data.spacing is None or card.training.patch_size is None:
+        return None
+    return tuple(card.data.spacing), tuple(card.training.patch_size)
+
+
 def differences(card: Card, settings: Settings) -> list[str]:
     """How the model's task differs from this one, a line for each setting that matters to its weights."""
     theirs, ours = card.settings.data, settings.data

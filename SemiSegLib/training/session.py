@@ -148,20 +148,22 @@ def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | Non
 
     adaptable = at_preset(settings)
     complete(settings, cases)
-    seconds = _plan_time(run, settings, adaptable) if settings.training.minutes > 0 else None
+    seconds = _plan_time(run, settings, adaptable, init) if settings.training.minutes > 0 else None
     if distributed.rank() == 0:
         write_json(run.settings_file, settings.to_dict())
         write_json(run.cases_file, cases_to_dict(cases) | {"fingerprint": fingerprint(cases)})
     return _go(run, settings, cases, init, again, seconds)
 
 
-def _plan_time(run: RunFolder, settings: Settings, adaptable: bool) -> float:
+def _plan_time(run: RunFolder, settings: Settings, adaptable: bool, init: Path | None) -> float:
     """Let the training be as long as was asked for, and say what that means; returns the seconds of an iteration."""
+    from SemiSegLib.training.initial import learnt_at
     from SemiSegLib.training.timing import plan_time
 
     if distributed.size() > 1:
         raise SemiSegError("A time can be given to a training on one process; on several set --iterations.")
-    timetable = plan_time(settings, _agreed_compute(settings.training), adaptable)
+    learnt = None if init is None else learnt_at(init, settings)
+    timetable = plan_time(settings, _agreed_compute(settings.training), adaptable, learnt)
     run.event(
         "plan",
         iterations=timetable.iterations,
@@ -222,7 +224,8 @@ def _go(
             if again:
                 run.event("resumed", iteration=0)  # what was done before counts no longer
         left = training.iterations - trainer.iteration
-        announce(run, settings, cases, left, seconds or _speed(settings, compute, left))
+        used = not trainer.method.needs_unlabelled or trainer.uses_unlabelled()
+        announce(run, settings, cases, left, seconds or _speed(settings, compute, left), used)
         outcome = trainer.run_to_end(stop)
     if outcome == "finished" and distributed.rank() == 0:
         from SemiSegLib.training.summary import write_summary

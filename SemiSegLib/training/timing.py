@@ -26,6 +26,7 @@ MOST_ITERATIONS = 40000
 _FOR_TRAINING = 0.85  # of the time; preparing, validating and the report take the rest
 _SMALLEST_SIDE = 32  # voxels; the bottleneck has a sixteenth of them
 _TIMED = 3  # iterations, after one that is not counted
+Grid = tuple[tuple[float, ...], tuple[int, ...]]  # voxel size (mm), patch (voxels)
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,24 @@ class Timetable:
         )
 
 
-def plan_time(settings: Settings, compute: Compute, adaptable: bool) -> Timetable:
+def plan_time(settings: Settings, compute: Compute, adaptable: bool, learnt: Grid | None = None) -> Timetable:
     """Fill in iterations and, where `adaptable`, voxel size and patch for `training.minutes`; returns what was chosen.
 
-    The settings must be complete otherwise. Raises SettingsError when not even a few iterations fit.
+    `learnt` are voxel size and patch of the model that training starts from: it goes on with these however short the
+    time, or with finer ones. The settings must be complete otherwise. Raises SettingsError when not even a few
+    iterations fit.
     """
     training, data = settings.training, settings.data
     assert training.patch_size is not None
     assert data.spacing is not None
     budget = _FOR_TRAINING * 60 * training.minutes
     options = [_coarser(data.spacing, training.patch_size, factor) for factor in COARSENINGS]
-    if not adaptable or data.dimensions == 2:
+    if not adaptable:
         options = options[:1]
+    elif learnt is not None:
+        options = [*(option for option in options if _volume(option) < 0.99 * _volume(learnt)), learnt]
+    if data.dimensions == 2:
+        options = options[-1:] if learnt is not None and adaptable else options[:1]
     _, smallest = options[-1]
     for_voxel = measured_seconds(settings, compute, smallest) / math.prod(smallest)
     chosen = options[-1]
@@ -79,9 +86,12 @@ def plan_time(settings: Settings, compute: Compute, adaptable: bool) -> Timetabl
     return Timetable(chosen[0], chosen[1], iterations, seconds)
 
 
-def _coarser(
-    spacing: Sequence[float], patch: Sequence[int], factor: float
-) -> tuple[tuple[float, ...], tuple[int, ...]]:
+def _volume(grid: Grid) -> float:
+    """Of a voxel, mm^3 (mm^2 of a pixel)."""
+    return math.prod(side for side in grid[0] if side > 0)
+
+
+def _coarser(spacing: Sequence[float], patch: Sequence[int], factor: float) -> Grid:
     """Voxels and patch coarser by a factor: the patch covers about as much of the patient as before."""
     sides = tuple(max(min(_SMALLEST_SIDE, side), 16 * round(side / factor / 16)) for side in patch)
     return tuple(round(size * factor, 4) for size in spacing), sides

@@ -169,6 +169,12 @@ class Trainer:
         supervised = stage in self.method.labelling  # a round of labelling that finds no scan to label
         return (labelled + unlabelled if supervised else labelled), 0
 
+    def uses_unlabelled(self) -> bool:
+        """Whether the batches of some stage have unlabelled patches (where there are unlabelled scans)."""
+        training = self.settings.training
+        counts = (training.labelled_batch, training.unlabelled_batch)
+        return any(self.method.patches(stage, *counts)[1] for stage in self.method.stages)
+
     def predictors(self) -> dict[str, nn.Module]:
         """Networks that can predict, by name: the method's and the average of the student's weights."""
         networks = self.method.predictors()

@@ -60,6 +60,21 @@ def test_stages_and_their_patches(make_method):
     assert method.patches("round 2", 2, 3) == (2, 3)
 
 
+@pytest.mark.parametrize(
+    ("iterations", "stages"),
+    [
+        (2000, {"supervised": 2000}),
+        (3000, {"supervised": 3000}),
+        (4000, {"supervised": 3000, "round 1": 1000}),
+        (10000, {"supervised": 6000, "round 1": 4000}),
+    ],
+)
+def test_a_short_training_gives_its_labels_no_chance_to_do_harm(make_method, iterations, stages):
+    method = make_method("self-training", iterations=iterations)
+    assert method.stages == stages
+    assert set(method.labelling) == set(stages) - {"supervised"}
+
+
 @pytest.mark.parametrize("shares", [(1.0,), (1.0, 0.0)])
 def test_a_round_is_needed(make_method, shares):
     with pytest.raises(SemiSegError, match=r"method_settings\.shares"):

@@ -33,11 +33,11 @@ def test_times_as_people_read_them():
 def plan(monkeypatch):
     """A function that plans so many minutes on a device that takes so many microseconds a voxel."""
 
-    def make(minutes, microseconds, adaptable=True, preset="left-atrium", **overrides):
+    def make(minutes, microseconds, adaptable=True, preset="left-atrium", learnt=None, **overrides):
         settings = build_settings("supervised", preset, overrides=overrides)
         settings.training.minutes = minutes
         monkeypatch.setattr(timing, "measured_seconds", lambda s, c, patch: 1e-6 * microseconds * math.prod(patch))
-        return timing.plan_time(settings, CPU, adaptable), settings
+        return timing.plan_time(settings, CPU, adaptable, learnt), settings
 
     return make
 
@@ -58,6 +58,26 @@ def test_a_slow_one_at_a_coarser_one(plan):
     assert longer.spacing == settings.data.spacing == (1.0, 1.0, 1.0)
     assert longer.patch == settings.training.patch_size == (64, 64, 48)
     assert longer.iterations >= timing.LEAST_ITERATIONS
+
+
+def test_a_round_of_correction_goes_on_at_the_resolution_of_its_model(plan):
+    """Five minutes are 185 iterations of 64 x 64 x 48 voxels here; coarser voxels are not what the model knows."""
+    model = (1.0, 1.0, 1.0), (64, 64, 48)
+    short, settings = plan(5, 7.0, learnt=model)
+    assert (short.spacing, short.patch) == (settings.data.spacing, settings.training.patch_size) == model
+    assert short.iterations == int(0.85 * 300 / (7e-6 * 64 * 64 * 48))
+
+
+def test_a_longer_one_makes_a_coarse_model_finer(plan):
+    coarse = (1.6, 1.6, 1.6), (48, 48, 32)
+    assert plan(15, 7.0, learnt=coarse)[0].spacing == (1.6, 1.6, 1.6)
+    assert plan(180, 7.0, learnt=coarse)[0].spacing == plan(180, 7.0)[0].spacing == (1.0, 1.0, 1.0)
+
+
+def test_slices_go_on_with_those_of_their_model(plan):
+    model = (2.0, 2.0, 0.0), (96, 96)
+    timetable, _ = plan(15, 1.0, preset="cardiac-cine", learnt=model)
+    assert (timetable.spacing, timetable.patch) == model
 
 
 def test_what_was_set_by_hand_stays(plan):
