@@ -228,10 +228,12 @@ def _go(
         announce(run, settings, cases, left, seconds or _speed(settings, compute, left), used)
         outcome = trainer.run_to_end(stop)
     if outcome == "finished" and distributed.rank() == 0:
+        from SemiSegLib.training.correction import compare_on_corrected
         from SemiSegLib.training.summary import write_summary
 
         trainer.status("reporting")
         write_summary(run, cases, compute)
+        compare_on_corrected(run, cases, compute)
         _calibrate(run, cases.validation, compute)
         trainer.status("finished")
     return outcome

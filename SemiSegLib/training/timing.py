@@ -25,7 +25,7 @@ LEAST_ITERATIONS = 3000
 MOST_ITERATIONS = 40000
 _FOR_TRAINING = 0.85  # of the time; preparing, validating and the report take the rest
 _SMALLEST_SIDE = 32  # voxels; the bottleneck has a sixteenth of them
-_TIMED = 3  # iterations, after one that is not counted
+_TIMED = 5  # iterations, after one that is not counted
 Grid = tuple[tuple[float, ...], tuple[int, ...]]  # voxel size (mm), patch (voxels)
 
 
@@ -98,7 +98,10 @@ def _coarser(spacing: Sequence[float], patch: Sequence[int], factor: float) -> G
 
 
 def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int]) -> float:
-    """Seconds of one iteration of the method with patches of this size, in the stage that takes most of the time."""
+    """Seconds of one iteration of the method with patches of this size, in the stage that takes most of the time.
+
+    The shortest of a few, so that a moment of other work on the machine does not decide about hours.
+    """
     from SemiSegLib.training.trainer import build_method
 
     method = build_method(settings, tuple(patch)).to(compute.device)
@@ -111,10 +114,9 @@ def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int])
     batch = _random_batch(settings, patch, labelled, unlabelled, len(method.unlabelled_views) - 1).to(compute.device)
     step = step_at(training.iterations - 1, training.iterations, method.stages)
     optimiser = torch.optim.SGD(method.trained_parameters(), 1e-9)
-    started = 0.0
-    for index in range(_TIMED + 1):
-        if index == 1:
-            started = time.monotonic()
+    seconds: list[float] = []
+    for _ in range(_TIMED + 1):
+        started = time.monotonic()
         optimiser.zero_grad(set_to_none=True)
         with compute.autocast():
             terms = method.losses(batch, step)
@@ -123,7 +125,8 @@ def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int])
         optimiser.step()
         method.after_step(step)
         float(total.detach())  # waits for a GPU
-    return (time.monotonic() - started) / _TIMED
+        seconds.append(time.monotonic() - started)
+    return min(seconds[1:])
 
 
 def _random_batch(settings: Settings, patch: Sequence[int], labelled: int, unlabelled: int, views: int) -> Batch:
