@@ -90,7 +90,7 @@ def _member(choices, value):
 
 
 Task = _choices("Task", PRESET_TITLES)
-TrainingTime = _choices("TrainingTime", ["hour", "quarter", "night"])
+TrainingTime = _choices("TrainingTime", ["hour", "correction", "quarter", "night"])
 Method = _choices("Method", ["recommended", *methods.available()])
 Device = _choices("Device", ["auto", "cuda", "mps", "cpu"])
 Curve = _choices("Curve", ["loss", "dsc"])
@@ -101,6 +101,7 @@ def _choiceTexts():
     return {
         "Task": PRESET_TITLES,
         "TrainingTime": {
+            "correction": _("about 5 minutes, after corrections"),
             "quarter": _("about 15 minutes, for a first look"),
             "hour": _("about an hour"),
             "night": _("overnight, about 8 hours"),

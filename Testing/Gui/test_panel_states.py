@@ -494,6 +494,21 @@ def test_the_model_of_a_training_is_used_where_it_fits(with_cases, a_run, label,
     assert "Starts from" not in with_cases.ui.readyLabel.text
 
 
+def test_five_minutes_are_offered_where_a_model_is_gone_on_from(with_cases, a_run):
+    ui = with_cases.ui
+    with_cases.choose(ui.timeComboBox, "about 5 minutes, after corrections")
+    assert "choose a longer time" in ui.readyLabel.text
+    assert not ui.trainButton.enabled
+    give_model(a_run, "left atrium")
+    with_cases.logic.training.attach(a_run.path)
+    assert "Starts from the model in use" in ui.readyLabel.text
+    assert ui.trainButton.enabled
+    ui.continueCheckBox.checked = False
+    assert not ui.trainButton.enabled
+    with_cases.choose(ui.timeComboBox, "about 15 minutes, for a first look")
+    assert ui.trainButton.enabled
+
+
 def test_a_loaded_model_brings_its_labels(opened, a_run, monkeypatch):
     from SemiSegModuleLib.panels import dialogs
 

@@ -13,7 +13,7 @@ from SemiSegLib.presets import build_settings
 from ..i18n import _
 
 RECOMMENDED = "recommended"  # the method that the library takes by itself
-MINUTES = {"quarter": 15.0, "hour": 60.0, "night": 480.0}
+MINUTES = {"correction": 5.0, "quarter": 15.0, "hour": 60.0, "night": 480.0}
 
 
 def method_of(parameters: Any) -> str:

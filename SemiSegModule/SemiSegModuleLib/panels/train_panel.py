@@ -153,7 +153,7 @@ class TrainPanel:
     def _settings_changed(self, names: set[str]) -> None:
         if "method" in names:
             self._ui.methodLabel.text = methods.title(method_of(self._study.parameters))
-        if names & {"validationCases", "startFromLastModel", "modelFile", "task"}:
+        if names & {"validationCases", "startFromLastModel", "modelFile", "task", "trainingTime", "iterations"}:
             self._show_plan()
 
     def _show_plan(self) -> None:
@@ -211,6 +211,10 @@ class TrainPanel:
             return _(
                 "{held} of {count} annotated scans cannot be kept aside: at least one must be learnt from."
             ).format(held=self._study.parameters.validationCases, count=held_out)
+        parameters = self._study.parameters
+        correction = parameters.trainingTime.value == "correction" and not parameters.iterations
+        if correction and self._training.initial_model() is None:
+            return _("Five minutes are for going on from a model after corrections: choose a longer time.")
         return ""
 
     def _what_will_happen(self) -> str:
