@@ -105,6 +105,7 @@ class Predictor:
         scan: str | Path | np.ndarray | sitk.Image,
         spacing: Sequence[float] | None = None,
         affine: np.ndarray | None = None,
+        frame: int | None = None,
     ) -> Result:
         """The mask of a scan, on the scan's own grid.
 
@@ -112,6 +113,7 @@ class Predictor:
             SimpleITK are [z, y, x]: transpose them) together with `spacing` or `affine`
         :param spacing: mm along x, y and z, which then run to the patient's left, back and head
         :param affine: 4x4, voxel indices to mm in RAS, as nibabel's images have it
+        :param frame: of a 4D file this volume, from 0
         :raises SemiSegError: unreadable or unsuitable scans
         """
         import numpy as np
@@ -125,7 +127,7 @@ class Predictor:
         elif spacing is not None or affine is not None:
             raise SettingsError("spacing and affine belong to arrays; files and images have their own.")
         else:
-            image = read_image(file) if file else scan_from_image(scan)
+            image = read_image(file, frame) if file else scan_from_image(scan)
         return Result(self._predictor(image), self._predictor.data.labels, file)
 
 

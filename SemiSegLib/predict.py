@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from SemiSegLib.commands import program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.compute.torchrun import rank_and_world_size
+from SemiSegLib.data.formats import stem
+from SemiSegLib.data.frames import frame_count, frame_name
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.models import WHICH, WHICH_HELP
 from SemiSegLib.runs import write_json
@@ -82,6 +84,8 @@ def predict(
 
     Masks are OUTPUT/NAME.FORMAT, distance maps (mm, negative inside) OUTPUT/sdm/NAME_LABEL.FORMAT, probabilities
     OUTPUT/probabilities/NAME_LABEL.FORMAT, label names OUTPUT/labels.json. Every file is on its scan's own grid.
+    Each frame of a 4D file is a scan of its own, NAME_frame01 and so on: frames are what masks are compared, corrected
+    and trained on by. OUTPUT/4d/NAME.FORMAT (.seq.nrrd for NRRD) holds them all, to be laid over the 4D file.
     `inference` overrides settings of the model's card by name; of a `shard` (i, n) every n-th scan is predicted, from
     the i-th on. Scans whose mask exists are refused, predicted anew (`overwrite`) or left out (`skip_existing`).
     Of a run folder the last model predicts, which the run's report is of, or the best with `which` = "best".
@@ -121,7 +125,8 @@ class _Job:
         from SemiSegLib.data.layouts import find_cases
 
         first, step = self.shard
-        found = sorted(find_cases(self.source), key=lambda case: case.name)[first::step]
+        self.found = sorted(find_cases(self.source), key=lambda case: case.name)
+        found = self.found[first::step]
         taken = [case for case in found if self.path(case).exists()]
         if taken and self.existing == "refuse":
             raise SemiSegError(
@@ -142,12 +147,13 @@ class _Job:
         settings = model.card.settings
         settings.change_inference(inference)
         if self.shard[0] == 0:
-            for folder in (self.output, self.output / "sdm", self.output / "probabilities"):
+            for folder in (self.output, *(self.output / part for part in ("sdm", "probabilities", "4d"))):
                 remove_unfinished(folder)
             labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
             content = {"labels": labels, "ignore_value": settings.data.ignore_value}
             write_json(self.output / "labels.json", content)
         if not self.cases:
+            yield from self._join_frames()
             return
         compute = choose_compute(self.device, settings.training.precision)
         predictor = Predictor(model, compute)
@@ -156,13 +162,36 @@ class _Job:
                 yield self._predict(case, predictor)
             except SemiSegError as error:
                 yield Failed(case.name, str(error))
+        yield from self._join_frames()
+
+    @property
+    def series(self) -> dict[Path, str]:
+        """What the frames of each 4D file are called after; of the files of other processes, too."""
+        return {case.image: case.patient for case in self.found if case.frame is not None}
+
+    def _join_frames(self) -> Iterator[Failed]:
+        """Masks of 4D files of which all frames are done, by whatever process, as 4D files."""
+        from SemiSegLib.data.images import write_series
+
+        done = {case.image for case in self.cases}
+        kind = "seq.nrrd" if self.format.endswith("nrrd") else self.format
+        for image, series in self.series.items():
+            count = frame_count(image)
+            masks = [self.output / f"{frame_name(series, frame, count)}.{self.format}" for frame in range(count)]
+            path = self.output / "4d" / f"{stem(image).removesuffix('.seq')}.{kind}"
+            if all(mask.exists() for mask in masks) and (image in done or not path.exists()):
+                try:
+                    write_series(masks, path, image)
+                except SemiSegError as error:
+                    yield Failed(stem(image), str(error))
 
     def _predict(self, case: Case, predictor: Predictor) -> Predicted:
-        from SemiSegLib.data.images import read_image, write_mask
+        from SemiSegLib.data.cases import read_scan
+        from SemiSegLib.data.images import write_mask
 
         start = time.monotonic()
         try:
-            prediction = predictor(read_image(case.image), self.box)
+            prediction = predictor(read_scan(case), self.box)
         except SemiSegError as error:
             message = str(error)
             raise SemiSegError(message if str(case.image) in message else f"{case.image}: {message}") from error
@@ -208,7 +237,13 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--model", type=Path, required=True, metavar="RUN|FILE|NAME", help="run folder, file or name")
     add("--which", choices=WHICH, default="last", help=WHICH_HELP)
-    add("--input", type=Path, required=True, metavar="FILE|DIR", help="a scan, or a folder of scans")
+    add(
+        "--input",
+        type=Path,
+        required=True,
+        metavar="FILE|DIR",
+        help="a scan, or a folder of scans; 4D files: each frame",
+    )
     add("--output", type=Path, required=True, metavar="DIR", help="where the masks go")
     add("--format", choices=FORMATS, default="nii.gz", help="of the masks (default: nii.gz)")
     add("--sdm", action="store_true", help="also write signed distance maps: mm, negative inside")
@@ -260,6 +295,9 @@ def _run(options: argparse.Namespace) -> None:
     job = _Job(
         options.input, options.output, options.format, options.sdm, options.probabilities, device, existing, shard, box
     )
+    if not options.json_progress and shard[0] == 0:
+        for image in job.series:
+            print(f"{image} is 4D: each of its {frame_count(image)} frames is predicted as a scan", flush=True)
     failures = {}
     for index, outcome in enumerate(job.outcomes(model, inference), start=1):
         if isinstance(outcome, Failed):

@@ -72,10 +72,12 @@ def calibrate_run(run: Path, device: str = "auto") -> bool:
 def cross_fit(run: Path, folds: int, device: str = "auto") -> None:
     """Calibrate a run's model by `folds` trainings with its settings, each without a part of its annotated cases.
 
-    They lie in RUN/cross-fit/1, 2, ...; those that have finished are not done again. What they measure is the DSC of
-    networks with fewer annotations than the run's own, on cases they have not seen. Raises SemiSegError.
+    Scans of one patient are in one part. The trainings lie in RUN/cross-fit/1, 2, ...; those that have finished are not
+    done again. What they measure is the DSC of networks with fewer annotations than the run's own, on cases they have
+    not seen. Raises SemiSegError.
     """
     from SemiSegLib.config import Settings
+    from SemiSegLib.data.patients import of_other_patients, patient
     from SemiSegLib.inference.quality import joined, keep, measure
     from SemiSegLib.runs import RunFolder, read_json
     from SemiSegLib.training import session
@@ -83,21 +85,23 @@ def cross_fit(run: Path, folds: int, device: str = "auto") -> None:
 
     whole = RunFolder.open(run)
     cases = load_cases(whole)
-    count = len(cases.labelled)
-    if not 2 <= folds <= count or count < 3:
+    patients = list(dict.fromkeys(patient(case) for case in cases.labelled))
+    count = len(patients)
+    if not 2 <= folds <= count or len(cases.labelled) < 3:
         raise QualityOptionsError(
-            f"--cross-fit {folds}: {whole.path} has {count} annotated cases; at least 3 are needed, and 2 to {count} "
-            "parts."
+            f"--cross-fit {folds}: {whole.path} has {len(cases.labelled)} annotated cases of {count} patients; at "
+            f"least 3 are needed, and 2 to {count} parts."
         )
     measured = []
     for fold in range(folds):
-        held_out = cases.labelled[fold::folds]
-        rest = tuple(case for case in cases.labelled if case not in held_out)
+        held_out = [case for case in cases.labelled if patient(case) in patients[fold::folds]]
+        rest, bare = (tuple(of_other_patients(part, held_out)) for part in (cases.labelled, cases.unlabelled))
         part = run / "cross-fit" / str(fold + 1)
         settings = Settings.from_dict(read_json(whole.settings_file))
         settings.data.cache = str(whole.cache_at(settings.data.cache).resolve())  # nothing is preprocessed twice
         if not RunFolder(part).has_training():
-            session.start(RunFolder.create(part), settings, dataclasses.replace(cases, labelled=rest, validation=()))
+            remaining = dataclasses.replace(cases, labelled=rest, unlabelled=bare, validation=())
+            session.start(RunFolder.create(part), settings, remaining)
         elif RunFolder(part).status().state != "finished":
             session.resume(RunFolder.open(part))
         measured.append(measure(part, held_out, device))

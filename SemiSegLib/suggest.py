@@ -172,11 +172,11 @@ def _pool_with_model(
 
 def _looks(case: Case) -> np.ndarray:
     """What a scan looks like as a whole, in canonical axes."""
+    from SemiSegLib.data.cases import read_scan
     from SemiSegLib.data.geometry import canonical
-    from SemiSegLib.data.images import read_image
     from SemiSegLib.inference.choosing import descriptor
 
-    return descriptor(_array(canonical(read_image(case.image))))
+    return descriptor(_array(canonical(read_scan(case))))
 
 
 def _looks_annotated(case: Case, ensemble: Ensemble) -> np.ndarray:

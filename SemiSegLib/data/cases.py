@@ -37,7 +37,9 @@ class Case:
 
     image: file, or folder of a DICOM series. label: mask file or None. label_values: stored value to label
     value, where they differ. label_by_orientation: see `images.bring_to`. origin: how the mask came about, see
-    `SemiSegLib.data.origins`.
+    `SemiSegLib.data.origins`. frame, label_frame: which volume of a file with several, from 0. patient: cases that
+    share it are never divided between training and validation, see `SemiSegLib.data.patients`; '' where only the
+    name tells of it.
     """
 
     name: str
@@ -46,6 +48,9 @@ class Case:
     label_values: dict[int, int] | None = None
     label_by_orientation: bool = False
     origin: str = "drawn"
+    frame: int | None = None
+    label_frame: int | None = None
+    patient: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,13 @@ class CaseList:
         return f"{self.root}: {len(self)} cases ({counts}{held_out}); layout: {self.layout}"
 
 
+def read_scan(case: Case) -> sitk.Image:
+    """The scan (float32)."""
+    from SemiSegLib.data.images import read_image
+
+    return read_image(case.image, case.frame)
+
+
 def read_case(case: Case, fill: int = 0) -> tuple[sitk.Image, Mask | None]:
     """The scan (float32) and its mask on the scan's grid with label values mapped, or None without a mask.
 
@@ -87,10 +99,10 @@ def read_case(case: Case, fill: int = 0) -> tuple[sitk.Image, Mask | None]:
     """
     from SemiSegLib.data import images
 
-    image = images.read_image(case.image)
+    image = read_scan(case)
     if case.label is None:
         return image, None
-    mask = images.read_mask(case.label)
+    mask = images.read_mask(case.label, case.label_frame)
     if case.label_values:
         mask = images.relabel(mask, case.label_values)
     return image, images.bring_to(mask, image, case.image, fill, case.label_by_orientation)
@@ -119,7 +131,8 @@ def _case_print(case: Case) -> dict[str, Any]:
     found: dict[str, Any] = {"image": _file_print(case.image)}
     if case.label is not None and case.label != case.image:
         found["label"] = _file_print(case.label)
-    return found
+    frames = {"frame": case.frame, "label_frame": case.label_frame}
+    return found | {name: frame for name, frame in frames.items() if frame is not None}
 
 
 def _file_print(path: Path) -> dict[str, Any]:

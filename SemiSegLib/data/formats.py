@@ -8,6 +8,9 @@ from SemiSegLib.errors import SemiSegError
 
 READABLE = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5")
 WRITABLE = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
+SEVERAL_VOLUMES = (
+    "save the wanted volume as its own file (training and `semiseg predict` take 4D files, frame by frame)"
+)
 
 
 class ImageError(SemiSegError):

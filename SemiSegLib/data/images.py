@@ -22,6 +22,7 @@ from SemiSegLib.constants import SPARE_COLORS
 from SemiSegLib.data import dicom, hdf5, nifti, nrrd, segnrrd
 from SemiSegLib.data.formats import (
     READABLE,
+    SEVERAL_VOLUMES,
     WRITABLE,
     ImageError,
     extension,
@@ -54,6 +55,7 @@ __all__ = [
     "Mask",
     "bring_to",
     "canonical",
+    "drawn_frames",
     "extension",
     "from_array",
     "is_image",
@@ -69,6 +71,7 @@ __all__ = [
     "to_array",
     "write_mask",
     "write_scalar",
+    "write_series",
 ]
 
 logger = logging.getLogger(__name__)
@@ -88,14 +91,15 @@ class Mask:
 # ---- reading ----------------------------------------------------------------------------------------------
 
 
-def read_image(path: Path) -> sitk.Image:
+def read_image(path: Path, frame: int | None = None) -> sitk.Image:
     """A scan as a 3D image of float32 on its own grid.
 
     path: a file (`READABLE`) or a folder with one DICOM series. A 2D image becomes one slice, a 4D file with a
     single volume is taken as 3D. NaN and infinite voxels become the finite minimum, with a warning.
+    frame: of a file with several volumes this one, from 0; the others are not kept in memory.
     Raises ImageError (unreadable, several volumes, colours) and GeometryError (sheared axes).
     """
-    return _finite_floats(_read_stored(Path(path), "image"), path)
+    return _finite_floats(_read_stored(Path(path), "image", frame), path)
 
 
 def scan_from_image(image: sitk.Image) -> sitk.Image:
@@ -120,15 +124,15 @@ def _finite_floats(image: sitk.Image, path: Path) -> sitk.Image:
     return Geometry.of(image).stamp(cleaned)
 
 
-def read_mask(path: Path) -> Mask:
+def read_mask(path: Path, frame: int | None = None) -> Mask:
     """A label map on its own grid, smallest sufficient unsigned type, with labels from Slicer segmentations.
 
     Layers of overlapping segments are merged, later segments win, with a warning. Floats are accepted when
-    they are whole numbers. Raises ImageError otherwise, and for negative values.
+    they are whole numbers. Raises ImageError otherwise, and for negative values. frame: as in `read_image`.
     """
     path = Path(path)
     labels = mask_labels(path)
-    stored = _read_stored(path, "label")
+    stored = _read_stored(path, "label", frame)
     array = _whole_numbers(to_array(stored), path)
     return Mask(from_array(array, stored), labels, path)
 
@@ -140,22 +144,33 @@ def mask_labels(path: Path) -> list[Label] | None:
     return [segment.label for segment in segnrrd.read_segments(path)] or None
 
 
+def drawn_frames(path: Path, count: int) -> set[int]:
+    """Numbers, from 0, of those of so many volumes of a mask file in which something is drawn."""
+    return {frame for frame in range(count) if to_array(_read_stored(Path(path), "label", frame)).any()}
+
+
 def read_geometry(path: Path) -> Geometry:
-    """The grid that `read_image` or `read_mask` would give, read from the header alone where the format allows."""
+    """The grid that `read_image` or `read_mask` would give, read from the header alone where the format allows; that
+    of every frame for a file with several volumes."""
     path = Path(path)
     if extension(path) in (".nii", ".nii.gz"):
         return nifti.read_geometry(path)
     if path.is_dir() or extension(path) in ("", ".h5"):
         return Geometry.of(_read_stored(path, "image"))
     reader = _itk_header(path)
+    if reader.GetDimension() == 4:
+        return Geometry.of(_read_frame(path, 0))
     if reader.GetDimension() != 3:
         return Geometry.of(_read_stored(path, "image"))
     geometry = Geometry(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
     return right_angled(geometry, path)
 
 
-def _read_stored(path: Path, h5_key: str) -> sitk.Image:
+def _read_stored(path: Path, h5_key: str, frame: int | None = None) -> sitk.Image:
     """Any readable source as a 3D scalar image of its stored type, layers of segmentations merged."""
+    if frame is not None:
+        by_nibabel = extension(path) in (".nii", ".nii.gz") and nifti.available()
+        return nifti.read(path, frame) if by_nibabel else _read_frame(path, frame)
     if path.is_dir():
         return _as_volume(dicom.read(path), path)
     if not path.exists():
@@ -183,6 +198,24 @@ def _read_itk(path: Path) -> sitk.Image:
         merged = segnrrd.merge_layers(layers.reshape(*layers.shape[:3], -1), segments, path)
         return Geometry.of(image).stamp(sitk.GetImageFromArray(merged))
     return image
+
+
+def _read_frame(path: Path, frame: int) -> sitk.Image:
+    """One volume of a MetaImage file or of NRRD, where frames are a fourth axis or, in Slicer's files, components."""
+    import SimpleITK as sitk
+
+    reader = _itk_header(path)
+    components = reader.GetNumberOfComponents()
+    try:
+        if reader.GetDimension() == 4 and components == 1 and frame < reader.GetSize()[3]:
+            reader.SetExtractIndex((0, 0, 0, frame))
+            reader.SetExtractSize((*reader.GetSize()[:3], 0))
+            return _as_volume(reader.Execute(), path)
+        if reader.GetDimension() == 3 and frame < components:
+            return _as_volume(sitk.VectorIndexSelectionCast(reader.Execute(), frame), path)
+    except RuntimeError as error:
+        raise ImageError(f"{path}: the voxels cannot be read: {_last_line(error)}") from error
+    raise ImageError(f"{path}: has no frame {frame + 1}")
 
 
 def _itk_header(path: Path) -> sitk.ImageFileReader:
@@ -220,7 +253,7 @@ def _as_volume(image: sitk.Image, path: Path) -> sitk.Image:
     if image.GetDimension() != 3:
         raise ImageError(
             f"{path}: holds {' x '.join(map(str, image.GetSize()))} voxels in {image.GetDimension()} dimensions; "
-            "one 3D volume is needed: save the wanted volume as its own file"
+            f"one 3D volume is needed: {SEVERAL_VOLUMES}"
         )
     return right_angled(Geometry.of(image), path).stamp(image)
 
@@ -343,6 +376,44 @@ def write_scalar(image: sitk.Image, path: Path, template: Path | None = None) ->
     if known_extension(Path(path), WRITABLE) == ".seg.nrrd":
         raise ImageError(f"{path}: .seg.nrrd holds segmentations; write a map of numbers as .nrrd or .nii.gz")
     _write(to_array(image).astype(np.float32), Geometry.of(image), Path(path), template, None)
+
+
+def write_series(masks: Sequence[Path], path: Path, template: Path) -> None:
+    """Writes the masks of all frames of a scan, in their order, as one 4D file.
+
+    path: `.nii.gz`, `.nii`, `.mha`, or `.seq.nrrd`, which Slicer opens as a sequence. template: the 4D scan; where it
+    is on the masks' grid and of the same format, its header is taken over, that of the time axis, too.
+    Raises ImageError and GeometryError.
+    """
+    frames = [read_mask(mask).image for mask in masks]
+    geometry, kind = Geometry.of(frames[0]), known_extension(path, WRITABLE)
+    array = np.stack([to_array(frame) for frame in frames], axis=-1)
+    array = array.astype(np.min_scalar_type(int(array.max())))
+    whole = geometry.same_as(read_geometry(template))  # and not a part of it
+    if kind in (".nii", ".nii.gz"):
+        like = _if_format(template, (".nii", ".nii.gz")) if whole else None
+        _whole(path, lambda unfinished: nifti.write(array, geometry, unfinished, like))
+    elif kind == ".nrrd":
+        placed = nrrd.geometry_fields(geometry, _if_format(template, (".nrrd", ".nhdr")) if whole else None)
+        _whole(path, lambda unfinished: nrrd.write(array, unfinished, placed))
+    else:
+        step = _time_step(template)
+        _whole(path, lambda unfinished: _write_metaimages(array, geometry, step, unfinished))
+
+
+def _time_step(path: Path) -> float:
+    """Between two frames of a 4D file, as far as ITK knows it; else 1."""
+    reader = _itk_header(path)
+    return reader.GetSpacing()[3] if reader.GetDimension() == 4 else 1.0
+
+
+def _write_metaimages(array: np.ndarray, geometry: Geometry, step: float, path: Path) -> None:
+    import SimpleITK as sitk
+
+    frames = [
+        geometry.stamp(sitk.GetImageFromArray(np.ascontiguousarray(frame.T))) for frame in np.moveaxis(array, 3, 0)
+    ]
+    sitk.WriteImage(sitk.JoinSeries(frames, 0.0, step), str(path), useCompression=True)
 
 
 def _complete(labels: Sequence[Label] | None, array: np.ndarray) -> list[Label]:

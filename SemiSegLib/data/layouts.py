@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from SemiSegLib.config import Label
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
 from SemiSegLib.data.dicom import is_dicom_series
 from SemiSegLib.data.formats import READABLE, extension, is_hidden, is_image, is_mask, stem
+from SemiSegLib.data.frames import in_frames
 from SemiSegLib.data.origins import with_origins
+from SemiSegLib.data.patients import with_patients
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +27,8 @@ UNDERSTOOD = """\
   CASE/mri_norm2.h5 (the same as prepared by UA-MT)
   PANCREAS_0001/ with DICOM below, and label0001.nii.gz (NIH Pancreas-CT)
   scan files or DICOM folders side by side, each perhaps with NAME.seg.nrrd beside it
-  one scan: a file, or a folder with one DICOM series"""
+  one scan: a file, or a folder with one DICOM series
+Each frame of a 4D file (x, y, z, t) is a case NAME_frame01, ...; its mask is 4D as well, or one file a frame."""
 
 ATRIUM = Label(1, "left atrium", (178, 34, 34))
 PANCREAS = Label(1, "pancreas", (249, 180, 111))
@@ -48,13 +52,20 @@ def find_cases(root: Path) -> CaseList:
     for layout in (_decathlon, _images_labels, _dicom_root, _challenge, _prepared_h5, _nih_pancreas, _side_by_side):
         found = layout(root)
         if found is not None:
-            return with_origins(found)
+            return with_patients(with_origins(found))
     inside = sorted(path.name for path in root.iterdir() if not is_hidden(path))
     raise CasesError(f"{root}: no scans found (it holds: {listed(inside) or 'nothing'}). Understood are:\n{UNDERSTOOD}")
 
 
-def _case_list(root: Path, layout: str, cases: Iterable[Case], labels: list[Label] | None = None) -> CaseList:
-    ordered = sorted(cases, key=lambda case: case.name)
+def _case_list(
+    root: Path,
+    layout: str,
+    cases: Iterable[Case],
+    labels: list[Label] | None = None,
+    masks: Mapping[str, Path] | None = None,
+) -> CaseList:
+    """`masks`: all mask files by name, where some may be of single frames of a scan."""
+    ordered = sorted(_frames_apart(cases, masks or {}), key=lambda case: case.name)
     _refuse_doubles(ordered)
     if labels is None:
         ordered, labels = _labels_from_masks(ordered)
@@ -65,6 +76,13 @@ def _case_list(root: Path, layout: str, cases: Iterable[Case], labels: list[Labe
         root=root,
         layout=layout,
     )
+
+
+def _frames_apart(cases: Iterable[Case], masks: Mapping[str, Path]) -> list[Case]:
+    """Every frame of a scan as a case; one that has a file of its own beside the scan is that file."""
+    every = [single for case in cases for single in in_frames(case, masks)]
+    files = {case.name.casefold() for case in every if case.frame is None}
+    return [case for case in every if case.frame is None or case.name.casefold() not in files]
 
 
 def _refuse_doubles(cases: Iterable[Case]) -> None:
@@ -93,7 +111,7 @@ def _labels_from_masks(cases: list[Case]) -> tuple[list[Case], list[Label] | Non
                 common[label.name] = Label(value, label.name, label.color)
             values[label.value] = common[label.name].value
         differs = any(stored != wanted for stored, wanted in values.items())
-        mapped.append(Case(case.name, case.image, case.label, values) if differs else case)
+        mapped.append(replace(case, label_values=values) if differs else case)
     return mapped, sorted(common.values(), key=lambda label: label.value) or None
 
 
@@ -140,7 +158,7 @@ def _side_by_side(root: Path) -> CaseList | None:
     scans = _scans(root)
     beside = {stem(path): path for path in _visible(root) if extension(path) == ".seg.nrrd"}
     cases = [Case(stem(path), path, beside.get(stem(path))) for path in scans]
-    return _case_list(root, "folder of scans", cases) if cases else None
+    return _case_list(root, "folder of scans", cases, masks=beside) if cases else None
 
 
 def _images_labels(root: Path) -> CaseList | None:
@@ -148,16 +166,20 @@ def _images_labels(root: Path) -> CaseList | None:
     if not scans:
         return None
     masks = _masks(root / "labels")
-    cases = [Case(stem(path), path, masks.get(stem(path))) for path in scans]
-    _report_orphans(masks, {case.name for case in cases}, root / "images")
     file = root / "dataset.json"
     labels = _dataset_labels(_read_dataset(file), file) if file.is_file() else None
-    return _case_list(root, "images and labels", cases, labels)
+    cases = [Case(stem(path), path, masks.get(stem(path))) for path in scans]
+    found = _case_list(root, "images and labels", cases, labels, masks)
+    _report_orphans(masks, found, root / "images")
+    return found
 
 
-def _report_orphans(masks: Mapping[str, Path], names: set[str], folder: Path) -> None:
+def _report_orphans(masks: Mapping[str, Path], cases: Iterable[Case], folder: Path) -> None:
     """Masks without a scan: a warning, or CasesError when no mask at all has its scan."""
-    orphans = [path for name, path in masks.items() if name not in names]
+    every = list(cases)
+    names, used = {case.name for case in every}, {case.label for case in every}
+    whole = {stem(case.image) for case in every}  # also of scans with a mask in which nothing is drawn
+    orphans = [path for name, path in masks.items() if path not in used and name not in names | whole]
     if orphans and len(orphans) == len(masks):
         raise CasesError(
             f"no mask has the name of a scan in {folder} (masks: {listed(p.name for p in orphans)}; scans: "
@@ -185,12 +207,13 @@ def _decathlon(root: Path) -> CaseList | None:
     extra = [_unlisted(path, masks, suffixed) for path in beside]
     extra += [_unlisted(path, {}, suffixed) for path in _scans(root / "imagesTs") if path not in taken]
     cases = [*named, *extra]
-    _report_orphans(masks, {case.name for case in cases}, root / "imagesTr")
     if not cases and (root / "images").is_dir():
         return None
     if not cases:
         raise CasesError(f"{file}: lists no scans, and there are none in {root / 'imagesTr'}")
-    return _case_list(root, "Decathlon / nnU-Net", cases, _dataset_labels(dataset, file))
+    found = _case_list(root, "Decathlon / nnU-Net", cases, _dataset_labels(dataset, file), masks)
+    _report_orphans(masks, found, root / "imagesTr")
+    return found
 
 
 def _read_dataset(file: Path) -> dict[str, Any]:
@@ -339,7 +362,7 @@ def _nih_pancreas(root: Path) -> CaseList | None:
             cases.append(Case(f"PANCREAS_{digits}", path, mask, label_by_orientation=mask is not None))
     if not cases:
         return None
-    _report_orphans(masks, set(scans), root)
+    _report_orphans(masks, cases, root)
     return _case_list(root, "NIH Pancreas-CT", cases, [PANCREAS])
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from SemiSegLib.data.formats import ImageError
+from SemiSegLib.data.formats import SEVERAL_VOLUMES, ImageError
 from SemiSegLib.data.geometry import Geometry, right_angled
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 
 
-def read(path: Path) -> sitk.Image:
+def read(path: Path, frame: int | None = None) -> sitk.Image:
     """The volume of a NIfTI file as stored (scaled where the header says so), with any number type.
+
+    frame: of a file with several volumes this one alone, from 0.
 
     The sform places the voxels if its code is set, else the qform. Without either, ITK's and Slicer's reading
     holds: axes to the left, posterior, superior, first voxel at 0. Raises ImageError or GeometryError.
@@ -27,9 +30,12 @@ def read(path: Path) -> sitk.Image:
     import SimpleITK as sitk
 
     stored = _load(path)
-    geometry = _geometry(stored, path)
+    geometry = _geometry(stored, path, frame is not None)
+    if frame is not None and not 0 <= frame < _volumes(stored.shape):
+        raise ImageError(f"{path}: has no frame {frame + 1}, only {_volumes(stored.shape)}")
     try:
-        array = np.asanyarray(stored.dataobj).reshape(geometry.size, order="F")
+        voxels = stored.dataobj[:, :, :, frame] if _volumes(stored.shape) > 1 else stored.dataobj
+        array = np.asanyarray(voxels).reshape(geometry.size, order="F")
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ImageError(f"{path}: the voxels cannot be read, the file is cut off or damaged: {error}") from error
     image = sitk.GetImageFromArray(np.ascontiguousarray(_plain(array, path).T))
@@ -37,8 +43,13 @@ def read(path: Path) -> sitk.Image:
 
 
 def read_geometry(path: Path) -> Geometry:
-    """The grid of a NIfTI file from its header alone. Raises ImageError or GeometryError."""
-    return _geometry(_load(path), path)
+    """The grid of the volume or volumes of a NIfTI file from its header alone. Raises ImageError or GeometryError."""
+    return _geometry(_load(path), path, several=True)
+
+
+def available() -> bool:
+    """nibabel is installed; Slicer's own Python lacks it."""
+    return importlib.util.find_spec("nibabel") is not None
 
 
 def _nibabel(path: Path) -> Any:
@@ -59,8 +70,8 @@ def _load(path: Path) -> Any:
         raise ImageError(f"{path}: not a readable NIfTI file: {error}") from error
 
 
-def _geometry(stored: Any, path: Path) -> Geometry:
-    size = _volume_size(stored.shape, path)
+def _geometry(stored: Any, path: Path, several: bool) -> Geometry:
+    size = _volume_size(stored.shape, path, several)
     header = stored.header
     if header["sform_code"] <= 0 and header["qform_code"] <= 0:
         sides = (*header.get_zooms(), 1.0, 1.0)[:3]
@@ -84,11 +95,15 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _volume_size(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
-    if len(shape) < 2 or any(n > 1 for n in shape[3:]) or 0 in shape:
+def _volumes(shape: tuple[int, ...]) -> int:
+    return (*shape, 1, 1)[3]
+
+
+def _volume_size(shape: tuple[int, ...], path: Path, several: bool) -> tuple[int, int, int]:
+    if len(shape) < 2 or any(n > 1 for n in shape[4 if several else 3 :]) or 0 in shape:
         raise ImageError(
             f"{path}: holds an array of shape {' x '.join(map(str, shape))}; one 3D volume with one value a voxel "
-            "is needed: save the wanted volume as its own file"
+            f"is needed: {SEVERAL_VOLUMES}"
         )
     x, y, z = (*shape, 1)[:3]
     return int(x), int(y), int(z)
@@ -103,11 +118,12 @@ def _plain(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def write(array: np.ndarray, geometry: Geometry, path: Path, template: Path | None = None) -> None:
-    """Writes a volume of shape (x, y, z).
+    """Writes a volume of shape (x, y, z), or several of shape (x, y, z, t).
 
-    With a NIfTI `template`, affine, sform, qform, their codes, units and the array's dimensions are the
-    template's, bit for bit; texts and extensions in its header, which may name the patient, are dropped.
-    Without one, sform and qform (code 1, mm) are made from `geometry`, as exactly as float32 can say it.
+    With a NIfTI `template`, affine, sform, qform, their codes, units and the array's dimensions (those of one volume
+    where it has several) are the template's, bit for bit; texts and extensions in its header, which may name the
+    patient, are dropped. Without one, sform and qform (code 1, mm) are made from `geometry`, as exactly as float32 can
+    say it.
     """
     nibabel = _nibabel(path)
     if template is None:
@@ -121,7 +137,8 @@ def write(array: np.ndarray, geometry: Geometry, path: Path, template: Path | No
     else:
         like = _load(template)
         header = _reused_header(like, array.dtype)
-        made = type(like)(array.reshape(like.shape, order="F"), like.affine, header)
+        shape = like.shape if array.size == np.prod(like.shape) else like.shape[:3]
+        made = type(like)(array.reshape(shape, order="F"), like.affine, header)
     nibabel.save(made, path)
 
 

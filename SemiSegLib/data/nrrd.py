@@ -98,15 +98,19 @@ def _vector(values: np.ndarray | tuple[float, ...]) -> str:
 def write(array: np.ndarray, path: Path, placed: Mapping[str, str], keys: Mapping[str, str] | None = None) -> None:
     """Writes a volume, gzip-compressed.
 
-    array: (x, y, z), uint8, uint16, uint32 or float32. placed: from `geometry_fields`. keys: `key:=value` pairs.
+    array: (x, y, z), uint8, uint16, uint32 or float32; or (x, y, z, t), as Slicer writes sequences. placed: from
+    `geometry_fields`. keys: `key:=value` pairs.
     """
+    several = array.ndim == 4
+    if several and "space directions" in placed:
+        placed = {**placed, "space directions": f"{placed['space directions']} none"}
     fields = {
         "type": TYPE_NAMES[array.dtype.name],
-        "dimension": "3",
+        "dimension": str(array.ndim),
         **{name: placed[name] for name in ("space", "space dimension") if name in placed},
         "sizes": " ".join(str(n) for n in array.shape),
         **{name: value for name, value in placed.items() if name not in ("space", "space dimension")},
-        "kinds": "domain domain domain",
+        "kinds": "domain domain domain" + (" list" if several else ""),
         "endian": "little",
         "encoding": "gzip",
     }

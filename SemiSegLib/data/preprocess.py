@@ -168,6 +168,8 @@ def _key(case: Case, settings: DataSettings, sdm: bool) -> str:
     parts: list[object] = [_VERSION, _stamp(case.image), asdict(settings) | {"cache": None, "sdm_normalisation": None}]
     if case.label is not None:
         parts += [_stamp(case.label), sorted((case.label_values or {}).items()), case.label_by_orientation, sdm]
+    if case.frame is not None:
+        parts += [case.frame, case.label_frame]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 

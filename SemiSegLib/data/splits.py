@@ -12,6 +12,7 @@ from typing import Any
 from SemiSegLib.config import Label
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
 from SemiSegLib.data.layouts import COLORS
+from SemiSegLib.data.patients import last_patients, of_other_patients, patient
 
 TRAIN_KEYS = ("train", "train_patients", "training")
 VALIDATION_KEYS = ("validation", "validation_patients", "val", "val_patients")
@@ -27,8 +28,9 @@ def apply_splits(cases: CaseList, splits: str | None = None, labelled: int | Pat
     labelled: how many, or a file with one name a line. A number takes the list `labeled_N` if the section has
     it, else the first N annotated training cases by name. None takes the section's only such list, or all.
 
-    Training cases not chosen lose their mask path, so nothing can read it. Raises CasesError for unknown
-    names, cases in two parts, cases chosen as labelled or for validation that have no mask.
+    Training cases not chosen lose their mask path, so nothing can read it. Without a list of training cases, those of
+    validation patients are left out. Raises CasesError for unknown names, cases or patients in two parts, cases chosen
+    as labelled or for validation that have no mask.
     """
     section: Mapping[str, Any] = {}
     labels = cases.labels
@@ -121,14 +123,19 @@ def _resolve(names: Sequence[str], cases: Sequence[Case] | CaseList, source: obj
 def _training(section: Mapping[str, Any], cases: CaseList, validation: Sequence[Case], source: object) -> list[Case]:
     if any(key in section for key in TRAIN_KEYS):
         return _resolve(_names(section, TRAIN_KEYS), cases, source)
-    held_out = {case.name for case in validation}
-    return sorted((case for case in cases if case.name not in held_out), key=lambda case: case.name)
+    return sorted(of_other_patients(cases, validation), key=lambda case: case.name)
 
 
 def _refuse_both(training: Sequence[Case], validation: Sequence[Case], source: object) -> None:
     both = sorted({case.name for case in training} & {case.name for case in validation})
     if both:
         raise CasesError(f"{source}: cases are both in training and in validation: {listed(both)}")
+    shared = sorted({patient(case) for case in training} & {patient(case) for case in validation})
+    if shared:
+        raise CasesError(
+            f"{source}: scans of one patient (frames of one sequence) are both in training and in validation, which "
+            f"would measure nothing: {listed(shared)}; move all of a patient to one side"
+        )
 
 
 def _chosen(
@@ -178,11 +185,21 @@ def _require_masks(cases: Sequence[Case], purpose: str) -> None:
 
 
 def hold_out(cases: CaseList, count: int) -> CaseList:
-    """The last `count` labelled cases become the validation part; 0 changes nothing. Raises CasesError."""
+    """The last labelled cases become the validation part; 0 changes nothing. Raises CasesError.
+
+    They are `count`, or more where that would divide a patient; what else there is of these patients is left out.
+    """
     if count == 0:
         return cases
     if cases.validation:
         raise CasesError("the splits name validation cases already: no more can be held out")
-    if not 0 < count < len(cases.labelled):
-        raise CasesError(f"{count} cases cannot be held out of {len(cases.labelled)} annotated ones: some must train")
-    return dataclasses.replace(cases, labelled=cases.labelled[:-count], validation=cases.labelled[-count:])
+    chosen = last_patients([patient(case) for case in cases.labelled], count)
+    validation = tuple(case for case in cases.labelled if patient(case) in chosen)
+    labelled, unlabelled = (tuple(of_other_patients(part, validation)) for part in (cases.labelled, cases.unlabelled))
+    if count < 0 or not labelled:
+        patients = len({patient(case) for case in cases.labelled})
+        of_patients = f" of {patients} patients" if patients < len(cases.labelled) else ""
+        raise CasesError(
+            f"{count} cases cannot be held out of {len(cases.labelled)} annotated ones{of_patients}: some must train"
+        )
+    return dataclasses.replace(cases, labelled=labelled, unlabelled=unlabelled, validation=validation)

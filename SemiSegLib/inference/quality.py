@@ -13,10 +13,10 @@ import numpy as np
 
 from SemiSegLib.compute.devices import choose_compute
 from SemiSegLib.constants import IGNORE
-from SemiSegLib.data.cases import Case, read_case
+from SemiSegLib.data.cases import Case, read_case, read_scan
 from SemiSegLib.data.geometry import from_array, to_array
 from SemiSegLib.data.grid import back_to_scan, to_network_grid
-from SemiSegLib.data.images import read_image, write_scalar
+from SemiSegLib.data.images import write_scalar
 from SemiSegLib.data.preprocess import class_indices
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.inference.conformal import LEAST_CASES, Calibration, promised, rank_correlation
@@ -137,7 +137,7 @@ class Judge:
 def look(case: Case, ensemble: Ensemble) -> tuple[Opinions, sitk.Image, sitk.Image]:
     """(what the ensemble says of a scan, the grid that this is on, the scan); raises SemiSegError naming the file."""
     try:
-        scan = read_image(case.image)
+        scan = read_scan(case)
         grid = to_network_grid(scan, ensemble.data)
     except SemiSegError as error:
         message = str(error)

@@ -130,6 +130,9 @@ def _case_to_dict(case: Case, root: Path) -> dict[str, Any]:
         "label_values": values,
         "label_by_orientation": case.label_by_orientation,
         "origin": case.origin,
+        "frame": case.frame,
+        "label_frame": case.label_frame,
+        "patient": case.patient,
     }
 
 
@@ -137,5 +140,14 @@ def _case_from_dict(content: dict[str, Any], root: Path) -> Case:
     values = {int(old): new for old, new in (content["label_values"] or {}).items()} or None
     label = content["label"]
     label = root / label if label else None
-    turned, origin = content["label_by_orientation"], content.get("origin", "drawn")
-    return Case(content["name"], root / content["image"], label, values, turned, origin)
+    return Case(
+        content["name"],
+        root / content["image"],
+        label,
+        values,
+        content["label_by_orientation"],
+        content.get("origin", "drawn"),
+        content.get("frame"),
+        content.get("label_frame"),
+        content.get("patient", ""),
+    )

@@ -63,7 +63,7 @@ def _labels_in(cases: Sequence[Case], data: DataSettings) -> list[Label]:
     values: set[int] = set()
     for case in cases:
         assert case.label is not None
-        mask = relabel(read_mask(case.label), case.label_values or {})
+        mask = relabel(read_mask(case.label, case.label_frame), case.label_values or {})
         if mask.labels:
             return list(mask.labels)
         values |= {int(value) for value in np.unique(to_array(mask.image))}
