@@ -101,7 +101,8 @@ def evaluate(
     A prediction on another grid is brought onto its reference's in world space, and the report says so. Cases
     without prediction or reference are named in the report and take no part in its means.
 
-    :param predictions: folder of mask files, or mask file by case name
+    :param predictions: folder of mask files, or mask file by case name; of 4D files each frame is a case NAME_frame01,
+        in references only frames in which something is drawn
     :param references: the same, or a data folder in any layout that training understands
     :param labels: name and value of the foreground classes; default: as the masks themselves (.seg.nrrd) or a
         labels.json, dataset.json or splits.json beside them name them, else every value in the references
@@ -111,10 +112,9 @@ def evaluate(
     :param literature: treat empty masks as the literature's tables do, see `SemiSegLib.metrics`
     :raises SemiSegError: nothing to compare, unreadable files, grids that do not meet
     """
-    from SemiSegLib.data.images import read_mask
     from SemiSegLib.metrics import case_metrics, summarise
 
-    predicted, wanted = _mask_files(predictions), _reference_readers(references)
+    predicted, wanted = _readers(_mask_files(predictions)), _reference_readers(references)
     names = sorted(predicted.keys() & wanted.keys())
     if not names:
         raise EvaluationError(
@@ -130,7 +130,7 @@ def evaluate(
     cases, messages = {}, []
     for name in names:
         reference = _renumbered(wanted[name](), known)
-        prediction, notes = _on_grid(_renumbered(read_mask(predicted[name]), known), reference)
+        prediction, notes = _on_grid(_renumbered(predicted[name](), known), reference)
         arrays = _array(prediction), _array(reference)
         messages += [*notes, *_unnamed_values(arrays, (prediction, reference), known, ignored)]
         spacing = reference.image.GetSpacing()
@@ -166,14 +166,29 @@ def _mask_files(source: Path | Mapping[str, Path]) -> dict[str, Path]:
 
 def _reference_readers(source: Path | Mapping[str, Path]) -> dict[str, Callable[[], Mask]]:
     """By case name, what reads the reference: a mask file, or the mask of a case of a data set on its scan's grid."""
-    from SemiSegLib.data.images import read_mask
     from SemiSegLib.data.layouts import find_cases
 
     files = _mask_files(source)
     if files or isinstance(source, Mapping):
-        return {name: partial(read_mask, path) for name, path in files.items()}
+        return _readers(files, drawn=True)
     annotated = (case for case in find_cases(source) if case.label is not None)
     return {case.name: partial(_read_annotation, case) for case in annotated}
+
+
+def _readers(files: Mapping[str, Path], drawn: bool = False) -> dict[str, Callable[[], Mask]]:
+    """What reads each mask; of 4D files each frame, or with `drawn` those in which something is."""
+    from SemiSegLib.data.frames import frame_count, frame_name, series_name
+    from SemiSegLib.data.images import drawn_frames, read_mask
+
+    readers: dict[str, Callable[[], Mask]] = {}
+    for name, path in files.items():
+        count = frame_count(path)
+        if count == 1:
+            readers[name] = partial(read_mask, path)
+            continue
+        for frame in drawn_frames(path, count) if drawn else range(count):
+            readers[frame_name(series_name(path), frame, count)] = partial(read_mask, path, frame)
+    return readers
 
 
 def _read_annotation(case: Case) -> Mask:
@@ -209,7 +224,7 @@ def _on_grid(prediction: Mask, reference: Mask) -> tuple[Mask, list[str]]:
 
 def _find_labels(
     names: Sequence[str],
-    predicted: Mapping[str, Path],
+    predicted: Mapping[str, Callable[[], Mask]],
     wanted: Mapping[str, Callable[[], Mask]],
     predictions: Path | Mapping[str, Path],
     references: Path | Mapping[str, Path],
@@ -220,11 +235,10 @@ def _find_labels(
         named = _labels_beside(folder) if isinstance(folder, Path) else {}
         if named:
             return named
-    from SemiSegLib.data.images import read_mask
     from SemiSegLib.data.layouts import find_cases
 
     in_data_set = isinstance(references, Path) and not _mask_files(references) and find_cases(references).labels
-    first = in_data_set or wanted[names[0]]().labels or read_mask(predicted[names[0]]).labels
+    first = in_data_set or wanted[names[0]]().labels or predicted[names[0]]().labels
     if first:
         return {label.name: label.value for label in first}
     import numpy as np

@@ -25,6 +25,7 @@ UNDERSTOOD = """\
   imagesTr/, labelsTr/, imagesTs/ and dataset.json (Medical Segmentation Decathlon, nnU-Net)
   CASE/lgemri.nrrd and CASE/laendo.nrrd (2018 Atrial Segmentation Challenge)
   CASE/mri_norm2.h5 (the same as prepared by UA-MT)
+  patient001/patient001_4d.nii.gz, patient001_frame01.nii.gz, patient001_frame01_gt.nii.gz (ACDC)
   PANCREAS_0001/ with DICOM below, and label0001.nii.gz (NIH Pancreas-CT)
   scan files or DICOM folders side by side, each perhaps with NAME.seg.nrrd beside it
   one scan: a file, or a folder with one DICOM series
@@ -32,6 +33,11 @@ Each frame of a 4D file (x, y, z, t) is a case NAME_frame01, ...; its mask is 4D
 
 ATRIUM = Label(1, "left atrium", (178, 34, 34))
 PANCREAS = Label(1, "pancreas", (249, 180, 111))
+CINE = (
+    Label(1, "right ventricle", (181, 85, 57)),
+    Label(2, "myocardium", (192, 104, 88)),
+    Label(3, "left ventricle", (152, 55, 13)),
+)
 COLORS = (
     (216, 101, 79), (128, 174, 128), (111, 184, 210), (241, 214, 145), (177, 122, 101),
     (183, 156, 220), (144, 238, 144), (240, 128, 128), (183, 214, 211), (255, 250, 160),
@@ -49,7 +55,16 @@ def find_cases(root: Path) -> CaseList:
         raise CasesError(f"{root}: no such file or folder")
     if root.is_file():
         return _single(root)
-    for layout in (_decathlon, _images_labels, _dicom_root, _challenge, _prepared_h5, _nih_pancreas, _side_by_side):
+    for layout in (
+        _decathlon,
+        _images_labels,
+        _dicom_root,
+        _challenge,
+        _prepared_h5,
+        _acdc,
+        _nih_pancreas,
+        _side_by_side,
+    ):
         found = layout(root)
         if found is not None:
             return with_patients(with_origins(found))
@@ -337,6 +352,15 @@ def _h5_case(name: str, path: Path) -> Case:
     from SemiSegLib.data.hdf5 import has_label
 
     return Case(name, path, path if has_label(path) else None)
+
+
+def _acdc(root: Path) -> CaseList | None:
+    """ACDC as it comes: of each patient two annotated frames; the others, of the 4D file, are without mask."""
+    files = [path for pattern in ("*/patient*_*.nii*", "*/*/patient*_*.nii*") for path in root.glob(pattern)]
+    scans = [path for path in files if re.fullmatch(r"patient\d+_(4d|frame\d+)", stem(path))]
+    masks = {stem(path).removesuffix("_gt"): path for path in files if stem(path).endswith("_gt")}
+    cases = [Case(stem(path), path, masks.get(stem(path))) for path in scans]
+    return _case_list(root, "ACDC", cases, list(CINE)) if cases else None
 
 
 def _nih_pancreas(root: Path) -> CaseList | None:

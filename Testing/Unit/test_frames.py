@@ -15,6 +15,7 @@ from SemiSegLib.data.images import Geometry, ImageError, read_geometry, read_ima
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits, hold_out
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.evaluate import evaluate
 from SemiSegLib.predict import main, predict
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.training.intent import cases_from_dict, cases_to_dict
@@ -175,6 +176,27 @@ def test_a_frame_with_a_file_of_its_own_is_that_file(beating, tmp_path):
         "patient001_frame02": (None, None, None),
         "patient001_frame03": (2, None, None),
     }
+
+
+def test_acdc_as_it_comes_is_two_annotated_frames_a_patient_and_many_others(beating, tmp_path):
+    scans, masks = beating()
+    for number in (1, 2):
+        folder = tmp_path / "training" / f"patient00{number}"
+        write_4d(scans, folder / f"patient00{number}_4d.nii.gz")
+        (folder / "Info.cfg").write_text("ED: 1\nES: 3\n")
+        for frame in (1, 3):
+            sitk.WriteImage(scans[frame - 1], folder / f"patient00{number}_frame0{frame}.nii.gz")
+            sitk.WriteImage(masks[frame - 1], folder / f"patient00{number}_frame0{frame}_gt.nii.gz")
+    for root in (tmp_path, tmp_path / "training"):
+        cases = find_cases(root)
+        assert cases.layout == "ACDC"
+        annotated = [f"patient00{number}_frame0{frame}" for number in (1, 2) for frame in (1, 3)]
+        assert names(cases.labelled) == annotated
+        assert names(cases.unlabelled) == ["patient001_frame02", "patient002_frame02"]
+        assert [label.name for label in cases.labels] == ["right ventricle", "myocardium", "left ventricle"]
+        divided = hold_out(cases, 1)
+        assert names(divided.validation) == annotated[2:]
+        assert names(divided.unlabelled) == ["patient001_frame02"]
 
 
 def test_a_mask_of_one_volume_for_several_is_refused_with_both_names(beating, tmp_path):
@@ -344,3 +366,25 @@ def test_processes_that_share_a_sequence_join_it_at_the_end(model, beating, tmp_
     assert not (tmp_path / "out" / "4d").exists()
     list(predict(model, source, tmp_path / "out", device="cpu", shard=(1, 2)))
     assert frame_count(tmp_path / "out" / "4d" / "cine.nii.gz") == 2
+
+
+# ---- scoring ------------------------------------------------------------------------------------------------
+
+
+def test_frames_are_scored_one_by_one_against_4d_masks(beating, tmp_path):
+    """Of either kind: single frames as `predict` writes them, or all in one file; against a folder or a data set."""
+    scans, masks = beating()
+    truth = [masks[0], masks[1] * 0, masks[2]]
+    write_4d(scans, tmp_path / "data" / "images" / "cine.nii.gz")
+    write_4d(truth, tmp_path / "data" / "labels" / "cine.nii.gz")
+    write_4d([masks[0], masks[1], masks[1]], tmp_path / "joined" / "cine.nii.gz")
+    (tmp_path / "single").mkdir()
+    for number, mask in enumerate([masks[0], masks[1], masks[1]], start=1):
+        sitk.WriteImage(mask, tmp_path / "single" / f"cine_frame0{number}.nii.gz")
+    for predictions in ("joined", "single"):
+        for references in ("data/labels", "data"):
+            report = evaluate(tmp_path / predictions, tmp_path / references, labels={"ball": 1})
+            assert list(report.cases) == ["cine_frame01", "cine_frame03"]
+            assert report.cases["cine_frame01"]["ball"]["dsc"] == 1
+            assert 0.3 < report.cases["cine_frame03"]["ball"]["dsc"] < 0.95
+            assert report.missing_references == ["cine_frame02"]
