@@ -351,6 +351,38 @@ def test_minutes_are_counted_where_somebody_works(predicted):
     assert case.seconds == 27.0 + IDLE_SECONDS
 
 
+def test_drawing_in_slicers_own_segment_editor_counts(predicted):
+    """As long as somebody holds a tool there; masks that programs change meanwhile are nobody's minutes."""
+    case, watch = predicted.work.cases.cases[0], predicted.logic.stopwatch
+    now, told = [0.0], []
+    watch._clock = lambda: now[0]
+    predicted.work.case = case
+    predicted.ui.annotateButton.click()
+    predicted.widget.exit()
+    predicted.panel.annotate.drawn.connect(lambda: told.append(case.seconds))
+
+    def stroke(seconds, row):
+        """At this time; returns what is counted then."""
+        now[0], before = seconds, len(told)
+        mask = np.zeros((32, 32, 32), np.uint8)
+        mask[7, row : row + 2, 3:5] = 1
+        draw(predicted, case, mask)
+        predicted.wait_until(lambda: len(told) > before, 20)
+        return case.seconds
+
+    assert [stroke(100.0, 3), stroke(110.0, 5)] == [0.0, 0.0], "nobody draws"
+    editor = predicted.work.cases.scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    editor.SetAndObserveSegmentationNode(case.annotation)
+    assert [stroke(120.0, 7), stroke(130.0, 9)] == [0.0, 0.0], "no tool"
+    editor.SetActiveEffectName("Paint")
+    assert [stroke(140.0, 11), stroke(152.0, 13)] == [0.0, 12.0]
+    editor.SetAndObserveSegmentationNode(case.prediction)
+    editor.SetActiveEffectName("")  # as leaving that module does
+    predicted.widget.enter()
+    predicted.unfold("train")
+    assert case.seconds == 12.0
+
+
 def test_what_is_expected_of_a_round_is_of_the_masks_of_its_model(predicted):
     import dataclasses
     from types import SimpleNamespace

@@ -14,7 +14,7 @@ from SemiSegLib.errors import SemiSegError
 from ..i18n import _
 from ..logic.stopwatch import Stopwatch
 from ..logic.study import Study
-from ..scene.annotations import add_region, make_annotation
+from ..scene.annotations import add_region, edited_elsewhere, make_annotation
 from ..scene.case import ORIENTATIONS, Case, State
 from ..scene.region import voxels_outside
 from ..signal import Signal
@@ -191,6 +191,8 @@ class AnnotatePanel:
 
     def _drawn(self) -> None:
         if self._study.parameters is not None:
+            if not self._tools_are_up and edited_elsewhere(self._study.case):
+                self._stopwatch.begin(self._study.case)
             self._stopwatch.touch()
             self.drawn.emit()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import slicer
 
 from SemiSegLib.config import DataSettings, Label
 
@@ -48,6 +49,16 @@ def add_region(table: CaseTable, case: Case):
         case.region = fit_region(case.region, case.volume, case.annotation, table.labels)
         put_beside(case.region, case.volume)
     return case.region
+
+
+def edited_elsewhere(case: Case | None) -> bool:
+    """Somebody holds a tool over the case's annotation in a segment editor, such as that of Slicer's own module; a
+    module that is left puts its tool away."""
+    annotation = case.annotation if case is not None else None
+    if annotation is None:
+        return False
+    editors = slicer.util.getNodesByClass("vtkMRMLSegmentEditorNode", annotation.GetScene())
+    return any(node.GetSegmentationNode() is annotation and node.GetActiveEffectName() for node in editors)
 
 
 def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, done: bool = True):
