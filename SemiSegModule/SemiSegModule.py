@@ -143,7 +143,6 @@ class SemiSegModuleParameterNode:
 
     task - What is segmented; a preset of SemiSegLib.
     studyFolder - Trainings, models, predictions and the copies of scans that they need are kept here.
-    folderChosen - Somebody has said that they may be.
     hideNames - Scans are called by their numbers, in the panel and in every file.
     currentCase - ID of the case at hand.
     trainingTime, method, device, iterations, learningRate, spacing, patchSize - The training.
@@ -158,7 +157,6 @@ class SemiSegModuleParameterNode:
 
     task: Task = Task.LEFT_ATRIUM
     studyFolder: Path = Path()
-    folderChosen: bool = False
     hideNames: bool = False
     currentCase: str = ""
     trainingTime: TrainingTime = TrainingTime.HOUR
@@ -316,8 +314,8 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
     def addCases(self, scans=None, annotations=None):
         """Add scans to the study and return their cases.
 
-        :param scans: volume nodes, or paths of scans or folders (masks beside them become annotations); None: every
-            scan of the scene
+        :param scans: volume nodes and sequence nodes (each frame becomes a case), or paths of scans or folders (masks
+            beside them become annotations); None: every scan of the scene
         :param annotations: finished vtkMRMLSegmentationNodes, one for each volume node, None where there is none
         """
         self._study()
@@ -512,9 +510,9 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
     def _setDefaultFolders(parameters):
         from SemiSegModuleLib.logic.study import default_study_folder
 
-        if parameters.studyFolder == Path():
+        if not parameters.studyFolder.is_absolute():  # none yet, or one of another system: C:\\… means nothing on Linux
             parameters.studyFolder = default_study_folder()
-        if parameters.exportFolder == Path():
+        if not parameters.exportFolder.is_absolute():
             parameters.exportFolder = parameters.studyFolder / "exports"
 
 

@@ -28,7 +28,7 @@ def asked(monkeypatch):
 
 def a_new_study(opened):
     """As a scene that nobody has worked in: the folder is a proposal."""
-    opened.parameters.folderChosen = False
+    opened.qt.QSettings().clear()
     opened.parameters.extraSettings = "training.iteration=3"  # no training starts: such a setting does not exist
     return opened
 
@@ -66,6 +66,59 @@ def test_the_place_is_asked_for_once_in_a_study(with_cases, asked, mrml, tmp_pat
     assert len(asked) == 1
 
 
+def test_the_place_is_asked_for_again_on_another_computer(with_cases, asked, mrml, tmp_path):
+    """The folder is not there: where copies go was agreed on for a disk that this one need not be like."""
+    opened = a_new_study(with_cases)
+    asked.answers = ["this"]
+    press_train(opened)
+    mrml.save(tmp_path / "work.mrb")
+    opened.qt.QSettings().clear()  # which knows what was agreed on here
+    mrml.load(tmp_path / "work.mrb")
+    folder = opened.parameters.studyFolder
+    opened.panel.train.train()
+    assert len(asked) == 2
+    assert f"{folder}, which is not on this computer yet" in " ".join(asked[1].split())
+    assert not folder.exists()
+
+
+def test_a_study_that_was_copied_with_its_folder_is_not_asked_about(with_cases, asked, mrml, tmp_path):
+    opened = a_new_study(with_cases)
+    opened.work.claim_folder()
+    mrml.save(tmp_path / "work.mrb")
+    opened.qt.QSettings().clear()
+    mrml.load(tmp_path / "work.mrb")
+    press_train(opened)
+    assert not asked
+
+
+def test_a_folder_of_another_system_is_not_made_somewhere_in_this_one(with_cases, asked, mrml, tmp_path, monkeypatch):
+    from SemiSegModuleLib.logic.study import default_study_folder
+
+    monkeypatch.chdir(tmp_path)
+    opened = a_new_study(with_cases)
+    opened.parameters.studyFolder = Path("C:\\Users\\anna\\study" if Path("/").is_absolute() else "/home/anna/study")
+    opened.parameters.exportFolder = opened.parameters.studyFolder / "exports"
+    mrml.save(tmp_path / "work.mrb")
+    mrml.load(tmp_path / "work.mrb")
+    assert opened.parameters.studyFolder == default_study_folder()
+    assert opened.parameters.exportFolder == default_study_folder() / "exports"
+    opened.panel.train.train()
+    assert len(asked) == 1
+    assert not [path for path in tmp_path.iterdir() if "anna" in path.name]
+
+
+def test_a_scene_that_is_added_to_this_one_agrees_to_nothing(with_cases, asked, mrml, tmp_path):
+    """Its folder comes with it; that is nobody's choice on this computer."""
+    opened = a_new_study(with_cases)
+    opened.parameters.studyFolder = tmp_path / "theirs"
+    mrml.save(tmp_path / "work.mrb")
+    opened.parameters.studyFolder = tmp_path / "ours"
+    opened.qt.QSettings().clear()
+    mrml.add(tmp_path / "work.mrb")
+    opened.panel.train.train()
+    assert len(asked) == 1
+
+
 def test_another_place_is_taken(with_cases, asked, monkeypatch, tmp_path):
     from SemiSegModuleLib.panels import dialogs
 
@@ -73,7 +126,7 @@ def test_another_place_is_taken(with_cases, asked, monkeypatch, tmp_path):
     asked.answers = ["other", "other"]
     monkeypatch.setattr(dialogs, "choose_folder", lambda title, start: None)
     opened.panel.train.train()  # thought better of it
-    assert not opened.parameters.folderChosen
+    assert not opened.work.folder_is_chosen
     monkeypatch.setattr(dialogs, "choose_folder", lambda title, start: tmp_path / "elsewhere")
     press_train(opened)
     assert opened.work.folder == tmp_path / "elsewhere"
@@ -108,6 +161,33 @@ def test_the_folder_that_is_proposed_is_not_one_that_clouds_take(module):
     folder = module.SemiSegModuleLogic().getParameterNode().studyFolder
     assert Path.home() in folder.parents
     assert not {"Documents", "Desktop"} & set(folder.parts)
+
+
+def test_a_loaded_scene_is_the_study_that_was_saved(with_cases, mrml, tmp_path):
+    """Labels and identity are its own, not those of the empty study that the panel shows while no scene is there."""
+    opened = with_cases
+    opened.choose_task("custom")
+    opened.ui.addLabelButton.click()
+    labels, identifier = opened.work.cases.labels, opened.work.cases.identifier
+    opened.work.claim_folder()
+    mrml.save(tmp_path / "work.mrb")
+    mrml.load(tmp_path / "work.mrb")
+    assert opened.work.cases.identifier == identifier
+    assert opened.work.cases.labels == labels
+    assert opened.work.folder == opened.parameters.studyFolder
+
+
+def test_a_scene_that_is_added_leaves_a_study_with_cases_as_it_is(with_cases, mrml, tmp_path):
+    opened = with_cases
+    mrml.save(tmp_path / "work.mrb")
+    other = opened.work.cases.identifier
+    mrml.scene.Clear(0)
+    opened.panel.data.add_synthetic()
+    identifier = opened.work.cases.identifier
+    assert identifier != other
+    mrml.add(tmp_path / "work.mrb")
+    assert opened.work.cases.identifier == identifier
+    assert len(opened.work.cases) == 14
 
 
 # ---- drawings that nobody has called finished ----------------------------------------------------------------

@@ -85,7 +85,7 @@ class Study:
         if "hideNames" in names:
             self.cases.names_hidden = self.parameters.hideNames
         if "studyFolder" in names:
-            self.parameters.folderChosen = True
+            self._folder_set()
         if "currentCase" in names:
             self._tell(self.current_changed)
         if names - {"currentCase"}:
@@ -147,13 +147,27 @@ class Study:
 
     @property
     def folder_is_chosen(self) -> bool:
-        """Somebody has chosen the folder for this study, or the study has files there already."""
-        return self.parameters.folderChosen or owner_of(self.folder) == self.cases.identifier
+        """Somebody has chosen the folder for this study on this computer, or the study has files there already. A scene
+        that comes from elsewhere brings a path along, and nobody knows what it means here."""
+        agreed = setting(self._agreement) == str(self.parameters.studyFolder)
+        return agreed or owner_of(self.folder) == self.cases.identifier
 
     def choose_folder(self, folder: Path) -> None:
         """Keep everything of this study there from now on, copies of its scans, too."""
         self.parameters.studyFolder = folder
-        self.parameters.folderChosen = True
+        self._agree_on_folder()
+
+    @property
+    def _agreement(self) -> str:
+        return f"StudyFolders/{self.cases.identifier}"
+
+    def _folder_set(self) -> None:
+        """By somebody who chose it, unless it came with another scene or is the one that is proposed."""
+        if not self.cases.scene.IsImporting() and self.parameters.studyFolder != default_study_folder():
+            self._agree_on_folder()
+
+    def _agree_on_folder(self) -> None:
+        set_setting(self._agreement, str(self.parameters.studyFolder))
 
     @property
     def pool(self) -> Path:

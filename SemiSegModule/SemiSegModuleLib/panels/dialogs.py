@@ -84,10 +84,13 @@ def may_copy_scans(study: Study) -> bool:
     text = _(
         "Training and prediction need copies of the scans. They are kept, unencrypted, in\n\n{folder}\n\nChoose "
         "another folder if this one is shared or copied to a cloud, as Documents and Desktop often are. This is asked "
-        "once for a study; the folder stands in section 1."
-    ).format(folder=study.parameters.studyFolder)
+        "once for a study on each computer; the folder stands in section 1."
+    )
+    folder = study.parameters.studyFolder
+    missing = "" if folder.exists() else _(", which is not on this computer yet")
+    text = text.format(folder=f"{folder}{missing}")
     answer = choose_answer(text, {"this": _("Use this folder"), "other": _("Another folder…")})
-    folder = study.parameters.studyFolder if answer == "this" else None
+    folder = folder if answer == "this" else None
     if answer == "other":
         folder = choose_folder(_("Folder for this study"), Path.home())
     if folder is not None:
