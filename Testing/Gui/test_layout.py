@@ -40,6 +40,55 @@ def test_every_section_is_content_with_the_height_of_the_dock(with_prediction, s
                 assert widget.height >= wanted, widget.objectName
 
 
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_caption_and_hint_can_be_read_to_its_end(with_prediction, section):
+    """In the dock, which scrolls, with what is folded in a section unfolded: labels, and what empty fields say."""
+    qt, panel = with_prediction.qt, with_prediction.parent
+    with_prediction.unfold(section)
+    for name in ("advanced", "history", "log"):
+        getattr(with_prediction.ui, f"{name}CollapsibleButton").collapsed = section != "train"
+    area = qt.QScrollArea()
+    area.setWidgetResizable(True)
+    area.setWidget(panel)
+    area.resize(WIDTH + 20, HEIGHT)  # with the scroll bar
+    area.show()
+    for _ in range(3):  # heights follow widths
+        qt.QApplication.processEvents()
+    with_prediction.area = area  # the panel is its child: it must live as long
+    hints = {}
+    for label in panel.findChildren(qt.QLabel):
+        if label.visible and label.text and label.objectName and not _is_readable(label, panel):
+            hints[label.objectName] = label.text
+    for kind, text in ((qt.QLineEdit, "placeholderText"), (qt.QSpinBox, "specialValueText")):
+        for field in panel.findChildren(kind):
+            hint = getattr(field, text)
+            hint = hint() if callable(hint) else hint
+            if field.visible and hint and _room(field) < field.fontMetrics().horizontalAdvance(hint):
+                hints[field.objectName] = hint
+    for field in panel.findChildren(qt.QTextEdit):
+        if field.visible and field.placeholderText:
+            inside = field.viewport().rect.adjusted(4, 4, -4, -4)
+            needed = field.fontMetrics().boundingRect(inside, qt.Qt.TextWordWrap.value, field.placeholderText)
+            if needed.height() > inside.height():
+                hints[field.objectName] = field.placeholderText
+    assert not hints
+
+
+def _is_readable(label, panel):
+    """All of its text is there, inside the panel, and nothing lies over it."""
+    if not label.wordWrap and label.width < _hint(label).width():
+        return False
+    wanted = label.heightForWidth(label.width) if label.wordWrap else _hint(label).height()
+    end = label.mapTo(panel, label.rect.bottomRight()).x()
+    return label.height >= wanted and end < panel.width
+
+
+def _room(field):
+    """Pixels for text in a line edit, or in that of a spin box."""
+    line = field if not hasattr(field, "lineEdit") else field.lineEdit()
+    return line.width - 6  # QLineEdit's own margins, left and right, and its cursor
+
+
 def test_what_has_nothing_to_say_stays_hidden_when_its_section_unfolds(with_cases):
     with_cases.parent.show()
     for section, hidden, shown in (("train", "endNowButton", "stopButton"), ("export", "checksTable", "exportButton")):

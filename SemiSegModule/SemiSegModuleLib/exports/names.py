@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..scene.case import Case, patient_item
+from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.file_names import safe_file_name
 
@@ -12,8 +12,8 @@ from ..scene.file_names import safe_file_name
 def stems(table: CaseTable, cases: Iterable[Case], by_patient: bool = False) -> list[str]:
     """A stem for each case; the same whichever cases are exported, and a number while names are hidden.
 
-    :param by_patient: `patient/scan`, a folder for each patient of the subject hierarchy, also where two have one name;
-        a scan without a patient there has a folder of its own
+    :param by_patient: `patient/scan`, a folder for each patient of the subject hierarchy, also where two have one name,
+        or for each sequence; any other scan has a folder of its own
     """
     named: dict[str, str] = {}
     folders = _folders(table) if by_patient else {}
@@ -28,13 +28,13 @@ def stems(table: CaseTable, cases: Iterable[Case], by_patient: bool = False) -> 
 
 def _folders(table: CaseTable) -> dict[str, str]:
     """Name of the patient's folder by case."""
-    of_patient: dict[object, str] = {}
+    of_patient: dict[str, str] = {}
     folders = {}
     for case in table:
-        patient = patient_item(case.volume) or case.id
+        patient = case.patient_key
         if patient not in of_patient:
             number = f"patient_{len(of_patient) + 1:03d}"
-            name = case.patient or case.scan_name
-            of_patient[patient] = number if table.names_hidden else safe_file_name(name, of_patient.values())
+            named = safe_file_name(case.patient_name, of_patient.values())
+            of_patient[patient] = number if table.names_hidden else named
         folders[case.id] = of_patient[patient]
     return folders

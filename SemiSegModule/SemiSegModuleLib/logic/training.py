@@ -15,6 +15,7 @@ from typing import Any
 
 import slicer
 
+from SemiSegLib.data.patients import last_patients
 from SemiSegLib.runs import RunError, RunFolder
 
 from ..i18n import _
@@ -68,10 +69,12 @@ class Training:
 
     def counts(self) -> tuple[int, int, int]:
         """Cases to learn from with their annotation, cases to measure with, cases without annotation."""
-        states = [case.state for case in self.study.cases]
-        annotated = sum(state.trains_with_mask for state in states)
-        held_out = min(self.study.parameters.validationCases, annotated)
-        return annotated - held_out, held_out, sum(state in (State.UNLABELLED, State.PREDICTED) for state in states)
+        cases = sorted(self.study.cases, key=lambda case: case.file_name)  # the order in which they are kept aside
+        annotated = [case.patient_key for case in cases if case.state.trains_with_mask]
+        bare = [case.patient_key for case in cases if case.state in (State.UNLABELLED, State.PREDICTED)]
+        aside = last_patients(annotated, self.study.parameters.validationCases)
+        held_out = sum(patient in aside for patient in annotated)
+        return len(annotated) - held_out, held_out, sum(patient not in aside for patient in bare)
 
     def initial_model(self) -> Path | None:
         """The model to start from instead of from nothing: the one in use, when it fits and that is wanted."""

@@ -53,12 +53,13 @@ class Workbench:
         return self.training.active or any(work.active for work in self._attached)
 
     def add_cases(self, scans: Iterable[Any] | None = None, annotations: Iterable[Any] | None = None) -> list[Case]:
-        """Add volume nodes of the scene, all of them when None, or files and folders; returns their cases.
+        """Add volume nodes of the scene and sequences with all their frames, all that there are when None, or files and
+        folders; returns their cases.
 
         :param annotations: finished segmentation nodes, one for each volume node, None where there is none
         """
         study, chosen = self.study, None if scans is None else list(scans)
-        if chosen is None or all(hasattr(scan, "GetImageData") for scan in chosen):
+        if chosen is None or all(hasattr(scan, "GetID") for scan in chosen):
             cases = study.cases.add_volumes(chosen)
             for case, annotation in zip(cases, annotations or (), strict=False):
                 if annotation is not None:

@@ -114,12 +114,9 @@ class DataPanel:
     # ---- adding ----------------------------------------------------------------------------------------------
 
     def add_volume(self) -> None:
-        """Add the chosen volume of the scene."""
+        """Add the chosen volume of the scene, or frames of the chosen sequence."""
         with slicer.util.tryWithErrorDisplay(_("The scan cannot be added."), waitCursor=True):
-            node = self.volumes.current()
-            if node is None:
-                raise ValueError(_("Choose a scan first."))
-            self._study.case = self._study.cases.add_volume(node)
+            self._study.case = self.volumes.add()[0]
 
     def add_all_volumes(self) -> None:
         """Add every volume of the scene that can be a scan."""

@@ -1,4 +1,4 @@
-"""The choice of a scan that is loaded in Slicer and not in the study yet."""
+"""The choice of a scan, or of frames of a sequence, that is loaded in Slicer and not in the study yet."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import slicer
 
 from ..i18n import _
 from ..logic.study import Study
+from ..scene import sequences
+from ..scene.case import Case, CaseError
 
+_SHOWN = "shown:"  # before the ID of a sequence of which the frame that is shown is meant
 _EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndImportEvent", "EndCloseEvent", "EndBatchProcessEvent")
 
 
 class VolumeChoice:
     """Fills a combo box with what can be a case.
 
-    Slicer's own box of nodes would list label maps, and the distance and probability maps of every prediction, too.
+    Slicer's own box of nodes would list label maps, and the distance and probability maps of every prediction, too. A
+    sequence is there twice, for all of its frames and for the one that is shown.
     """
 
     def __init__(self, box: Any, study: Study) -> None:
@@ -37,10 +41,18 @@ class VolumeChoice:
             self._scene.RemoveObserver(tag)
         self._tags = []
 
-    def current(self) -> Any:
-        """The chosen volume node, or None."""
-        identifier = self._box.itemData(self._box.currentIndex)
-        return self._scene.GetNodeByID(identifier) if identifier else None
+    def add(self) -> list[Case]:
+        """Add what is chosen to the study; raises CaseError where nothing is."""
+        chosen = self._box.itemData(self._box.currentIndex) or ""
+        node = self._scene.GetNodeByID(chosen.removeprefix(_SHOWN)) if chosen else None
+        if node is None:
+            raise CaseError(_("Choose a scan first."))
+        if not chosen.startswith(_SHOWN):
+            return self._study.cases.add_volumes([node])
+        frame = sequences.shown_frame(node)
+        if frame is None:
+            raise CaseError(_("No frame of '{name}' is shown.").format(name=node.GetName()))
+        return self._study.cases.add_frames(node, [frame])
 
     def choose(self, node: Any) -> None:
         """Choose this volume."""
@@ -53,10 +65,15 @@ class VolumeChoice:
             return
         chosen = self._box.itemData(self._box.currentIndex)
         self._box.clear()
-        nodes = self._study.cases.candidates()
-        for node in nodes:
+        cases = self._study.cases
+        for node in cases.candidates():
             self._box.addItem(node.GetName(), node.GetID())
-        if not nodes:
+        for node in cases.sequence_candidates():
+            text = _("{name}: all {count} frames").format(name=node.GetName(), count=sequences.frame_count(node))
+            self._box.addItem(text, node.GetID())
+            if sequences.shown_frame(node) is not None:
+                self._box.addItem(_("{name}: the frame shown").format(name=node.GetName()), _SHOWN + node.GetID())
+        if not self._box.count:
             self._box.addItem(_("no other scan is loaded"), "")
         self._box.currentIndex = max(0, self._box.findData(chosen)) if chosen else 0
 

@@ -13,6 +13,7 @@ import numpy as np
 import slicer
 
 from SemiSegLib.config import Label
+from SemiSegLib.data.frames import patient_of as patient_of_frame
 from SemiSegLib.errors import SemiSegError
 
 from . import segments
@@ -136,6 +137,37 @@ class Case:
         return patient_of(self.volume) if self.volume is not None and not self._flag("name_hidden") else ""
 
     @property
+    def group(self) -> str:
+        """The same for all frames of one sequence, or other scans that data says are of one patient; else ''."""
+        return self._get("group")
+
+    @group.setter
+    def group(self, group: str) -> None:
+        self._set("group", group)
+
+    @property
+    def frame(self) -> int | None:
+        """The number, from 0, of a frame that was taken out of a sequence of the scene."""
+        return int(self._get("frame")) if self._get("frame") else None
+
+    @frame.setter
+    def frame(self, frame: int) -> None:
+        self._set("frame", str(frame))
+
+    @property
+    def patient_key(self) -> str:
+        """Equal for scans of one patient, as far as that is known: by the subject hierarchy, a group, or the name."""
+        name = self.volume.GetName() if self.volume is not None else ""
+        item = patient_item(self.volume) if self.volume is not None else 0
+        named = f"name {patient_of_frame(name)}" if patient_of_frame(name) != name else self.id
+        return f"patient {item}" if item else self.group or named
+
+    @property
+    def patient_name(self) -> str:
+        """Of the patient, or of what the scan is a frame of, or of the scan; the number while names are hidden."""
+        return self.patient or (self.scan_name if self._flag("name_hidden") else patient_of_frame(self.scan_name))
+
+    @property
     def number(self) -> int:
         """Of the case in its study, from 1, as in `file_name`."""
         digits = self.file_name.rpartition("_")[2]
@@ -210,6 +242,16 @@ class Case:
         for box in boxes:
             inside[box.slices] = True
         return inside
+
+    @property
+    def predicted_at_once(self) -> bool:
+        """All of the prediction was made in one go. What is expected of a model's masks is not expected of one in which
+        parts were predicted on their own."""
+        return self.prediction is not None and not self._flag("joined")
+
+    @predicted_at_once.setter
+    def predicted_at_once(self, value: bool) -> None:
+        self._set_flag("joined", not value)
 
     @property
     def prediction_edited(self) -> bool:
@@ -424,6 +466,16 @@ class Case:
         """That of the case as a whole, where a calibrated model says so; agreement alone is no DSC."""
         quality = self.quality
         return quality.whole.dsc if quality is not None and quality.whole.low is not None else None
+
+    def expected_of(self, node) -> Expected | None:
+        """The DSC to expect of this segmentation of the case: of its prediction, as long as nobody has changed it, and
+        of an annotation that is that prediction as it was accepted; None of any other, or when it is not known."""
+        quality, known = self.quality, self.expected_dsc is not None
+        if not known or node is None or self.prediction is None or self.prediction_edited:
+            return None
+        same = self.accepted and segments.fingerprint(self.annotation) == segments.fingerprint(self.prediction)
+        is_it = node is self.prediction or (node is self.annotation and same)
+        return quality.whole if is_it else None
 
     @property
     def dsc(self) -> float | None:

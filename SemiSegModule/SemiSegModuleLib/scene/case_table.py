@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from ..signal import Signal
-from . import segments
+from . import segments, sequences
 from .case import ROLE, Case, CaseError, State
 from .identity import new_identifier
 from .volumes import VoxelBox
@@ -51,6 +52,7 @@ class CaseTable:
         self._owners: dict[str, str] = {}  # node ID: ID of the case that it belongs to
         self._last_seen: dict[str, tuple] = {}  # case ID: what was seen of it
         self._pauses = 0
+        self._giving_way: list[str] = []
         self._touched: set[str] | None = set()  # IDs of cases that changed during a pause; None: look at all
         self._scene_tags = self._observe_scene()
         self.refresh()
@@ -110,6 +112,11 @@ class CaseTable:
         :raises CaseError: not a scalar volume with voxels, or not a 3D scan
         """
         _check_volume(volume_node)
+        if volume_node.GetID() in sequences.proxies(self.scene) and self.case_of(volume_node) is None:
+            raise CaseError(
+                f"'{volume_node.GetName()}' shows the frames of a sequence one after the other, so a mask would be of "
+                "none of them: add the sequence, or the frame that is shown."
+            )
         existing = self.case_of(volume_node)
         case = existing or self._new_case(volume_node)
         if annotation is not None:
@@ -118,17 +125,46 @@ class CaseTable:
         self._look_at(case.id)
         return case
 
-    def add_volumes(self, volume_nodes: Iterable | None = None) -> list[Case]:
-        """Add several scans; without an argument every scan of the scene that could be one."""
-        nodes = self.candidates() if volume_nodes is None else list(volume_nodes)
+    def add_volumes(self, nodes: Iterable | None = None) -> list[Case]:
+        """Add several scans, and all frames of sequences; without an argument everything of the scene that could be a
+        case."""
+        chosen = [*self.candidates(), *self.sequence_candidates()] if nodes is None else list(nodes)
+        cases: list[Case] = []
         with self.paused():
-            return [self.add_volume(node) for node in nodes]
+            for node in chosen:
+                frames = node is not None and node.IsA("vtkMRMLSequenceNode")
+                cases += self.add_frames(node) if frames else [self.add_volume(node)]
+        return cases
+
+    def add_frames(self, sequence, numbers: Iterable[int] | None = None) -> list[Case]:
+        """Add frames of a sequence of volumes, each as a case of its own, all of one patient; those that are there
+        already are returned.
+
+        :param numbers: from 0; None: all of them
+        """
+        group, count = sequences.series_of(sequence), sequences.frame_count(sequence)
+        known = {case.frame: case for case in self if case.group == group}
+        cases = []
+        with self.paused():
+            for number in range(count) if numbers is None else numbers:
+                if number not in known:
+                    known[number] = self.add_volume(sequences.frame_volume(sequence, number))
+                    known[number].group, known[number].frame = group, number
+                cases.append(known[number])
+        return cases
 
     def candidates(self) -> list:
-        """Volumes of the scene that are not in the table and could be cases: no masks, maps, colours or vectors."""
-        taken = {node.GetID() for case in self for node in case.nodes()}
+        """Volumes of the scene that are not in the table and could be cases: no masks, maps, colours or vectors, and
+        none that shows a sequence."""
+        taken = {node.GetID() for case in self for node in case.nodes()} | sequences.proxies(self.scene).keys()
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", self.scene)
         return [node for node in volumes if node.GetID() not in taken and not _why_not(node)]
+
+    def sequence_candidates(self) -> list:
+        """Sequences of the scene with frames that are not in the table."""
+        known = Counter(case.group for case in self if case.frame is not None)
+        every = sequences.volume_sequences(self.scene)
+        return [node for node in every if known[sequences.known_series(node)] < sequences.frame_count(node)]
 
     def remove(self, case: Case) -> None:
         """Take a case off the table. Its predictions and region go with it; its volume and annotation stay."""
@@ -143,7 +179,7 @@ class CaseTable:
             for node in [node for node in made if node is not None]:
                 self.scene.RemoveNode(node)
             case.confidence = case.dsc = case.quality = None
-            case.predicted_parts = []
+            case.predicted_parts, case.predicted_at_once = [], True
 
     def remove_region(self, case: Case) -> None:
         """Delete the region of interest: the whole scan counts again."""
@@ -306,9 +342,27 @@ class CaseTable:
             if owner is not None:
                 self._look_at(owner)
 
-        scene, whole = self.scene, ("EndBatchProcessEvent", "EndImportEvent", "EndCloseEvent")
-        tags = [scene.AddObserver(scene.NodeAddedEvent, added), scene.AddObserver(scene.NodeRemovedEvent, removed)]
-        return tags + [scene.AddObserver(getattr(scene, name), self._scene_changed) for name in whole]
+        scene = self.scene
+        handlers = {
+            "NodeAddedEvent": added,
+            "NodeRemovedEvent": removed,
+            "StartImportEvent": self._import_begins,
+            "EndImportEvent": self._import_ends,
+            "EndBatchProcessEvent": self._scene_changed,
+            "EndCloseEvent": self._scene_changed,
+        }
+        return [scene.AddObserver(getattr(scene, name), handler) for name, handler in handlers.items()]
+
+    def _import_begins(self, *_caller_and_event) -> None:
+        """A study without cases gives way to the one that a loaded scene brings along."""
+        self._giving_way = [node.GetID() for node in self._nodes("work")] if not len(self) else []
+
+    def _import_ends(self, *_caller_and_event) -> None:
+        if len(self._nodes("work")) > len(self._giving_way):
+            for node in [self.scene.GetNodeByID(identifier) for identifier in self._giving_way]:
+                self.scene.RemoveNode(node) if node is not None else None
+        self._giving_way = []
+        self._scene_changed()
 
     def _scene_changed(self, *_caller_and_event) -> None:
         if self._busy():

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +20,13 @@ from . import segments, volumes
 from .annotations import IGNORE_VALUE, ignore_slices, make_annotation
 from .case import ORIENTATIONS, Case, CaseError
 from .case_table import CaseTable
+from .identity import new_identifier
 from .mask_files import relabelled, scene_labels
 from .training_files import Progress
 
 if TYPE_CHECKING:
     from SemiSegLib.data.cases import Case as DataCase
+    from SemiSegLib.data.cases import CaseList
     from SemiSegLib.data.images import Mask
 
 
@@ -40,14 +43,25 @@ def add_files(table: CaseTable, paths: Iterable[Path], progress: Progress | None
     lists = [find_cases(Path(path)) for path in paths]
     if not table.labels:
         table.labels = next((found.labels for found in lists if found.labels), [])
-    cases = [(entry, found.labels) for found in lists for entry in found]
+    cases = [(entry, found.labels, group) for found in lists for entry, group in _with_groups(found)]
     added = []
-    for number, (entry, labels) in enumerate(cases):
+    for number, (entry, labels, group) in enumerate(cases):
         if progress:
             progress(number, len(cases), entry.name)
         with table.paused():
-            added.append(_add_case(table, entry, labels))
+            case = _add_case(table, entry, labels)
+            case.group = group
+            added.append(case)
     return added
+
+
+def _with_groups(cases: CaseList) -> list[tuple[DataCase, str]]:
+    """The cases, each with an identifier that scans of one patient share; scans on their own have none."""
+    from SemiSegLib.data.patients import patient
+
+    patients = Counter(patient(entry) for entry in cases)
+    identifiers = {name: new_identifier() for name, count in patients.items() if count > 1}
+    return [(entry, identifiers.get(patient(entry), "")) for entry in cases]
 
 
 def _add_case(table: CaseTable, entry: DataCase, labels: Sequence[Label] | None) -> Case:
@@ -59,15 +73,15 @@ def _add_case(table: CaseTable, entry: DataCase, labels: Sequence[Label] | None)
 
 
 def _load_volume(scene, entry: DataCase):
-    """A scan as Slicer loads it; folders of DICOM and HDF5 through SemiSegLib."""
-    if entry.image.is_file() and entry.image.suffix != ".h5":
+    """A scan as Slicer loads it; folders of DICOM, HDF5 and frames of 4D files through SemiSegLib."""
+    if entry.image.is_file() and entry.image.suffix != ".h5" and entry.frame is None:
         node = slicer.modules.volumes.logic().AddArchetypeVolume(str(entry.image), entry.name)
         if node is None:
             raise CaseError(f"{entry.image} cannot be loaded as a volume.")
         return node
-    from SemiSegLib.data.images import read_image
+    from SemiSegLib.data.cases import read_scan
 
-    image = read_image(entry.image)
+    image = read_scan(entry)
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", entry.name)
     volumes.fill_volume(node, sitk.GetArrayFromImage(image), volumes.image_to_ras(image))
     node.CreateDefaultDisplayNodes()
@@ -79,7 +93,7 @@ def _load_annotation(table: CaseTable, case: Case, entry: DataCase, labels: Sequ
     sure*."""
     from SemiSegLib.data.images import bring_to, relabel
 
-    stored = _read_mask(entry.label)
+    stored = _read_mask(entry.label, entry.label_frame)
     stored = relabel(stored, entry.label_values) if entry.label_values else stored
     scan = volumes.world_image(case.volume)
     image = bring_to(stored, scan, entry.image, IGNORE_VALUE, entry.label_by_orientation).image
@@ -104,12 +118,12 @@ def _partial_orientation(case: Case, unknown: np.ndarray, drawn: np.ndarray) -> 
     return ""
 
 
-def _read_mask(path: Path) -> Mask:
+def _read_mask(path: Path, frame: int | None) -> Mask:
     """A mask of any format; NIfTI through SimpleITK where nibabel is not installed (Slicer itself lacks it)."""
     from SemiSegLib.data.images import Mask, read_mask
 
-    if not path.name.lower().endswith((".nii", ".nii.gz")) or _has_nibabel():
-        return read_mask(path)
+    if frame is not None or not path.name.lower().endswith((".nii", ".nii.gz")) or _has_nibabel():
+        return read_mask(path, frame)
     image = volumes.read_image(path)
     array = sitk.GetArrayFromImage(image)
     if array.min() < 0 or (array != np.rint(array)).any():

@@ -18,6 +18,7 @@ import SimpleITK as sitk
 
 from SemiSegLib.config import Label
 from SemiSegLib.data.origins import FILE as ORIGINS
+from SemiSegLib.data.patients import FILE as PATIENTS
 from SemiSegLib.runs import write_json
 
 from . import segments, volumes
@@ -58,9 +59,10 @@ def export_cases(
     """Write `folder/images/<stem>` for every case and `folder/labels/<stem>` for those with a finished annotation.
 
     Values in the masks are those of the task's labels; 255 marks what nobody annotated (`Case.partial`) or was sure
-    of; origins.json says which masks were drawn, corrected or accepted. The volumes
-    are written where their transforms put them, cropped to the region of interest where there is one. Called again
-    for the same folder, it writes what has changed and removes files of cases that are no longer wanted.
+    of; origins.json says which masks were drawn, corrected or accepted, patients.json which scans are of one patient,
+    whom it does not name. The volumes are written where their transforms put them, cropped to the region of interest
+    where there is one. Called again for the same folder, it writes what has changed and removes files of cases that are
+    no longer wanted.
 
     :param cases: all that are not excluded, when None
     :param pool: a folder that keeps every file once, compressed, for all exports of a study: the files of `folder` are
@@ -92,12 +94,19 @@ def export_cases(
     store.finish()
     origins = {case.file_name: case.origin for case in chosen if case.state.trains_with_mask}
     write_json(export.folder / ORIGINS, origins)
+    write_json(export.folder / PATIENTS, _patients(chosen))
     names = {"background": 0, **{label.name: label.value for label in labels}}
     write_json(export.folder / "dataset.json", {"labels": names})
     write_identity(export.folder, table.identifier, chosen)
     if progress:
         progress(len(chosen), len(chosen), "")
     return export
+
+
+def _patients(cases: Sequence[Case]) -> dict[str, str]:
+    """A number for each patient, by the stem of the case's files."""
+    numbers: dict[str, str] = {}
+    return {case.file_name: numbers.setdefault(case.patient_key, f"patient_{len(numbers) + 1:03d}") for case in cases}
 
 
 def _export_image(case: Case, store: _ExportFolder, file_format: str, box: volumes.VoxelBox | None) -> None:
