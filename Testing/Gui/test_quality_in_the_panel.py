@@ -118,6 +118,26 @@ def test_the_quality_is_known_after_a_prediction_and_sorts_the_review(predicted)
     assert predicted.work.cases.scene.GetNodeByID(map_id) is None
 
 
+def test_a_mask_with_a_part_of_its_own_is_not_judged_and_the_panel_says_why(with_prediction):
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.case import CaseError, Expected, Quality
+    from SemiSegModuleLib.scene.predictions import load_part
+
+    opened, case = with_prediction, with_prediction.work.case
+    case.quality = Quality(Expected(0.9, 0.8, 0.95), {})
+    assert "0.90 (0.80 to 0.95)" in opened.ui.resultLabel.text
+    part = volumes.VoxelBox((0, 0, 3), (32, 32, 1))
+    image = volumes.world_image(case.volume, np.ones((32, 32, 32), np.uint8), part)
+    volumes.write_image(image, opened.work.folder / "part.nrrd")
+    load_part(opened.work.cases, case, opened.work.folder / "part.nrrd")
+    assert opened.ui.resultLabel.text.endswith("No expected DSC: a part was predicted on its own.")
+    assert "0.90" not in opened.ui.resultLabel.text
+    opened.work.use_model(MODEL)
+    assert opened.logic.judging.waiting() == []
+    with pytest.raises(CaseError, match="predicted as a whole"):
+        opened.logic.judging.start([case])
+
+
 def test_a_model_without_calibration_is_told_and_still_shows_where_it_is_unsure(predicted, monkeypatch, tmp_path):
     """One scan of the three cannot be read, which does not keep the others from it."""
     predicted.work.use_model(without_calibration(predicted.work.model, tmp_path / "bare.safetensors"))

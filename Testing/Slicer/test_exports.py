@@ -264,6 +264,44 @@ def test_csv_has_the_volumes_in_ml(table, annotated, add_volume, tmp_path):
     assert rows[1]["left atrium [ml]"] == ""
 
 
+def test_csv_has_the_expected_dsc_of_masks_that_it_is_of(table, annotated, tmp_path):
+    """Of predictions and of those accepted as they are; not of masks that somebody has drawn or changed."""
+    from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.exports.volumes_table import export_volumes_csv
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.predictions import load_prediction
+    from SemiSegModuleLib.scene.quality import load_quality
+
+    columns = ("expected DSC", "expected DSC low", "expected DSC high")
+
+    def row(source="best"):
+        (found,) = read_csv(export_volumes_csv(table, [case], tmp_path / "volumes.csv", source, overwrite=True))
+        return tuple(found[column] for column in columns)
+
+    def edit(node):
+        array = segments.voxels_on_grid(node, case.volume, table.labels)
+        array[0] = 3
+        segments.set_voxels(node, array, volumes.ijk_to_ras(case.volume), table.labels)
+
+    case, _ = annotated()
+    (path,) = export_masks(table, [case], tmp_path / "masks", ".seg.nrrd")
+    load_prediction(table, case, path)
+    assert row("prediction") == ("", "", "")
+    figures = {"expected_dsc": 0.876, "low": None, "high": None, "empty": False, "classes": {}}
+    load_quality(table, case, figures, tmp_path / "model")
+    assert row("prediction") == ("", "", "")  # agreement without calibration is no DSC
+    load_quality(table, case, {**figures, "low": 0.8, "high": 0.9}, tmp_path / "model")
+    assert row("prediction") == ("0.876", "0.800", "0.900")
+    assert row() == ("", "", "")  # that is a drawing
+    accept_prediction(table, case, overwrite=True)
+    assert row() == ("0.876", "0.800", "0.900")
+    edit(case.annotation)
+    assert row() == ("", "", "")
+    edit(case.prediction)
+    assert row("prediction") == ("", "", "")
+
+
 def test_a_drawing_that_nobody_called_done_is_seen_and_counts_nowhere(table, annotated, tmp_path):
     """One rule for table, picture, training and export: neither the drawing nor the prediction below it goes out."""
     from SemiSegModuleLib.exports.choice import ExportError, segmentation_of

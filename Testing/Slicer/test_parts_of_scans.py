@@ -77,6 +77,35 @@ def test_a_part_leaves_what_was_predicted_outside(table, case, predict):
     assert not case.prediction_edited
 
 
+def estimate(dsc=0.9):
+    """What `SemiSegLib.quality` says of a prediction."""
+    return {"expected_dsc": dsc, "low": dsc - 0.1, "high": dsc + 0.05, "empty": False, "classes": {}}
+
+
+def test_what_is_expected_of_the_whole_scan_is_not_said_of_a_mask_with_another_part(table, case, predict, tmp_path):
+    """Not as long as all of it is not predicted at once again: also not where an estimate comes late."""
+    from SemiSegModuleLib.scene.quality import load_quality
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    part = box((0, 0, 1), (15, 12, 2))
+    predict(case, 1)
+    load_quality(table, case, estimate(), tmp_path / "model")
+    assert (case.expected_dsc, case.predicted_at_once) == (0.9, True)
+    predict(case, 3, part)
+    assert (case.quality, case.expected_dsc, case.predicted_at_once) == (None, None, False)
+    load_quality(table, case, estimate(), tmp_path / "model")  # of the prediction before, still on its way
+    assert case.quality is None
+    back = keep_removed(table, case)
+    table.remove(case)
+    assert not back().predicted_at_once
+    predict(case, 1)
+    load_quality(table, case, estimate(0.8), tmp_path / "model")
+    assert (case.expected_dsc, case.predicted_at_once) == (0.8, True)
+    table.forget_prediction(case)
+    predict(case, 3, part)
+    assert not case.predicted_at_once
+
+
 def test_parts_one_after_the_other_are_joined(table, case, predict):
     first, second = box((0, 0, 1), (15, 12, 2)), box((0, 0, 6), (15, 12, 1))
     predict(case, 1, first)

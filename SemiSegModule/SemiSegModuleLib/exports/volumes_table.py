@@ -18,6 +18,8 @@ from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from .choice import refuse_existing, segmentation_of
 
+_EXPECTED = ("expected DSC", "expected DSC low", "expected DSC high")
+
 
 def export_volumes_csv(
     table: CaseTable, cases: Iterable[Case], path: Path, source: str = "best", overwrite: bool = False
@@ -32,9 +34,8 @@ def export_volumes_csv(
     labels = table.labels
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["scan", "patient", "file", "state", "mask", *(f"{label.name} [ml]" for label in labels), "confidence", "DSC"]
-    )
+    amounts = [f"{label.name} [ml]" for label in labels]
+    writer.writerow(["scan", "patient", "file", "state", "mask", *amounts, "confidence", "DSC", *_EXPECTED])
     for case in cases:
         writer.writerow(_volumes_row(case, labels, source))
     write_whole(path, "\ufeff" + text.getvalue())  # the mark makes Excel read UTF-8
@@ -47,6 +48,8 @@ def _volumes_row(case: Case, labels: Sequence[Label], source: str) -> list[str]:
     origin = _origin(case, node)
     amounts = [f"{measured[label.value]:.3f}" if label.value in measured else "" for label in labels]
     rated = (case.confidence, case.dsc) if origin == "prediction" else (None, None)
+    expected = case.expected_of(node)
+    rated += (expected.dsc, expected.low, expected.high) if expected is not None else (None, None, None)
     rating = ["" if value is None else f"{value:.3f}" for value in rated]
     return [case.scan_name, case.patient, case.file_name, case.state.value, origin, *amounts, *rating]
 

@@ -43,17 +43,17 @@ class Judging(ChildWork):
 
     def waiting(self) -> list[Case]:
         """Predictions of the model in use of which nothing is known yet."""
-        return [case for case in self.study.cases if case.prediction is not None and case.quality is None]
+        return [case for case in self.study.cases if case.predicted_at_once and case.quality is None]
 
     def start(self, cases: Sequence[Case], progress: Progress | None = None) -> CommandProcess:
         """Write the scans and start the child process.
 
-        :raises SemiSegError: no model, no prediction, or a scan cannot be exported
+        :raises SemiSegError: no model, no prediction of a whole scan, or a scan cannot be exported
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
-        chosen = [case for case in cases if case.prediction is not None]
+        chosen = [case for case in cases if case.predicted_at_once]
         if self.study.model is None or not chosen:
-            raise CaseError(_("A model and at least one predicted scan are needed."))
+            raise CaseError(_("A model and at least one scan that was predicted as a whole are needed."))
         self.cancel()
         folder = self.study.new_folder("predictions")
         export = export_cases(self.study.cases, folder / "scans", chosen, progress=progress, pool=self.study.pool)

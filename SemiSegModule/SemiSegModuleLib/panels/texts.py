@@ -130,7 +130,10 @@ def judging(process: CommandProcess | None, calibrated: bool) -> str:
 def result(case: Case) -> str:
     """Name and state of the case at hand, as the Results section says it."""
     text = _("{name}: {state}") if not case.predicted_elsewhere else _("{name}: {state}, for another part of the scan")
-    return "\n".join(part for part in (text.format(name=case.name, state=case_state(case)), quality(case)) if part)
+    parts = [text.format(name=case.name, state=case_state(case)), quality(case)]
+    if case.prediction is not None and not case.predicted_at_once:
+        parts.append(_("No expected DSC: a part was predicted on its own."))
+    return "\n".join(part for part in parts if part)
 
 
 def model(path: Path | None) -> str:

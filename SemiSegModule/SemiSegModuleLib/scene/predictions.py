@@ -60,6 +60,7 @@ def load_prediction(
             show_maps(table, case, kind, images[kind], names)
         show_maps(table, case, "uncertainty", {}, {})  # that of the earlier prediction
         case.quality = None
+        case.predicted_at_once = True
         case.remember_prediction()
         measure(case, table.labels)
     return node
@@ -96,6 +97,7 @@ def load_part(table: CaseTable, case: Case, mask: Path, probabilities: dict[int,
         for kind in ("sdm", "uncertainty"):
             show_maps(table, case, kind, {}, {})
         case.quality = None
+        case.predicted_at_once = False
         if before is None or parts:  # else all of the scan was predicted already
             known = any(part.contains(box) for part in parts)
             case.predicted_parts = parts if known else [*(part for part in parts if not box.contains(part)), box]

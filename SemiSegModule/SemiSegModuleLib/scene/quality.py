@@ -22,9 +22,13 @@ WHOLE_CASE = 0  # stands for a label's value: the map is of all structures toget
 def load_quality(table: CaseTable, case: Case, entry: Mapping[str, Any], model: Path) -> None:
     """Keep what `SemiSegLib.quality` says of a case's prediction, and show its uncertainty map if there is one.
 
+    Of a mask with parts that were predicted on their own it says nothing, so nothing is kept then.
+
     :param entry: of `cases` in the file, or an event "case"
     :raises SemiSegError: the map cannot be read; the figures are then not kept either
     """
+    if not case.predicted_at_once:
+        return
     images = {WHOLE_CASE: volumes.read_image(Path(entry["uncertainty"]))} if entry.get("uncertainty") else {}
     with table.paused():
         show_maps(table, case, "uncertainty", images, {WHOLE_CASE: ""})

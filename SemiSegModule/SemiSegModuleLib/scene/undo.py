@@ -52,6 +52,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     others = [("volume", case.volume), ("annotation", case.annotation)]
     displays = [node.GetNthDisplayNode(n) for _, node in owned for n in range(node.GetNumberOfDisplayNodes())]
     confidence, dsc, quality, parts = case.confidence, case.dsc, case.quality, case.predicted_parts
+    at_once = case.predicted_at_once
 
     def back() -> Case:
         with table.paused():
@@ -65,6 +66,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
                 put_beside(node, case.volume)
             table.scene.AddNode(case.node)  # when it is complete
             case.confidence, case.dsc, case.quality, case.predicted_parts = confidence, dsc, quality, parts
+            case.predicted_at_once = at_once
         return case
 
     return back
