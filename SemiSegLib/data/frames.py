@@ -30,8 +30,13 @@ _LONGEST_HEADER = 1 << 16  # bytes of text
 
 
 def series_name(path: Path) -> str:
-    """What the frames of a file are called after: its name without `_4d` or `.seq`, which say what it is."""
-    return _SUFFIX.sub("", stem(path)) or stem(path)
+    """What the frames of a file are called after."""
+    return without_suffix(stem(path))
+
+
+def without_suffix(name: str) -> str:
+    """The name of a sequence without `_4d` or `.seq`, which say what it is."""
+    return _SUFFIX.sub("", name) or name
 
 
 def frame_name(series: str, frame: int, count: int) -> str:

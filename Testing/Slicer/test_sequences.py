@@ -56,6 +56,7 @@ def draw(table, case, size=3):
 def test_every_frame_becomes_a_case_called_as_the_library_does(table, a_cine):
     from SemiSegModuleLib.scene.volumes import ijk_to_ras
 
+    a_cine.SetName("cine_4d")  # as of a file of that name
     cases = table.add_volumes([a_cine])
     assert [case.name for case in cases] == ["cine_frame01", "cine_frame02", "cine_frame03"]
     for number, case in enumerate(cases):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from SemiSegLib.api import Predictor
 from SemiSegLib.data.cases import Case, CaseList, CasesError, read_case, read_scan
 from SemiSegLib.data.frames import frame_count, frame_name, series_name
 from SemiSegLib.data.images import Geometry, ImageError, read_geometry, read_image, read_mask
@@ -330,6 +331,17 @@ def test_a_frame_is_predicted_as_it_is_alone(kind, wanted, model, beating, tmp_p
         joined = read_mask(whole, number).image
         assert same_place(joined, scans[number])
         assert np.array_equal(sitk.GetArrayFromImage(joined), sitk.GetArrayFromImage(read_mask(frame.mask).image))
+
+
+def test_one_frame_is_predicted_from_python(model, beating, tmp_path):
+    scans, _ = beating(2)
+    source = write_4d(scans, tmp_path / "cine.nii.gz")
+    result = Predictor(model, device="cpu").predict(source, frame=1)
+    assert same_place(result.image, scans[1])
+    result.save(tmp_path / "mask.nii.gz")
+    assert nibabel.load(tmp_path / "mask.nii.gz").shape == nibabel.load(source).shape[:3]
+    with pytest.raises(ImageError, match="frame by frame"):
+        Predictor(model, device="cpu").predict(source)
 
 
 def test_the_4d_mask_of_a_nifti_file_has_its_header_bit_by_bit(model, beating, tmp_path):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import slicer
 
-from SemiSegLib.data.frames import frame_name
+from SemiSegLib.data.frames import frame_name, without_suffix
 
 from .identity import new_identifier
 from .nodes import follow, put_beside
@@ -66,7 +66,7 @@ def frame_volume(sequence, number: int):
     """A new volume node of one frame, in the place of what shows the sequence; its voxels are the sequence's own."""
     source = sequence.GetNthDataNode(number)
     scene = sequence.GetScene()
-    name = frame_name(sequence.GetName(), number, frame_count(sequence))
+    name = frame_name(without_suffix(sequence.GetName()), number, frame_count(sequence))
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.CopyOrientation(source)
     node.SetAndObserveImageData(source.GetImageData())
