@@ -23,6 +23,7 @@ def test_every_step_of_the_walk_passes(tmp_path):
     command += ["--additional-module-path", str(REPOSITORY / "SemiSegModule")]
     command += ["--python-script", str(Path(__file__).with_name("walk.py")), str(tmp_path / "walk")]
     ended = subprocess.run(command, timeout=60 * MINUTES, check=False)
+    assert (tmp_path / "walk" / "report.json").is_file(), "the module could not be opened: see what Slicer printed"
     report = json.loads((tmp_path / "walk" / "report.json").read_text(encoding="utf-8"))
     failed = {entry["step"]: entry["words"] for entry in report if entry["outcome"] == "failed"}
     assert not failed

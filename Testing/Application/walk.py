@@ -27,6 +27,7 @@ SMALL = "\n".join(
     ]
 )
 DOCK_WIDTH = 360
+WINDOW = 1280, 900  # of the pictures
 
 
 class Skipped(Exception):
@@ -210,17 +211,22 @@ class Walk:
 
 
 def main():
-    """In Slicer: open the module, walk, end."""
+    """In Slicer: open the module, walk, end; also where the module cannot even be opened."""
     folder = Path(sys.argv[-1])
-    slicer.util.selectModule("SemiSegModule")
-    slicer.app.processEvents()
-    widget = slicer.modules.semisegmodule.widgetRepresentation().self()
+    window = slicer.util.mainWindow()
 
     def picture(name):
         slicer.app.processEvents()
-        slicer.util.mainWindow().grab().save(str(folder / f"{name}.png"))
+        window.grab().save(str(folder / f"{name}.png"))
 
-    slicer.util.exit(Walk(widget, folder).run(picture))
+    failed = 1
+    try:
+        window.resize(*WINDOW)
+        slicer.util.selectModule("SemiSegModule")
+        slicer.app.processEvents()
+        failed = Walk(slicer.modules.semisegmodule.widgetRepresentation().self(), folder).run(picture)
+    finally:
+        slicer.util.exit(failed)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Errors while timers run: Slicer's message box is modal, and timers go on behind it."""
 
+import numpy as np
 import pytest
 
 
@@ -68,3 +69,21 @@ def test_an_error_of_one_prediction_does_not_keep_the_others_from_coming(opened,
     assert len(ended) == 1
     assert len(boxes) <= 1
     assert not predicting._poller._timer.active
+
+
+def test_no_picture_is_drawn_after_the_window_has_gone(opened, mrml, qt_modules):
+    """The application destroys the tables; a timer that goes on then prints an error for each of them."""
+    import slicer
+
+    slicer.util.addVolumeFromArray(np.zeros((4, 4, 4), np.int16), name="scan")
+    opened.ui.addAllVolumesButton.click()
+    opened.panel.review.begin()
+    tables = opened.panel.data.rows, opened.panel.review.rows
+    assert tables[0]._undrawn
+    opened.widget.cleanup()
+    drawn = []
+    for rows in tables:
+        rows._draw = drawn.append
+    for _ in range(20):
+        qt_modules.QApplication.processEvents()
+    assert drawn == []

@@ -103,6 +103,11 @@ class CaseRows:
             self._draw(self._undrawn.pop(0))
         self._timer.stop()
 
+    def close(self) -> None:
+        """The window is going: no picture is drawn into a table that is gone."""
+        self._timer.stop()
+        self._undrawn.clear()
+
     def _fill_row(self, number: int, case: Case, labels: list[Label], moved: bool) -> bool:
         """Make a row anew if need be; returns whether it was."""
         look = _look(case, labels)

@@ -61,6 +61,7 @@ class DataPanel:
 
     def close(self) -> None:
         """The window is going."""
+        self.rows.close()
         self.volumes.close()
 
     def _listen(self) -> None:

@@ -59,7 +59,7 @@ class Panel:
 
     def close(self) -> None:
         """The window is going."""
-        self.review.end()
+        self.review.close()
         self.annotate.close()
         self.data.close()
 

@@ -70,6 +70,11 @@ class ReviewPanel:
         for widget in self._others:
             widget.visible = True
 
+    def close(self) -> None:
+        """The window is going."""
+        self.end()
+        self.rows.close()
+
     def _make_shortcuts(self) -> None:
         """Keys work wherever in the window the mouse is, but only while the list is shown."""
         parent = slicer.util.mainWindow() or self._ui.reviewWidget
