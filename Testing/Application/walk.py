@@ -190,7 +190,7 @@ class Walk:
         assert process.state == "finished", process.failure
         assert len(self.with_state("predicted")) == 6
 
-    def step_13_a_correction_is_shown_and_exported_as_it_is_drawn(self):
+    def step_13_a_correction_is_shown_and_exported_once_it_is_done(self):
         predicted = self.with_state("predicted")
         if not predicted:
             raise Skipped("nothing was predicted")
@@ -199,10 +199,18 @@ class Walk:
         if not case.has_drawing:
             raise Skipped("nothing was learnt in so short a training")
         assert not case.prediction.GetDisplayNode().GetVisibility2DFill()
-        (path,) = self.logic.exportMasks(self.folder / "masks", ".nrrd", [case])
         import SimpleITK as sitk
+        from SemiSegModuleLib.exports.choice import ExportError
         from SemiSegModuleLib.scene import segments
 
+        try:
+            self.logic.exportMasks(self.folder / "masks", ".nrrd", [case])
+        except ExportError:
+            pass  # nobody has said yet that the correction is done
+        else:
+            raise AssertionError("a correction that is not done was exported")
+        case.mark_done()
+        (path,) = self.logic.exportMasks(self.folder / "masks", ".nrrd", [case])
         counted = int((sitk.GetArrayFromImage(sitk.ReadImage(str(path))) > 0).sum())
         assert counted == sum(segments.voxel_counts(case.annotation, self.workbench.study.cases.labels).values())
 
