@@ -214,8 +214,56 @@ class Walk:
         counted = int((sitk.GetArrayFromImage(sitk.ReadImage(str(path))) > 0).sum())
         assert counted == sum(segments.voxel_counts(case.annotation, self.workbench.study.cases.labels).values())
 
-    def step_14_torch_is_still_not_in_this_process(self):
+    def step_14_a_ready_model_says_what_dsc_to_expect(self):
+        if self.workbench.installation.missing():
+            raise Skipped("nothing can be predicted")
+        process = self.logic.predict(model="left-atrium-lge", wait=True)
+        assert process.state == "finished", process.log.tail()
+        self.wait_until(lambda: all(case.expected_dsc is not None for case in self.with_state("predicted")))
+        expected = [case.expected_dsc for case in self.logic.review() if case.expected_dsc is not None]
+        assert expected == sorted(expected)
+
+    def step_15_scans_and_slices_to_annotate_next_are_named(self):
+        if self.workbench.installation.missing():
+            raise Skipped("nothing can be suggested")
+        self.logic.suggest(budget=1, slices=2, wait=True)
+        (case,) = self.workbench.suggesting.cases()
+        numbers = self.logic.proposeSlices(case, "axial", every=5)
+        assert set(case.suggestion.slices) <= set(numbers)
+        self.logic.nothingInSlice(case, numbers[0])
+        assert case.empty_slices == (numbers[0],)
+        case.partial = ""
+
+    def step_16_a_stroke_is_followed_and_taken_back(self):
+        if self.workbench.installation.missing():
+            raise Skipped("nothing can be refined")
+        from SemiSegModuleLib.scene import segments, volumes
+
+        case, labels = self.with_state("predicted")[-1], self.workbench.study.cases.labels
+        self.workbench.refining.seconds = 5.0
+        node = self.logic.correctPrediction(case)
+        drawn = segments.voxels_on_grid(node, case.volume, labels)
+        middle = drawn.shape[0] // 2
+        drawn[middle, 2:12, 2:12] = 1
+        segments.replace_voxels(node, drawn, volumes.ijk_to_ras(case.volume), labels)
+        process = self.logic.refine(case, wait=True)
+        assert process.state == "finished", process.log.tail()
+        assert (segments.voxels_on_grid(node, case.volume, labels)[middle, 2:12, 2:12] == 1).all()
+        self.logic.undo()
+        assert (segments.voxels_on_grid(node, case.volume, labels) == drawn).all()
+
+    def step_17_torch_is_still_not_in_this_process(self):
         self.step_01_torch_is_not_in_this_process()
+
+    def step_18_the_module_is_reloaded_with_its_study(self):
+        if not hasattr(getattr(slicer.modules, "semisegmodule", None), "widgetRepresentation"):
+            raise Skipped("only the application reloads modules")
+        names = [case.name for case in self.workbench.study.cases]
+        slicer.util.reloadScriptedModule("SemiSegModule")
+        self.widget = slicer.modules.SemiSegModuleWidget
+        self.ui, self.panel, self.logic = self.widget.ui, self.widget.panel, self.widget.logic
+        self.workbench = self.logic.workbench
+        assert [case.name for case in self.workbench.study.cases] == names
 
 
 def main():
