@@ -33,8 +33,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augmentation.mirror_axes": (0, 1),
         "inference.largest_component": True,
     },
-    # A patch holds most organs at once: smaller ones, in which most classes are absent, learnt several times as slowly
-    # (Testing/Benchmarks; voxel size and patch are choices). Left and right organs: no mirroring.
+    # A patch holds most organs at once: with smaller ones, in which most classes are absent, five of eight organs were
+    # not learnt (Testing/Benchmarks; voxel size and patch are choices). Left and right organs: no mirroring.
     "abdomen-ct": {
         "data.labels": [
             Label(1, "spleen", (157, 108, 162)),
