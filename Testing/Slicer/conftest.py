@@ -80,10 +80,16 @@ def a_volume(add_volume):
 
 
 @pytest.fixture
-def an_oblique_volume(add_volume):
-    """A tilted, anisotropic scan."""
+def tilted():
+    """Directions of axes along none of the patient's, 3 x 3."""
     u, _, v = np.linalg.svd(OBLIQUE)
-    return add_volume("oblique scan", u @ v)
+    return u @ v
+
+
+@pytest.fixture
+def an_oblique_volume(add_volume, tilted):
+    """A tilted, anisotropic scan."""
+    return add_volume("oblique scan", tilted)
 
 
 @pytest.fixture

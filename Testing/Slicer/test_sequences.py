@@ -11,13 +11,11 @@ COUNT = 3
 
 
 @pytest.fixture
-def a_sequence(scene, add_volume):
+def a_sequence(scene, add_volume, tilted):
     """Three tilted volumes that nothing shows."""
     from cine import make_sequence
-    from conftest import OBLIQUE
 
-    u, _, v = np.linalg.svd(OBLIQUE)
-    return make_sequence(scene, [add_volume("frame" + "x" * number, u @ v) for number in range(COUNT)])
+    return make_sequence(scene, [add_volume("frame" + "x" * number, tilted) for number in range(COUNT)])
 
 
 @pytest.fixture
