@@ -68,6 +68,38 @@ def test_what_is_expected_to_be_worst_comes_first_and_what_is_not_known_by_its_c
     assert reviewing.ui.reviewTable.item(3, 1).text() == ""
 
 
+def test_state_and_expected_dsc_are_seen_in_a_narrow_dock(reviewing):
+    """The name makes room: its middle is left out, so that both patient and number can be told apart."""
+    from SemiSegModuleLib.scene.case import Expected, Quality
+
+    for case in reviewing.work.cases:
+        case.volume.SetName(f"Left atrium of a patient, {case.volume.GetName()}")
+        case.quality = Quality(Expected(0.93, 0.9, 0.95), {})
+    reviewing.parent.resize(340, 700)
+    reviewing.parent.show()
+    reviewing.qt.QApplication.processEvents()
+    table = reviewing.ui.reviewTable
+    table.verticalHeader().setDefaultSectionSize(300)  # as with many scans: the scroll bar takes its part
+    reviewing.qt.QApplication.processEvents()
+    assert table.width <= 340
+    for column, heading in ((1, "Expected DSC"), (2, "State")):
+        assert table.horizontalHeaderItem(column).text() == heading
+        assert table.columnWidth(column) >= table.sizeHintForColumn(column)
+        assert table.columnViewportPosition(column) + table.columnWidth(column) <= table.viewport().width
+    assert table.columnWidth(0) >= 2 * table.iconSize.width(), "part of the name is seen beside the picture"
+
+
+def test_the_name_takes_what_room_a_wide_dock_has(reviewing):
+    table = reviewing.ui.reviewTable
+    reviewing.parent.resize(340, 700)
+    reviewing.parent.show()
+    reviewing.qt.QApplication.processEvents()
+    narrow = table.columnWidth(0)
+    reviewing.parent.resize(700, 700)
+    reviewing.qt.QApplication.processEvents()
+    assert table.columnWidth(0) >= narrow + 300
+
+
 def test_only_the_list_is_shown(reviewing):
     parent = reviewing.parent
     sections = [f"{name}CollapsibleButton" for name in ("data", "annotate", "train", "results", "export")]

@@ -30,6 +30,7 @@ _STATE_COLORS = {
 COLUMNS = ("scan", "state", "labels", "volume", "confidence", "dsc")
 REVIEW_COLUMNS = ("scan", "expected", "state", "confidence", "dsc")
 _NAME_WIDTH = 150  # pixels: picture and name stay readable in a narrow dock, the rest can be scrolled to
+_LEAST_NAME_WIDTH = 85  # where what stands up to the state needs the room
 _DRAWING_SECONDS = 0.03  # of pictures at a time, so that the window never waits for a long table
 
 
@@ -52,6 +53,8 @@ class CaseRows:
         table.setIconSize(qt.QSize(thumbnails.PIXELS, thumbnails.PIXELS))
         table.verticalHeader().setDefaultSectionSize(thumbnails.PIXELS + 4)
         table.verticalHeader().setVisible(False)
+        table.setTextElideMode(qt.Qt.ElideMiddle)  # names of one study differ at their ends
+        table.horizontalHeader().connect("geometriesChanged()", self._fit_name)
 
     def fill(self, cases: Sequence[Case]) -> None:
         """These cases in this order; rows whose case is the same as before stay."""
@@ -107,6 +110,7 @@ class CaseRows:
         """The window is going: no picture is drawn into a table that is gone."""
         self._timer.stop()
         self._undrawn.clear()
+        self._table.horizontalHeader().disconnect("geometriesChanged()", self._fit_name)
 
     def _fill_row(self, number: int, case: Case, labels: list[Label], moved: bool) -> bool:
         """Make a row anew if need be; returns whether it was."""
@@ -134,8 +138,14 @@ class CaseRows:
             self._table.setColumnHidden(self._columns.index("expected"), not known)
         for column in range(1, len(self._columns)):
             self._table.resizeColumnToContents(column)
-        others = sum(self._table.columnWidth(column) for column in range(1, len(self._columns)))
-        self._table.setColumnWidth(0, max(_NAME_WIDTH, self._table.viewport().width - others))
+        self._fit_name()
+
+    def _fit_name(self) -> None:
+        """The name takes the room that is left, and gives way to what stands up to the state, not to the rest."""
+        widths = [self._table.columnWidth(column) for column in range(1, len(self._columns))]
+        room, seen = self._table.viewport().width, sum(widths[: self._columns.index("state")])
+        least = min(_NAME_WIDTH, max(_LEAST_NAME_WIDTH, room - seen))
+        self._table.setColumnWidth(0, max(least, room - sum(widths)))
 
     def _draw_some(self) -> None:
         end = time.monotonic() + _DRAWING_SECONDS
