@@ -23,14 +23,17 @@ def walk(opened, mrml, tmp_path, monkeypatch):
     opened.parent.show()
     from walk import Walk
 
+    (tmp_path / "walk").mkdir()
     return Walk(opened.widget, tmp_path / "walk")
 
 
 def test_every_step_that_trains_nothing_passes(walk):
     if "torch" in sys.modules:
         pytest.skip("other tests of this process have imported torch")
-    walk.run()
+    walk.run("report.json")
     outcomes = {entry["step"][:2]: (entry["outcome"], entry["words"]) for entry in walk.report}
     assert {number: words for number, (outcome, words) in outcomes.items() if outcome == "failed"} == {}
-    skipped = [number for number, (outcome, _words) in outcomes.items() if outcome == "skipped"]
-    assert skipped == ["11", "12", "13", "14", "15", "16", "18"]
+    skipped = {number for number, (outcome, _words) in outcomes.items() if outcome == "skipped"}
+    need_a_window = {"08", "12", "14", "15", "17", "31"}
+    need_a_training = {"20", "21", "22", "23", "24", "25", "26", "27", "28", "29", "32"}
+    assert skipped == need_a_window | need_a_training
