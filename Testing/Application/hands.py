@@ -164,5 +164,6 @@ class Hands:
         effect = editor.activeEffect()
         effect.setCommonParameter("BrushUseAbsoluteSize", 1)
         effect.setCommonParameter("BrushAbsoluteDiameter", millimetres)
+        self.wait(0.5)  # the tool's options widen the dock, and the views move
         self.pull(widget, self.on_view(widget, start), self.on_view(widget, end))
         editor.setActiveEffectByName("")

@@ -95,7 +95,7 @@ class StudySteps:
             assert abs(self.widget._parameterNode.maskOpacity - share) < 0.02
 
     def step_16_frames_of_a_sequence_become_scans(self):
-        sequence, show = self._make_sequence([case.volume for case in self.cases[4:6]])
+        sequence, browser, show = self._make_sequence([case.volume for case in self.cases[4:6]])
         show(1)
         slicer.app.processEvents()
         box = self.ui.volumeComboBox
@@ -109,13 +109,16 @@ class StudySteps:
         show(0)
         assert frames[1].volume.GetImageData() is sequence.GetNthDataNode(1).GetImageData()
         for case in frames:  # the study is the former one again
+            volume = case.volume
             self.workbench.study.case = case
             self.ui.removeCaseButton.click()
-            slicer.mrmlScene.RemoveNode(case.volume) if case.volume else None
+            slicer.mrmlScene.RemoveNode(volume)
+        for node in (browser.GetProxyNode(sequence), browser, sequence):
+            slicer.mrmlScene.RemoveNode(node)
         assert len(self.cases) == 10
 
     def _make_sequence(self, volumes):
-        """A sequence of copies of these volumes, and a function that shows a frame of it."""
+        """A sequence of copies of these volumes, what plays it, and a function that shows a frame of it."""
         logic = _sequences_logic()
         sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine")
         for number, volume in enumerate(volumes):
@@ -127,7 +130,7 @@ class StudySteps:
             browser.SetSelectedItemNumber(number)
             logic.UpdateProxyNodesFromSequences(browser)
 
-        return sequence, show
+        return sequence, browser, show
 
     def step_18_a_scene_is_saved_closed_and_loaded(self):
         path = self.folder / "work.mrb"
