@@ -469,17 +469,17 @@ def test_a_training_is_opened_by_its_folder(opened, a_run, monkeypatch):
     assert not opened.ui.stopButton.enabled
 
 
-def give_model(run, label):
-    """A model file of the run that segments a label of this name."""
+def give_model(run, label, iteration=2):
+    """A model file of the run that segments a label of this name, in the place of an earlier one."""
     import json
 
     from SemiSegLib.config import Settings
 
     settings = Settings().to_dict()
     settings["data"]["labels"] = [{"value": 1, "name": label, "color": [1, 2, 3]}]
-    card = json.dumps({"settings": settings, "iteration": 2, "scores": {}})
+    card = json.dumps({"settings": settings, "iteration": iteration, "scores": {}})
     header = json.dumps({"__metadata__": {"card": card}}).encode()
-    run.last_model.parent.mkdir()
+    run.last_model.parent.mkdir(exist_ok=True)
     run.last_model.write_bytes(len(header).to_bytes(8, "little") + header)
 
 
@@ -492,6 +492,25 @@ def test_the_model_of_a_training_is_used_where_it_fits(with_cases, a_run, label,
     assert ("Starts from the model in use" in with_cases.ui.readyLabel.text) == used
     with_cases.ui.continueCheckBox.checked = False
     assert "Starts from" not in with_cases.ui.readyLabel.text
+
+
+def test_a_training_that_goes_on_shows_what_its_model_has_become(with_cases, a_run):
+    """The file of the model keeps its name when the training is resumed."""
+    give_model(a_run, "left atrium", iteration=2)
+    with_cases.logic.training.attach(a_run.path)
+    assert "2 iterations" in with_cases.ui.modelLabel.text
+    with a_run.lock():
+        a_run.set_status("training", iteration=3, iterations=4)
+        with_cases.logic.training.poll()
+        give_model(a_run, "left atrium", iteration=4)
+        a_run.set_status("finished", iteration=4, iterations=4)
+    with_cases.logic.training.poll()
+    assert with_cases.logic.training.process.state == "finished"
+    assert "4 iterations" in with_cases.ui.modelLabel.text
+
+
+def test_what_comes_next_is_said_of_one_scan_as_of_several(with_prediction):
+    assert with_prediction.ui.guideLabel.text.startswith("1 mask waits: ")
 
 
 def test_five_minutes_are_offered_where_a_model_is_gone_on_from(with_cases, a_run):

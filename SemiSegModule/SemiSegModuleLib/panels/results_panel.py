@@ -38,7 +38,7 @@ class ResultsPanel:
     def __init__(self, ui: Any, logic: Workbench, busy: Busy) -> None:
         self._ui, self._busy = ui, busy
         self._study, self._predicting, self._review = logic.study, logic.predicting, logic.review
-        self._judging, self._installation = logic.judging, logic.installation
+        self._judging, self._installation, self._training = logic.judging, logic.installation, logic.training
         self.overlays = Overlays(self._study.cases)
         self._filling = False
         ui.loadModelButton.connect("clicked()", self.load_model)
@@ -66,6 +66,7 @@ class ResultsPanel:
         study.settings_changed.connect(self._settings_changed)
         predicting.changed.connect(self._show_prediction)
         predicting.failed.connect(self._show_failure)
+        self._training.ended.connect(lambda process: self._show_model())  # its file keeps its name, not its content
         self._judging.changed.connect(self._show_judging)
         self._judging.failed.connect(self._show_judging_failure)
 

@@ -96,11 +96,13 @@ class StartPanel:
         if self._logic.predicting.active:
             return _("Masks appear one after the other; look at them meanwhile.")
         if predicted:
-            return _("{count} masks wait: press Review one by one in section 4.").format(count=predicted)
+            text = _("1 mask waits: {do}") if predicted == 1 else _("{count} masks wait: {do}")
+            return text.format(count=predicted, do=_("press Review one by one in section 4."))
         if not states:
             return _("Load scans in Slicer (or add them in section 1), then press one of these.")
         if self._study.model is not None and len(states) > annotated:
             return _("Press Predict all in section 4.")
         if annotated:
-            return _("{count} scans are annotated: annotate more, or press Train in section 3.").format(count=annotated)
+            text = _("1 scan is annotated: {do}") if annotated == 1 else _("{count} scans are annotated: {do}")
+            return text.format(count=annotated, do=_("annotate more, or press Train in section 3."))
         return _("Draw in a scan and mark it as done in section 2; three to eight are a good start.")
