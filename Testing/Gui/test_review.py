@@ -70,9 +70,10 @@ def test_what_is_expected_to_be_worst_comes_first_and_what_is_not_known_by_its_c
 
 def test_state_and_expected_dsc_are_seen_in_a_narrow_dock(reviewing):
     """The name makes room: its middle is left out, so that both patient and number can be told apart."""
-    from SemiSegModuleLib.scene.case import Expected, Quality
+    from SemiSegModuleLib.scene.case import Expected, Quality, Suggestion
 
-    for case in reviewing.work.cases:
+    for rank, case in enumerate(reviewing.work.cases, 1):
+        case.suggestion = Suggestion(rank, 0.5, 2, (3,))
         case.volume.SetName(f"Left atrium of a patient, {case.volume.GetName()}")
         case.quality = Quality(Expected(0.93, 0.9, 0.95), {})
     reviewing.parent.resize(340, 700)
@@ -81,6 +82,7 @@ def test_state_and_expected_dsc_are_seen_in_a_narrow_dock(reviewing):
     table = reviewing.ui.reviewTable
     table.verticalHeader().setDefaultSectionSize(300)  # as with many scans: the scroll bar takes its part
     reviewing.qt.QApplication.processEvents()
+    assert "Number 2 to annotate next" in table.item(0, 2).toolTip()
     assert table.width <= 340
     for column, heading in ((1, "Expected DSC"), (2, "State")):
         assert table.horizontalHeaderItem(column).text() == heading

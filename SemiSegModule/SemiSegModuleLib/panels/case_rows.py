@@ -119,6 +119,8 @@ class CaseRows:
             return False
         self._looks[case.id] = look
         cells = _texts(case, labels)
+        if "expected" in self._columns:  # which needs the room; the tool tip says what is next
+            cells["state"] = texts.bare_state(case)
         for column, name in enumerate(self._columns):
             self._table.setItem(number, column, qt.QTableWidgetItem(cells[name]))
         self._table.item(number, 0).setToolTip(f"{case.name} ({case.file_name})")

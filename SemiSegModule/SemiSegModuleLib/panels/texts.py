@@ -38,20 +38,26 @@ def size(count: float) -> str:
 
 
 def case_state(case: Case) -> str:
+    """The state of a case, and whether it is one to annotate next."""
+    state, hint = bare_state(case), case.suggestion
+    if hint is None or (case.unfinished and not case.excluded):
+        return state
+    return _("{state}, next: {rank}").format(state=state, rank=hint.rank)
+
+
+def bare_state(case: Case) -> str:
     """The state of a case; a prediction that nobody edited after it was accepted is not called corrected."""
     if case.unfinished and not case.excluded:
         return _("not done")
     if case.state is State.CORRECTED and case.accepted:
         return _("accepted")
-    state = {
+    return {
         State.ANNOTATED: _("annotated"),
         State.CORRECTED: _("corrected"),
         State.PREDICTED: _("predicted"),
         State.UNLABELLED: _("unlabeled"),
         State.EXCLUDED: _("excluded"),
     }[case.state]
-    hint = case.suggestion
-    return state if hint is None else _("{state}, next: {rank}").format(state=state, rank=hint.rank)
 
 
 def expected(figures: Expected | None) -> str:
