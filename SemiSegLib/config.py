@@ -67,6 +67,21 @@ class DataSettings:
 
 
 @dataclass
+class NetworkSettings:
+    """What of the literature's network (V-Net for volumes, U-Net for slices) may differ from the papers."""
+
+    normalisation: str = setting(
+        "batch",
+        "batch: as the papers; instance: every patch by itself, as nnU-Net",
+        choices=("batch", "instance"),
+    )
+    dropout: float = setting(1.0, "times the papers' rates of dropout; 0: none", at_least=0, at_most=1)
+    deep_supervision: bool = setting(
+        False, "the two next coarser resolutions of the decoder are trained to segment, too, as in nnU-Net"
+    )
+
+
+@dataclass
 class TrainingSettings:
     """The training loop. Lengths are in iterations (optimiser steps)."""
 
@@ -225,6 +240,7 @@ class Settings:
         choices=("strong", "published"),
     )
     data: DataSettings = field(default_factory=DataSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
@@ -345,6 +361,11 @@ def _check_sizes(settings: Settings) -> None:
         raise SettingsError(
             f"The setting 'inference.stride' is {stride}, which leaves gaps between windows of the patch's size: "
             f"it must be at most the patch, {patch}."
+        )
+    if settings.network.normalisation == "instance" and max(patch) < 32:
+        raise SettingsError(
+            f"A patch of {patch} voxels is one voxel at the coarsest resolution, which 'network.normalisation' "
+            "instance cannot normalise: choose a larger 'training.patch_size', or batch."
         )
     if math.prod(side // 16 for side in patch) * settings.training.labelled_batch < 2:
         raise SettingsError(

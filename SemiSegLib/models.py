@@ -69,7 +69,7 @@ class Model:
         from SemiSegLib.networks import build_network
 
         data = self.card.settings.data
-        network = build_network(data.dimensions, len(data.labels) + 1, self.card.sdm)
+        network = build_network(data.dimensions, len(data.labels) + 1, self.card.sdm, self.card.settings.network)
         try:
             network.load_state_dict({name: weight.float() for name, weight in self.weights.items()})
         except RuntimeError as error:

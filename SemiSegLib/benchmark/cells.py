@@ -142,7 +142,7 @@ def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     known = Settings().to_dict()
     values = {
         f"{section}.{key}": settings.get(section, {}).get(key, default)
-        for section in ("data", "training", "augmentation", "inference")
+        for section in ("data", "network", "training", "augmentation", "inference")
         for key, default in known[section].items()
     }
     values["recipe"] = settings.get("recipe", known["recipe"])

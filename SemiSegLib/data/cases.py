@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,26 @@ def read_case(case: Case, fill: int = 0) -> tuple[sitk.Image, Mask | None]:
     if case.label_values:
         mask = images.relabel(mask, case.label_values)
     return image, images.bring_to(mask, image, case.image, fill, case.label_by_orientation)
+
+
+def said_of_cases(cases: CaseList, file: str, wanted: str) -> dict[str, str]:
+    """What a file beside the data says of its cases by name, {"scan_001": "text", ...}; nothing where it is missing.
+
+    Raises CasesError, with what is `wanted`, where the file means something else or names cases that are not there.
+    """
+    path = cases.root / file
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise CasesError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(text, str) and text for text in content.values()):
+        raise CasesError(f"{path}: {wanted}")
+    unknown = sorted(set(content) - {case.name for case in cases})
+    if unknown:
+        raise CasesError(f"{path}: names cases that are not there: {listed(unknown)}")
+    return content
 
 
 def fingerprint(cases: CaseList) -> dict[str, Any]:

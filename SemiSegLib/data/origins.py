@@ -8,12 +8,10 @@ accepted   a prediction that a person has looked at and left as it is: its error
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from SemiSegLib.data.cases import CaseList, CasesError, listed
+from SemiSegLib.data.cases import CaseList, CasesError, listed, said_of_cases
 
 FILE = "origins.json"
 SHARES = {"drawn": 1.0, "corrected": 1.0, "accepted": 0.5}
@@ -22,26 +20,13 @@ SHARES = {"drawn": 1.0, "corrected": 1.0, "accepted": 0.5}
 
 def with_origins(cases: CaseList) -> CaseList:
     """The cases with what their origins.json says of their masks; raises CasesError if that means nothing."""
-    file = cases.root / FILE
-    if not file.is_file():
-        return cases
-    origins = _read(file)
-    unknown = sorted(set(origins) - {case.name for case in cases})
-    if unknown:
-        raise CasesError(f"{file}: names cases that are not there: {listed(unknown)}")
+    wanted = f"must say how each mask came about, as one of {', '.join(SHARES)}"
+    origins = said_of_cases(cases, FILE, wanted)
+    wrong = [name for name, origin in origins.items() if origin not in SHARES]
+    if wrong:
+        raise CasesError(f"{cases.root / FILE}: {wanted}; not so: {listed(wrong)}")
     labelled = tuple(replace(case, origin=origins.get(case.name, case.origin)) for case in cases.labelled)
     return replace(cases, labelled=labelled)
-
-
-def _read(file: Path) -> dict[str, str]:
-    try:
-        origins = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CasesError(f"{file}: not readable as JSON: {error}") from error
-    wrong = [name for name, origin in origins.items() if origin not in SHARES] if isinstance(origins, dict) else [file]
-    if wrong:
-        raise CasesError(f"{file}: a mask is one of {', '.join(SHARES)}; not so: {listed(wrong)}")
-    return origins
 
 
 def turns(origins: Sequence[str]) -> list[int]:

@@ -7,12 +7,10 @@ of one patient are never divided between training and validation.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
+from SemiSegLib.data.cases import Case, CaseList, said_of_cases
 from SemiSegLib.data.frames import patient_of
 
 FILE = "patients.json"
@@ -20,28 +18,13 @@ FILE = "patients.json"
 
 def with_patients(cases: CaseList) -> CaseList:
     """The cases with what their patients.json says of them; raises CasesError if that means nothing."""
-    file = cases.root / FILE
-    if not file.is_file():
-        return cases
-    patients = _read(file)
-    unknown = sorted(set(patients) - {case.name for case in cases})
-    if unknown:
-        raise CasesError(f"{file}: names cases that are not there: {listed(unknown)}")
+    wanted = 'must name the patient of each case: {"scan_001": "A", "scan_002": "A"}'
+    patients = said_of_cases(cases, FILE, wanted)
     labelled, unlabelled, validation = (
         tuple(replace(case, patient=patients.get(case.name, case.patient)) for case in part)
         for part in (cases.labelled, cases.unlabelled, cases.validation)
     )
     return replace(cases, labelled=labelled, unlabelled=unlabelled, validation=validation)
-
-
-def _read(file: Path) -> dict[str, str]:
-    try:
-        patients = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CasesError(f"{file}: not readable as JSON: {error}") from error
-    if not isinstance(patients, dict) or not all(isinstance(patient, str) and patient for patient in patients.values()):
-        raise CasesError(f'{file}: must name the patient of each case: {{"scan_001": "A", "scan_002": "A"}}')
-    return patients
 
 
 def patient(case: Case) -> str:

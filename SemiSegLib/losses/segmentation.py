@@ -8,6 +8,7 @@ from torch.nn import functional
 from SemiSegLib.compute.distributed import all_sum
 from SemiSegLib.compute.precision import single_precision
 from SemiSegLib.constants import IGNORE
+from SemiSegLib.networks.output import NetworkOutput
 
 
 @single_precision
@@ -37,6 +38,21 @@ def dice_loss(probabilities: torch.Tensor, target: torch.Tensor, background: boo
 def mask_loss(logits: torch.Tensor, target: torch.Tensor, background: bool = False) -> torch.Tensor:
     """Half the sum of cross-entropy and Dice (UA-MT, train_LA_meanteacher_certainty_unlabel.py:166-169)."""
     return 0.5 * (cross_entropy(logits, target) + dice_loss(logits.float().softmax(1), target, background))
+
+
+def output_loss(output: NetworkOutput, target: torch.Tensor) -> torch.Tensor:
+    """`mask_loss` of an output, with deep supervision that of its coarser logits, too.
+
+    Each resolution has half the weight of the next finer one, all together 1 (nnU-Net); targets (B, *S) are taken at
+    every second, fourth voxel.
+    """
+    logits, losses, shares = [output.logits, *reversed(output.coarse)], [], []
+    for level, part in enumerate(logits):
+        every = slice(None, None, 2**level)
+        coarser = target[(slice(None),) + (every,) * (target.dim() - 1)]
+        shares.append(0.5**level)
+        losses.append(shares[-1] * mask_loss(part, coarser))
+    return torch.stack(losses).sum() / sum(shares)
 
 
 @single_precision

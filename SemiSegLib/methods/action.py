@@ -63,7 +63,7 @@ from SemiSegLib.losses.distillation import bank_distillation
 from SemiSegLib.losses.segmentation import mask_loss, pseudo_label_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
-from SemiSegLib.networks import Network, build_network
+from SemiSegLib.networks import Network
 from SemiSegLib.networks.bank import FeatureBank
 from SemiSegLib.networks.ema import copy_statistics, hand_over, make_teacher, update_teacher
 from SemiSegLib.networks.output import NetworkOutput
@@ -143,7 +143,7 @@ class Method(base.Method):
         super().__init__(settings, plan)
         self.stages = stage_shares(self.stages, settings.shares)
         dimensions, classes, linear = plan.dimensions, plan.classes, settings.linear_heads
-        self.student = build_network(dimensions, classes)
+        self.student = plan.build_network()
         self.student_head = _perceptron(_BOTTLENECK, _BOTTLENECK, _LATENT, linear)
         self.predictor = _perceptron(_LATENT, _LATENT, _LATENT, linear)
         self.student_local_head = _pointwise(dimensions, classes, 2 * classes, classes, linear)

@@ -32,7 +32,7 @@ from SemiSegLib.data.views import half_boxes, mix_with_next
 from SemiSegLib.losses.segmentation import cross_entropy, mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
-from SemiSegLib.networks import Network, build_network
+from SemiSegLib.networks import Network
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step, gaussian_ramp
 
@@ -60,7 +60,7 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        self.student = build_network(plan.dimensions, plan.classes)
+        self.student = plan.build_network()
         self.teachers = nn.ModuleList([make_teacher(self.student), make_teacher(self.student)])
         self.register_buffer("turn", torch.tensor([0, settings.longest]))
 

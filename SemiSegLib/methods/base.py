@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from SemiSegLib.config import NetworkSettings
 from SemiSegLib.data.batch import Batch
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.networks import Network, build_network
 from SemiSegLib.schedules import Step
 
 
@@ -22,6 +24,11 @@ class Plan:
     classes: int  # with background
     patch_size: tuple[int, ...]  # voxels
     iterations: int
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+
+    def build_network(self, sdm: bool = False) -> Network:
+        """A new network for the task, with a distance-map head where wanted."""
+        return build_network(self.dimensions, self.classes, sdm, self.network)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ from SemiSegLib.data.components import largest_components
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
-from SemiSegLib.networks import build_network
 from SemiSegLib.networks.ema import copy_statistics, hand_over, make_teacher, update_teacher
 from SemiSegLib.schedules import Step
 
@@ -68,7 +67,7 @@ class Method(base.Method):
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
         self.stages = stage_shares(self.stages, settings.shares)
-        self.student = build_network(plan.dimensions, plan.classes)
+        self.student = plan.build_network()
         self.teacher = make_teacher(self.student)
 
     def enter_stage(self, stage: str, first: bool) -> None:

@@ -35,7 +35,6 @@ from SemiSegLib.losses.contrastive import dimensional_info_nce, info_nce
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
-from SemiSegLib.networks import build_network
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step
 
@@ -68,7 +67,7 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        self.student = build_network(plan.dimensions, plan.classes)
+        self.student = plan.build_network()
         self.student_heads = nn.ModuleDict(
             {"low": _head(256, 256, settings.low_width), "high": _head(16, 64, settings.high_width)}
         )

@@ -18,7 +18,6 @@ from SemiSegLib.losses.consistency import probability_mse
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
-from SemiSegLib.networks import build_network
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step
 
@@ -41,7 +40,7 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        self.student = build_network(plan.dimensions, plan.classes)
+        self.student = plan.build_network()
         self.teacher = make_teacher(self.student)
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:

@@ -47,7 +47,7 @@ from SemiSegLib.losses.contrastive import grouped_info_nce
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
-from SemiSegLib.networks import Network, build_network
+from SemiSegLib.networks import Network
 from SemiSegLib.networks.bank import FeatureBank
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step
@@ -93,7 +93,7 @@ class Method(base.Method):
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
         self.needs_unlabelled = settings.sampling != "none"
-        self.student = build_network(plan.dimensions, plan.classes)
+        self.student = plan.build_network()
         self.student_head = nn.Sequential(
             nn.Linear(_CHANNELS[settings.level], 256), nn.ReLU(), nn.Linear(256, settings.embedding)
         )

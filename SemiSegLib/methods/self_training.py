@@ -27,10 +27,9 @@ from SemiSegLib.config import setting
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.views import half_boxes, mix_with_next
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Labelling, Plan, Term
-from SemiSegLib.networks import build_network
 from SemiSegLib.schedules import Step
 
 SUPERVISED = 0.6  # of all iterations
@@ -74,7 +73,7 @@ class Method(base.Method):
         names = ["supervised", *(f"round {index}" for index in range(1, len(shares)))]
         self.stages = dict(zip(names, shares, strict=True))
         self.labelling = dict.fromkeys(names[1:], Labelling(settings.confidence, settings.dropped))
-        self.student = build_network(plan.dimensions, plan.classes)
+        self.student = plan.build_network()
 
     def patches(self, stage: str, labelled: int, unlabelled: int) -> tuple[int, int]:
         """The supervised stage fills the batch with labelled patches."""
@@ -83,25 +82,25 @@ class Method(base.Method):
     def enter_stage(self, stage: str, first: bool) -> None:
         """A round may begin anew (the labels have been made by then)."""
         if stage != "supervised" and first and self.settings.restart:
-            fresh = build_network(self.plan.dimensions, self.plan.classes)
+            fresh = self.plan.build_network()
             self.student.load_state_dict(fresh.state_dict())
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
         """Annotated and self-labelled voxels, each with a term of its own."""
         annotated = batch.labelled.mask.long()
         if not len(batch.unlabelled) or not batch.unlabelled.mask.numel():
-            return {"supervised": Term(mask_loss(self.student(batch.labelled.image).logits, annotated))}
+            return {"supervised": Term(output_loss(self.student(batch.labelled.image), annotated))}
         own = batch.unlabelled.mask.long()
         image = batch.images
         drawn = torch.cat([annotated, torch.full_like(own, IGNORE)])
         imagined = torch.cat([torch.full_like(annotated, IGNORE), own])
         boxes = half_boxes(image, self.settings.cutmix)
-        logits = self.student(mix_with_next(boxes, image)).logits
+        output = self.student(mix_with_next(boxes, image))
         drawn, imagined = mix_with_next(boxes, drawn), mix_with_next(boxes, imagined)
         whole = 1 + self.settings.weight
         return {
-            "supervised": Term(mask_loss(logits, drawn), 1 / whole),
-            "pseudo": Term(mask_loss(logits, imagined), self.settings.weight / whole),
+            "supervised": Term(output_loss(output, drawn), 1 / whole),
+            "pseudo": Term(output_loss(output, imagined), self.settings.weight / whole),
         }
 
 

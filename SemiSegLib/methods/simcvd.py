@@ -40,7 +40,6 @@ from SemiSegLib.losses.distillation import pairwise_distillation
 from SemiSegLib.losses.segmentation import mask_loss, sdm_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
-from SemiSegLib.networks import build_network
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step
 
@@ -110,7 +109,7 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        self.student = build_network(plan.dimensions, plan.classes, sdm=True)
+        self.student = plan.build_network(sdm=True)
         self.student_head = SliceHead(settings)
         self.teacher = make_teacher(self.student)
         self.teacher_head = make_teacher(self.student_head)

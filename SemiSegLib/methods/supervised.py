@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from SemiSegLib.config import setting
-from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
-from SemiSegLib.networks import build_network
 from SemiSegLib.schedules import Step
 
 
@@ -35,7 +34,7 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        self.student = build_network(plan.dimensions, plan.classes)
+        self.student = plan.build_network()
 
     def patches(self, stage: str, labelled: int, unlabelled: int) -> tuple[int, int]:
         """Labelled patches alone."""
@@ -43,5 +42,4 @@ class Method(base.Method):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
         """The supervised term alone."""
-        logits = self.student(batch.labelled.image).logits
-        return {"supervised": Term(mask_loss(logits, batch.labelled.mask))}
+        return {"supervised": Term(output_loss(self.student(batch.labelled.image), batch.labelled.mask))}

@@ -31,7 +31,7 @@ from SemiSegLib.data.views import half_boxes, mix_with_next
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
-from SemiSegLib.networks import Network, build_network
+from SemiSegLib.networks import Network
 from SemiSegLib.networks.ema import copy_statistics, make_teacher, update_teacher
 from SemiSegLib.schedules import Step, gaussian_ramp
 
@@ -67,7 +67,7 @@ class Method(base.Method):
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
         self.unlabelled_views = ("weak", *["strong"] * settings.views)
-        self.student = build_network(plan.dimensions, plan.classes)
+        self.student = plan.build_network()
         self.teacher = make_teacher(self.student)
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from SemiSegLib.config import NetworkSettings
 from SemiSegLib.networks.unet import UNet
 from SemiSegLib.networks.vnet import VNet
 
 Network = VNet | UNet
 
 
-def build_network(dimensions: int, classes: int, sdm: bool = False) -> Network:
-    """The literature's network, V-Net for volumes (3), U-Net for slices (2); `classes` with background."""
-    if dimensions == 2:
-        return UNet(classes=classes, sdm=sdm)
-    return VNet(classes=classes, sdm=sdm)
+def build_network(dimensions: int, classes: int, sdm: bool = False, settings: NetworkSettings | None = None) -> Network:
+    """The literature's network, V-Net for volumes (3), U-Net for slices (2); `classes` with background.
+
+    Without `settings` it is as the papers have it.
+    """
+    return (UNet if dimensions == 2 else VNet)(classes=classes, sdm=sdm, settings=settings or NetworkSettings())

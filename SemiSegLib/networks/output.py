@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,12 +16,14 @@ class NetworkOutput:
     sdm          (B, C - 1, *S) signed distance maps in [-1, 1], negative inside; None without that head
     bottleneck   (B, 256, *S/16) deepest features, before their dropout
     decoder      feature maps of the decoder from coarse to fine; the last has the patch's own resolution
+    coarse       logits of coarser resolutions, coarse first: (B, C, *S/4), (B, C, *S/2); empty without deep supervision
     """
 
     logits: torch.Tensor
     sdm: torch.Tensor | None
     bottleneck: torch.Tensor
     decoder: list[torch.Tensor]
+    coarse: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def probabilities(self) -> torch.Tensor:
@@ -38,4 +40,5 @@ class NetworkOutput:
             None if parts[0].sdm is None else join([part.sdm for part in parts if part.sdm is not None]),
             join([part.bottleneck for part in parts]),
             [join(list(maps)) for maps in zip(*(part.decoder for part in parts), strict=True)],
+            [join(list(maps)) for maps in zip(*(part.coarse for part in parts), strict=True)],
         )

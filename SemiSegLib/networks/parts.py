@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -26,6 +27,7 @@ class InParts(nn.Module):
     """An encoder-decoder whose training passes may be computed in `parts`; subclasses say what a pass is."""
 
     parts = 1
+    coarse_heads: nn.ModuleList
 
     def encode_whole(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, *S) to five feature maps from fine to coarse; the last is the bottleneck before dropout."""
@@ -46,6 +48,10 @@ class InParts(nn.Module):
         cells = features[-1][:1, :1].numel()
         parts = self._in_parts(self.decode_whole, features, cells)
         return parts[0] if len(parts) == 1 else NetworkOutput.joined(parts, interleaved)
+
+    def coarse_logits(self, decoder: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Of the decoder's maps, the logits of those that deep supervision trains, coarse first; only to train."""
+        return [head(maps) for head, maps in zip(self.coarse_heads, decoder[1:], strict=False) if self.training]
 
     def forward(self, image: torch.Tensor) -> NetworkOutput:
         """(B, 1, *S) to masks, distance maps and features."""
@@ -68,6 +74,13 @@ class InParts(nn.Module):
 
         rows = ([values[part::parts] for values in inputs] for part in range(parts))
         return [checkpoint(function, part, use_reentrant=False, context_fn=contexts) for part in rows]
+
+
+def normalisation(kind: str, dimensions: int) -> Callable[[int], nn.Module]:
+    """The layer that `network.normalisation` names, to be made for a number of channels."""
+    if kind == "instance":
+        return partial(nn.InstanceNorm2d if dimensions == 2 else nn.InstanceNorm3d, affine=True)
+    return nn.BatchNorm2d if dimensions == 2 else nn.BatchNorm3d
 
 
 @contextmanager

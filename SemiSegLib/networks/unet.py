@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
+from SemiSegLib.config import NetworkSettings
 from SemiSegLib.networks.output import NetworkOutput
-from SemiSegLib.networks.parts import InParts
+from SemiSegLib.networks.parts import InParts, normalisation
 
 
 class UNet(InParts):
@@ -25,17 +26,32 @@ class UNet(InParts):
 
     dropouts = (0.05, 0.1, 0.2, 0.3, 0.5)  # of the encoder's five resolutions
 
-    def __init__(self, channels: int = 1, classes: int = 2, sdm: bool = False, width: int = 16) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        classes: int = 2,
+        sdm: bool = False,
+        width: int = 16,
+        settings: NetworkSettings | None = None,
+    ) -> None:
         super().__init__()
+        settings = settings or NetworkSettings()
+        norm = normalisation(settings.normalisation, 2)
         widths = [width * 2**level for level in range(5)]
         self.encoder = nn.ModuleList(
-            _block(widths[level - 1] if level else channels, widths[level], self.dropouts[level]) for level in range(5)
+            _block(
+                widths[level - 1] if level else channels, widths[level], self.dropouts[level] * settings.dropout, norm
+            )
+            for level in range(5)
         )
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(_up(widths[level + 1], widths[level]) for level in range(4))
-        self.decoder = nn.ModuleList(_block(2 * widths[level], widths[level], 0.0) for level in range(4))
+        self.decoder = nn.ModuleList(_block(2 * widths[level], widths[level], 0.0, norm) for level in range(4))
         self.mask_head = nn.Conv2d(width, classes, 3, padding=1)
         self.sdm_head = nn.Conv2d(width, classes - 1, 3, padding=1) if sdm else None
+        self.coarse_heads = nn.ModuleList(
+            nn.Conv2d(widths[level], classes, 1) for level in (2, 1) if settings.deep_supervision
+        )
 
     def encode_whole(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, X, Y) to five feature maps from fine to coarse; the last is the bottleneck."""
@@ -52,17 +68,17 @@ class UNet(InParts):
             here = self.decoder[level](torch.cat([features[level], self.up[level](here)], 1))
             maps.append(here)
         sdm = None if self.sdm_head is None else torch.tanh(self.sdm_head(here))
-        return NetworkOutput(self.mask_head(here), sdm, features[4], maps)
+        return NetworkOutput(self.mask_head(here), sdm, features[4], maps, self.coarse_logits(maps))
 
 
-def _block(channels_in: int, channels: int, dropout: float) -> nn.Sequential:
+def _block(channels_in: int, channels: int, dropout: float, norm: Callable[[int], nn.Module]) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels, 3, padding=1),
-        nn.BatchNorm2d(channels),
+        norm(channels),
         nn.LeakyReLU(inplace=True),
         nn.Dropout(dropout),
         nn.Conv2d(channels, channels, 3, padding=1),
-        nn.BatchNorm2d(channels),
+        norm(channels),
         nn.LeakyReLU(inplace=True),
     )
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
+from SemiSegLib.config import NetworkSettings
 from SemiSegLib.networks.output import NetworkOutput
-from SemiSegLib.networks.parts import InParts
+from SemiSegLib.networks.parts import InParts, normalisation
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROP = {2: nn.Dropout2d, 3: nn.Dropout3d}
 
 
@@ -25,6 +25,7 @@ class VNet(InParts):
     """
 
     convolutions = (1, 2, 3, 3, 3)  # of the five resolutions; the decoder mirrors them
+    rate = 0.5  # of dropout
 
     def __init__(
         self,
@@ -33,22 +34,27 @@ class VNet(InParts):
         classes: int = 2,
         sdm: bool = False,
         width: int = 16,
-        dropout: float = 0.5,
+        settings: NetworkSettings | None = None,
     ) -> None:
         super().__init__()
+        settings = settings or NetworkSettings()
+        norm = normalisation(settings.normalisation, dimensions)
         widths = [width * 2**level for level in range(5)]
         self.encoder = nn.ModuleList(
-            _block(dimensions, channels if level == 0 else widths[level], widths[level], self.convolutions[level])
+            _block(dimensions, channels if level == 0 else widths[level], widths[level], self.convolutions[level], norm)
             for level in range(5)
         )
-        self.down = nn.ModuleList(_down(dimensions, widths[level], widths[level + 1]) for level in range(4))
-        self.up = nn.ModuleList(_up(dimensions, widths[level + 1], widths[level]) for level in range(4))
+        self.down = nn.ModuleList(_down(dimensions, widths[level], widths[level + 1], norm) for level in range(4))
+        self.up = nn.ModuleList(_up(dimensions, widths[level + 1], widths[level], norm) for level in range(4))
         self.decoder = nn.ModuleList(
-            _block(dimensions, widths[level], widths[level], self.convolutions[level]) for level in range(4)
+            _block(dimensions, widths[level], widths[level], self.convolutions[level], norm) for level in range(4)
         )
-        self.dropout = _DROP[dimensions](dropout)
+        self.dropout = _DROP[dimensions](self.rate * settings.dropout)
         self.mask_head = _CONV[dimensions](width, classes, 1)
         self.sdm_head = _CONV[dimensions](width, classes - 1, 1) if sdm else None
+        self.coarse_heads = nn.ModuleList(
+            _CONV[dimensions](widths[level], classes, 1) for level in (2, 1) if settings.deep_supervision
+        )
 
     def encode_whole(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, *S) to five feature maps from fine to coarse; the last is the bottleneck before dropout."""
@@ -68,22 +74,24 @@ class VNet(InParts):
             maps.append(here)
         last = self.dropout(here)
         sdm = None if self.sdm_head is None else torch.tanh(self.sdm_head(last))
-        return NetworkOutput(self.mask_head(last), sdm, features[4], maps)
+        return NetworkOutput(self.mask_head(last), sdm, features[4], maps, self.coarse_logits(maps))
 
 
-def _block(dimensions: int, channels_in: int, channels: int, convolutions: int) -> nn.Sequential:
+def _block(
+    dimensions: int, channels_in: int, channels: int, convolutions: int, norm: Callable[[int], nn.Module]
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for index in range(convolutions):
         layers.append(_CONV[dimensions](channels_in if index == 0 else channels, channels, 3, padding=1))
-        layers += [_NORM[dimensions](channels), nn.ReLU(inplace=True)]
+        layers += [norm(channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
-def _down(dimensions: int, channels_in: int, channels: int) -> nn.Sequential:
+def _down(dimensions: int, channels_in: int, channels: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
     convolution = _CONV[dimensions](channels_in, channels, 2, stride=2)
-    return nn.Sequential(convolution, _NORM[dimensions](channels), nn.ReLU(inplace=True))
+    return nn.Sequential(convolution, norm(channels), nn.ReLU(inplace=True))
 
 
-def _up(dimensions: int, channels_in: int, channels: int) -> nn.Sequential:
+def _up(dimensions: int, channels_in: int, channels: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
     convolution = _UP[dimensions](channels_in, channels, 2, stride=2)
-    return nn.Sequential(convolution, _NORM[dimensions](channels), nn.ReLU(inplace=True))
+    return nn.Sequential(convolution, norm(channels), nn.ReLU(inplace=True))

@@ -38,8 +38,9 @@ def learnt_at(source: Path, settings: Settings) -> tuple[tuple[float, ...], tupl
 def differences(card: Card, settings: Settings) -> list[str]:
     """How the model's task differs from this one, a line for each setting that matters to its weights."""
     theirs, ours = card.settings.data, settings.data
-    pairs = {"labels": ([x.name for x in theirs.labels], [x.name for x in ours.labels])}
+    pairs: dict[str, tuple[Any, Any]] = {"labels": ([x.name for x in theirs.labels], [x.name for x in ours.labels])}
     pairs |= {name: (getattr(theirs, name), getattr(ours, name)) for name in _COMPARED}
+    pairs["network's normalisation"] = (card.settings.network.normalisation, settings.network.normalisation)
     return [f"{name}: {_shown(a)} (here {_shown(b)})" for name, (a, b) in pairs.items() if a != b]
 
 

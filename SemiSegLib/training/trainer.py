@@ -344,7 +344,9 @@ def build_method(settings: Settings, patch: tuple[int, ...] | None = None) -> Me
     module = importlib.import_module(cls.__module__)
     patch = patch or settings.training.patch_size
     assert patch is not None
-    plan = Plan(settings.data.dimensions, len(settings.data.labels) + 1, patch, settings.training.iterations)
+    plan = Plan(
+        settings.data.dimensions, len(settings.data.labels) + 1, patch, settings.training.iterations, settings.network
+    )
     return cls(module.MethodSettings(**settings.method_settings), plan)
 
 

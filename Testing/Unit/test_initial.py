@@ -60,6 +60,8 @@ def test_differences_of_the_task_are_said(model, tiny_settings):
         "data.spacing": (1, 1, 1),
         "data.window": (-125, 275),
         "data.normalisation": "unit",
+        "network.normalisation": "instance",
+        "training.patch_size": (32, 16, 16),
     }
     card, settings = model(**changed).card, tiny_settings("supervised")
     found = "; ".join(differences(card, settings))
@@ -67,6 +69,7 @@ def test_differences_of_the_task_are_said(model, tiny_settings):
         assert part in found
     assert "window: -125.0, 275.0 (here none)" in found
     assert "normalisation: unit (here tissue)" in found
+    assert "network's normalisation: instance (here batch)" in found
     assert differences(model().card, settings) == []
 
 

@@ -11,7 +11,15 @@ from SemiSegLib.losses.anatomical import anatomical_contrast, confusion, weighte
 from SemiSegLib.losses.consistency import masked_probability_mse, probability_mse
 from SemiSegLib.losses.contrastive import dimensional_info_nce, grouped_info_nce, info_nce, symmetric_info_nce
 from SemiSegLib.losses.distillation import bank_distillation, pairwise_distillation
-from SemiSegLib.losses.segmentation import cross_entropy, dice_loss, mask_loss, pseudo_label_loss, sdm_loss
+from SemiSegLib.losses.segmentation import (
+    cross_entropy,
+    dice_loss,
+    mask_loss,
+    output_loss,
+    pseudo_label_loss,
+    sdm_loss,
+)
+from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.schedules import gaussian_ramp
 
 torch.set_num_threads(1)
@@ -79,6 +87,20 @@ def test_the_mask_loss_is_half_of_both():
     logits, target = values(*SHAPES[0]), annotated(SHAPES[0])
     both = cross_entropy(logits, target) + dice_loss(logits.softmax(1), target)
     torch.testing.assert_close(mask_loss(logits, target), both / 2)
+
+
+def test_deep_supervision_halves_the_weight_with_every_resolution():
+    target = annotated((2, 3, 8, 8, 4))
+    fine, half, quarter = values(2, 3, 8, 8, 4), values(2, 3, 4, 4, 2, seed=5), values(2, 3, 2, 2, 1, seed=6)
+    output = NetworkOutput(fine, None, fine, [fine], [quarter, half])
+    parts = [
+        mask_loss(fine, target),
+        mask_loss(half, target[:, ::2, ::2, ::2]),
+        mask_loss(quarter, target[:, ::4, ::4, ::4]),
+    ]
+    expected = (4 * parts[0] + 2 * parts[1] + parts[2]) / 7
+    torch.testing.assert_close(output_loss(output, target), expected)
+    torch.testing.assert_close(output_loss(NetworkOutput(fine, None, fine, [fine]), target), parts[0])
 
 
 def test_a_perfect_prediction_costs_nothing():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from SemiSegLib.config import NetworkSettings
 from SemiSegLib.networks import build_network
 from SemiSegLib.networks.bank import FeatureBank
 from SemiSegLib.networks.ema import make_teacher, update_teacher
@@ -64,6 +65,48 @@ def test_dropout_is_active_in_training_only(dimensions, sides):
     assert not torch.equal(network(image).logits, network(image).logits)
     network.eval()
     assert torch.equal(network(image).logits, network(image).logits)
+
+
+@pytest.mark.parametrize(("dimensions", "sides"), [(2, (32, 32)), (3, (32, 16, 16))])
+def test_instance_normalisation_sees_every_patch_by_itself(dimensions, sides):
+    torch.manual_seed(0)
+    images = torch.randn(3, 1, *sides)
+    alone = {}
+    for kind in ("batch", "instance"):
+        network = build_network(dimensions, 2, settings=NetworkSettings(normalisation=kind, dropout=0.0)).train()
+        alone[kind] = torch.allclose(network(images).logits[:2], network(images[:2]).logits, atol=1e-5)
+        assert parameters(network) == parameters(build_network(dimensions, 2))
+    assert alone == {"batch": False, "instance": True}
+
+
+@pytest.mark.parametrize(("dimensions", "sides"), [(2, (32, 32)), (3, (16, 16, 16))])
+def test_dropout_may_be_left_out_or_weaker(dimensions, sides):
+    image = torch.randn(2, 1, *sides)
+    network = build_network(dimensions, 2, settings=NetworkSettings(dropout=0.0)).train()
+    assert torch.equal(network(image).logits, network(image).logits)
+    kinds = (torch.nn.Dropout, torch.nn.Dropout2d, torch.nn.Dropout3d)
+    rates = {
+        share: [
+            m.p
+            for m in build_network(dimensions, 2, settings=NetworkSettings(dropout=share)).modules()
+            if isinstance(m, kinds)
+        ]
+        for share in (0.5, 1.0)
+    }
+    assert rates[0.5] == [rate / 2 for rate in rates[1.0]]
+    assert max(rates[1.0]) == 0.5
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize(("dimensions", "sides"), [(2, (32, 32)), (3, (32, 32, 16))])
+def test_deep_supervision_gives_coarser_logits_while_training(dimensions, sides, parts):
+    network = build_network(dimensions, 3, settings=NetworkSettings(deep_supervision=True)).train()
+    network.parts = parts
+    image = torch.randn(4, 1, *sides)
+    coarse = network(image).coarse
+    assert [tuple(logits.shape) for logits in coarse] == [(4, 3, *(side // n for side in sides)) for n in (4, 2)]
+    assert network.eval()(image).coarse == []
+    assert build_network(dimensions, 3).train()(image).coarse == []
 
 
 def test_the_teacher_is_the_student_after_the_first_step_and_then_follows_slowly():

@@ -39,7 +39,13 @@ def test_runs_from_before_there_were_origins_have_drawn_masks(data):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"x": "drawn"}', "not there: x"), ('{"a": "guessed"}', "not so: a"), ("[1]", "one of drawn"), ("{", "JSON")],
+    [
+        ('{"x": "drawn"}', "not there: x"),
+        ('{"a": "guessed"}', "not so: a"),
+        ("[1]", "one of drawn"),
+        ('{"a": ["drawn"]}', "one of drawn"),
+        ("{", "JSON"),
+    ],
 )
 def test_origins_that_mean_nothing_are_refused_with_their_file(text, words, data):
     (data / "origins.json").write_text(text)

@@ -36,6 +36,8 @@ FREE = ("data.labels", "data.cache", "training.device")  # free text; labels are
         ("inference.stride", 0, "at least 1"),
         ("inference.stride", "200,200,200", r"patch.*96"),
         ("inference.network", "pupil", "one of student, teacher"),
+        ("network.normalisation", "layer", "one of batch, instance"),
+        ("network.dropout", 1.5, "from 0 to 1"),
         ("data.spacing", "1,-1,1", "at least 0"),
         ("data.labels", "[{]", "JSON"),
         ("data.window", "5,inf", "a finite number"),
@@ -51,6 +53,13 @@ def test_what_lies_outside_is_refused_by_name(key, value, part):
     with pytest.raises(SettingsError, match=part) as refused:
         build_settings("simcvd", "pancreas", overrides={key: value})
     assert f"'{key}'" in str(refused.value)
+
+
+def test_a_patch_that_one_instance_cannot_be_normalised_in_is_refused():
+    wanted = {"network.normalisation": "instance", "training.patch_size": "16,16,16"}
+    with pytest.raises(SettingsError, match=r"network\.normalisation.*training\.patch_size"):
+        build_settings("supervised", "pancreas", overrides=wanted)
+    build_settings("supervised", "pancreas", overrides=wanted | {"training.patch_size": "32,16,16"})
 
 
 @pytest.mark.parametrize("text", ["none", "", "[]"])
