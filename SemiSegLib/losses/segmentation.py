@@ -40,7 +40,7 @@ def mask_loss(logits: torch.Tensor, target: torch.Tensor, background: bool = Fal
     return 0.5 * (cross_entropy(logits, target) + dice_loss(logits.float().softmax(1), target, background))
 
 
-def output_loss(output: NetworkOutput, target: torch.Tensor) -> torch.Tensor:
+def output_loss(output: NetworkOutput, target: torch.Tensor, background: bool = False) -> torch.Tensor:
     """`mask_loss` of an output, with deep supervision that of its coarser logits, too.
 
     Each resolution has half the weight of the next finer one, all together 1 (nnU-Net); targets (B, *S) are taken at
@@ -51,7 +51,7 @@ def output_loss(output: NetworkOutput, target: torch.Tensor) -> torch.Tensor:
         every = slice(None, None, 2**level)
         coarser = target[(slice(None),) + (every,) * (target.dim() - 1)]
         shares.append(0.5**level)
-        losses.append(shares[-1] * mask_loss(part, coarser))
+        losses.append(shares[-1] * mask_loss(part, coarser, background))
     return torch.stack(losses).sum() / sum(shares)
 
 

@@ -60,7 +60,7 @@ from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.views import blur, half_boxes, jitter, mix_with_next
 from SemiSegLib.losses.anatomical import anatomical_contrast
 from SemiSegLib.losses.distillation import bank_distillation
-from SemiSegLib.losses.segmentation import mask_loss, pseudo_label_loss
+from SemiSegLib.losses.segmentation import output_loss, pseudo_label_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import Network
@@ -200,7 +200,7 @@ class Method(base.Method):
         with torch.no_grad():
             teacher = self.teacher(theirs)
         return {
-            "supervised": Term(mask_loss(student.logits[:labelled], batch.labelled.mask, background=True)),
+            "supervised": Term(output_loss(student[:labelled], batch.labelled.mask, background=True)),
             "global": Term(self._global_distillation(student.bottleneck, teacher.bottleneck), s.global_weight),
             "local": Term(self._local_distillation(student.logits, teacher.logits), s.local_weight),
         }
@@ -234,7 +234,7 @@ class Method(base.Method):
         image, target, confidence = self._mixed(batch.unlabelled.image)
         # As in the code, each kind of patch has a pass and batch statistics of its own.
         student = NetworkOutput.joined([self.student(part) for part in (batch.labelled.image, image) if len(part)])
-        terms = {"supervised": Term(mask_loss(student.logits[:labelled], batch.labelled.mask, background=True))}
+        terms = {"supervised": Term(output_loss(student[:labelled], batch.labelled.mask, background=True))}
         if len(image):
             loss = pseudo_label_loss(student.logits[labelled:], target, confidence, s.certain)
             terms["pseudo"] = Term(loss, s.pseudo)

@@ -29,7 +29,7 @@ from SemiSegLib.config import setting
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.views import half_boxes, mix_with_next
-from SemiSegLib.losses.segmentation import cross_entropy, mask_loss
+from SemiSegLib.losses.segmentation import cross_entropy, output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks import Network
@@ -68,16 +68,16 @@ class Method(base.Method):
         """Supervised term, and cross-entropy of the strong view."""
         labelled, unlabelled = batch.labelled, batch.unlabelled
         if not len(unlabelled):
-            return {"supervised": Term(mask_loss(self.student(labelled.image).logits, labelled.mask))}
+            return {"supervised": Term(output_loss(self.student(labelled.image), labelled.mask))}
         views = [self._probabilities(teacher, index, unlabelled.image) for index, teacher in enumerate(self.teachers)]
         strong, box = self._strong(unlabelled)
-        logits = self.student(torch.cat([labelled.image, unlabelled.image, strong])).logits
-        drawn, weak, seen = logits.split([len(labelled), len(unlabelled), len(strong)])
+        student = self.student(torch.cat([labelled.image, unlabelled.image, strong]))
+        _, weak, seen = student.logits.split([len(labelled), len(unlabelled), len(strong)])
         target = agreed_labels(views[0], views[1], weak.detach().float().softmax(1), self.settings.threshold)
         if box is not None:
             target = mix_with_next(box, target)
         return {
-            "supervised": Term(mask_loss(drawn, labelled.mask)),
+            "supervised": Term(output_loss(student[: len(labelled)], labelled.mask)),
             "pseudo": Term(
                 cross_entropy(seen, target), self.settings.weight * gaussian_ramp(step.fraction / self.settings.ramp)
             ),

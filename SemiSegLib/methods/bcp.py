@@ -36,7 +36,7 @@ from SemiSegLib.config import setting
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.components import largest_components
-from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks.ema import copy_statistics, hand_over, make_teacher, update_teacher
@@ -86,7 +86,7 @@ class Method(base.Method):
         box = random_box(image_a, self.settings.beta)
         image = torch.cat([paste(box, image_a, image_b), paste(box, image_b, image_a)])
         mask = torch.cat([paste(box, mask_a, mask_b), paste(box, mask_b, mask_a)])
-        return {"supervised": Term(mask_loss(self.student(image).logits, mask, background=True))}
+        return {"supervised": Term(output_loss(self.student(image), mask, background=True))}
 
     def _self_train(self, batch: Batch) -> dict[str, Term]:
         labelled, unlabelled = batch.labelled, batch.unlabelled.image
@@ -94,13 +94,13 @@ class Method(base.Method):
         image_a, image_b, mask_a, mask_b, other_a, other_b, pseudo_a, pseudo_b = self._halves(*parts)
         pairs = len(image_a)
         box = random_box(image_a, self.settings.beta)
-        logits = self.student(torch.cat([paste(box, image_a, other_a), paste(box, other_b, image_b)])).logits
-        inward, outward = logits[:pairs], logits[pairs:]
+        output = self.student(torch.cat([paste(box, image_a, other_a), paste(box, other_b, image_b)]))
+        inward, outward = output[:pairs], output[pairs:]
         nothing = torch.full_like(mask_a, IGNORE)
         annotated = (inward, paste(box, mask_a, nothing)), (outward, paste(box, nothing, mask_b))
         imagined = (inward, paste(box, nothing, pseudo_a)), (outward, paste(box, pseudo_b, nothing))
         supervised, pseudo = (
-            torch.stack([mask_loss(*half, background=True) for half in part]).sum() for part in (annotated, imagined)
+            torch.stack([output_loss(*half, background=True) for half in part]).sum() for part in (annotated, imagined)
         )
         return {"supervised": Term(supervised), "pseudo": Term(pseudo, self.settings.pseudo)}
 

@@ -32,7 +32,7 @@ from SemiSegLib.config import setting
 from SemiSegLib.data.views import jitter, noisy, random_voxels
 from SemiSegLib.losses.consistency import probability_mse
 from SemiSegLib.losses.contrastive import dimensional_info_nce, info_nce
-from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks.ema import make_teacher, update_teacher
@@ -79,7 +79,7 @@ class Method(base.Method):
         labelled, s = len(batch.labelled), self.settings
         contrasted = batch.images if s.labelled_too else batch.unlabelled.image
         student = self.student(torch.cat([batch.labelled.image, self._view(contrasted)]))
-        terms = {"supervised": Term(mask_loss(student.logits[:labelled], batch.labelled.mask))}
+        terms = {"supervised": Term(output_loss(student[:labelled], batch.labelled.mask))}
         if not len(contrasted):
             return terms
         with torch.no_grad():

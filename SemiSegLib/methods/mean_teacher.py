@@ -15,7 +15,7 @@ import torch
 from SemiSegLib.config import setting
 from SemiSegLib.data.views import noisy
 from SemiSegLib.losses.consistency import probability_mse
-from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks.ema import make_teacher, update_teacher
@@ -46,12 +46,12 @@ class Method(base.Method):
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
         """Supervised term and consistency."""
         labelled = len(batch.labelled)
-        logits = self.student(batch.images).logits
-        terms = {"supervised": Term(mask_loss(logits[:labelled], batch.labelled.mask))}
+        student = self.student(batch.images)
+        terms = {"supervised": Term(output_loss(student[:labelled], batch.labelled.mask))}
         if len(batch.unlabelled):
             with torch.no_grad():
                 target = self.teacher(noisy(batch.unlabelled.image, self.settings.noise, 2 * self.settings.noise))
-            consistency = probability_mse(logits[labelled:], target.logits)
+            consistency = probability_mse(student.logits[labelled:], target.logits)
             terms["consistency"] = Term(consistency, self.settings.consistency * step.ramp)
         return terms
 

@@ -44,7 +44,7 @@ from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.views import jitter, noisy
 from SemiSegLib.losses.anatomical import weighted_means
 from SemiSegLib.losses.contrastive import grouped_info_nce
-from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks import Network
@@ -107,14 +107,14 @@ class Method(base.Method):
         contrasted = s.sampling != "none" and len(batch.unlabelled) > 0
         images = [batch.labelled.image, self._view(batch.unlabelled.image)] if contrasted else [batch.labelled.image]
         features = self.student.encode(torch.cat(images))
-        logits = self.student.decode([level[:labelled] for level in features]).logits
-        terms = {"supervised": Term(mask_loss(logits, batch.labelled.mask))}
+        output = self.student.decode([level[:labelled] for level in features])
+        terms = {"supervised": Term(output_loss(output, batch.labelled.mask))}
         if not contrasted:
             return terms
         student = _project(self.student_head, features[s.level][labelled:])
         contrast = self._region_aware if s.sampling == "region" else self._anatomical_aware
         if s.sampling == "anatomical" and step.fraction < s.warm_up:
-            value = logits.new_zeros((), dtype=torch.float32)
+            value = output.logits.new_zeros((), dtype=torch.float32)
         else:
             value = contrast(student, batch.unlabelled)
         return {**terms, s.sampling: Term(value, s.contrast * step.ramp)}

@@ -37,7 +37,7 @@ from SemiSegLib.data.views import noisy
 from SemiSegLib.losses.consistency import probability_mse
 from SemiSegLib.losses.contrastive import symmetric_info_nce
 from SemiSegLib.losses.distillation import pairwise_distillation
-from SemiSegLib.losses.segmentation import mask_loss, sdm_loss
+from SemiSegLib.losses.segmentation import output_loss, sdm_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks.ema import make_teacher, update_teacher
@@ -120,7 +120,7 @@ class Method(base.Method):
         images = torch.cat([batch.labelled.image, noisy(batch.unlabelled.image, s.noise, 2 * s.noise)])
         student = self.student(images)
         terms = {
-            "supervised": Term(mask_loss(student.logits[:labelled], batch.labelled.mask)),
+            "supervised": Term(output_loss(student[:labelled], batch.labelled.mask)),
             "sdm": Term(sdm_loss(student.sdm[:labelled], batch.labelled.sdm), s.sdm),
         }
         if not len(batch.unlabelled):

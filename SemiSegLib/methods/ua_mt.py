@@ -25,7 +25,7 @@ import torch
 from SemiSegLib.config import setting
 from SemiSegLib.data.views import noisy
 from SemiSegLib.losses.consistency import masked_probability_mse
-from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks.ema import make_teacher, update_teacher
@@ -60,13 +60,13 @@ class Method(base.Method):
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
         """Supervised term and consistency where the teacher is certain."""
         labelled, s = len(batch.labelled), self.settings
-        logits = self.student(batch.images).logits
-        terms = {"supervised": Term(mask_loss(logits[:labelled], batch.labelled.mask))}
+        student = self.student(batch.images)
+        terms = {"supervised": Term(output_loss(student[:labelled], batch.labelled.mask))}
         if len(batch.unlabelled):
             target = self._teach(batch.unlabelled.image)
             tolerated = (s.threshold + (1 - s.threshold) * step.ramp) * math.log(self.plan.classes)
             certain = self._uncertainty(batch.unlabelled.image) < tolerated
-            consistency = masked_probability_mse(logits[labelled:], target, certain)
+            consistency = masked_probability_mse(student.logits[labelled:], target, certain)
             terms["consistency"] = Term(consistency, s.consistency * step.ramp)
         return terms
 

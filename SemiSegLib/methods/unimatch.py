@@ -19,7 +19,7 @@ medical code has Dice alone); a CutMix box of half the patch's area through all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ from SemiSegLib.config import setting
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.views import half_boxes, mix_with_next
-from SemiSegLib.losses.segmentation import mask_loss
+from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks import Network
@@ -74,21 +74,21 @@ class Method(base.Method):
         """Supervised term, strong views, dropped features."""
         s, labelled = self.settings, len(batch.labelled)
         if not len(batch.unlabelled):
-            return {"supervised": Term(mask_loss(self.student(batch.labelled.image).logits, batch.labelled.mask))}
+            return {"supervised": Term(output_loss(self.student(batch.labelled.image), batch.labelled.mask))}
         target = self._labels(batch.unlabelled.image)
         strong, targets = self._strong_views(batch.unlabelled, target)
         weak = [batch.unlabelled.image] if s.features > 0 else []
         features = self.student.encode(torch.cat([batch.labelled.image, *strong, *weak]))
         if weak:
             features = [_drop_channels(level, len(weak[0])) for level in features]
-        logits = self.student.decode(features).logits
-        parts = logits.split([labelled, *(len(view) for view in strong), *(len(view) for view in weak)])
+        output = self.student.decode(features)
+        parts = [output[rows] for rows in _rows([labelled, *map(len, strong), *map(len, weak)])]
         whole, ramp = 1 + s.strong + s.features, gaussian_ramp(step.fraction / s.ramp if s.ramp > 0 else 1.0)
-        terms = {"supervised": Term(mask_loss(parts[0], batch.labelled.mask), 1 / whole)}
-        losses = [mask_loss(part, wanted) for part, wanted in zip(parts[1:], targets, strict=False)]
+        terms = {"supervised": Term(output_loss(parts[0], batch.labelled.mask), 1 / whole)}
+        losses = [output_loss(part, wanted) for part, wanted in zip(parts[1:], targets, strict=False)]
         terms["strong"] = Term(torch.stack(losses).mean(), ramp * s.strong / whole)
         if weak:
-            terms["features"] = Term(mask_loss(parts[-1], target), ramp * s.features / whole)
+            terms["features"] = Term(output_loss(parts[-1], target), ramp * s.features / whole)
         return terms
 
     @torch.no_grad()
@@ -114,6 +114,13 @@ class Method(base.Method):
         """Move the labelling network towards the student."""
         update_teacher(self.teacher, self.student, self.settings.ema_decay, step.iteration)
         copy_statistics(self.teacher, self.student)
+
+
+def _rows(lengths: Sequence[int]) -> Iterator[slice]:
+    """The rows of each part of a batch."""
+    end = 0
+    for length in lengths:
+        yield slice(end, end := end + length)
 
 
 def _drop_channels(features: torch.Tensor, last: int) -> torch.Tensor:

@@ -30,6 +30,16 @@ class NetworkOutput:
         """Softmax of the logits, in single precision."""
         return self.logits.float().softmax(1)
 
+    def __getitem__(self, rows: slice) -> NetworkOutput:
+        """The output of some of the patches."""
+        return NetworkOutput(
+            self.logits[rows],
+            None if self.sdm is None else self.sdm[rows],
+            self.bottleneck[rows],
+            [maps[rows] for maps in self.decoder],
+            [logits[rows] for logits in self.coarse],
+        )
+
     @classmethod
     def joined(
         cls, parts: Sequence[NetworkOutput], join: Callable[[list[torch.Tensor]], torch.Tensor] = torch.cat
