@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from SemiSegLib.config import Settings, SettingsError
+from SemiSegLib.config import NetworkSettings, Settings, SettingsError
 from SemiSegLib.data.augmentation import Turn, random_turn
 from SemiSegLib.methods import available
 from SemiSegLib.models import load_model
@@ -36,6 +36,29 @@ def test_published_is_the_papers():
     training = build_settings("simcvd", "left-atrium", recipe="published").training
     assert training.weight_decay == 5e-4
     assert (training.schedule, training.milestones, training.iterations) == ("step", (0.5,), 6000)
+
+
+def test_many_classes_are_trained_with_another_network_than_the_papers():
+    strong, published = (build_settings("supervised", "abdomen-ct", recipe=name) for name in ("strong", "published"))
+    assert strong.network == NetworkSettings("instance", 0.0, True)
+    assert published.network == build_settings("supervised", "left-atrium").network == NetworkSettings()
+    assert published.training.learning_rate == 0.01
+
+
+def test_a_run_trains_and_keeps_the_network_of_its_settings(tiny_data, tmp_path):
+    out = tmp_path / "run"
+    wanted = [
+        "network.normalisation=instance",
+        "network.deep_supervision=true",
+        "network.dropout=0",
+        "training.patch_size=32,16,16",
+    ]
+    flags = [part for setting in wanted for part in ("--set", setting)]
+    assert main(command(tiny_data, out, "--method", "supervised", "--iterations", "2", *flags)) == 0
+    model = load_model(RunFolder.open(out).last_model)
+    assert model.card.settings.network == NetworkSettings("instance", 0.0, True)
+    assert model.network().coarse_heads
+    assert not any("running_mean" in name for name in model.weights)
 
 
 def test_settings_of_runs_before_there_were_recipes_are_published():
