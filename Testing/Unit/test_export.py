@@ -69,7 +69,7 @@ def make_model(path, dimensions=3, **overrides):
             **overrides,
         },
     )
-    network = build_network(dimensions, 3, sdm=True)
+    network = build_network(dimensions, 3, True, settings.network)
     for name, buffer in network.named_buffers():
         if name.endswith("running_var"):
             buffer.uniform_(0.05, 0.3)
@@ -84,6 +84,16 @@ CASES = {
     "window of intensities, evenly blended": (
         3,
         {"data.window": (-20, 90), "data.normalisation": "tissue", "inference.stride": (16, 16, 8)},
+        False,
+    ),
+    "another network than the papers'": (
+        3,
+        {
+            "network.normalisation": "instance",
+            "network.deep_supervision": True,
+            "network.dropout": 0.0,
+            "training.patch_size": (32, 48, 32),  # two voxels alone, normalised, would be a sign each
+        },
         False,
     ),
     "mirrored, largest part, unit": (
