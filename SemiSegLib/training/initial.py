@@ -11,6 +11,7 @@ from torch import nn
 from SemiSegLib.config import Settings
 from SemiSegLib.data.cases import listed
 from SemiSegLib.models import Card, Model, ModelError, load_model
+from SemiSegLib.presets import build_settings
 
 _COMPARED = ("spacing", "normalisation", "window")  # settings of the data that a network is used to
 
@@ -35,12 +36,30 @@ def learnt_at(source: Path, settings: Settings) -> tuple[tuple[float, ...], tupl
     return tuple(card.data.spacing), tuple(card.training.patch_size)
 
 
+def follow_network(source: Path, settings: Settings) -> str:
+    """Let a training that starts from a model have its network's normalisation, without which weights mean nothing.
+
+    The learning rate goes with it where it is still the recipe's. Returns what changed, for people; "" if nothing did.
+    """
+    theirs, ours = load_initial(source, settings).card.settings, settings
+    if theirs.network.normalisation == ours.network.normalisation:
+        return ""
+    ours.network.normalisation = theirs.network.normalisation
+    usual = build_settings(ours.method, ours.preset, recipe=ours.recipe).training.learning_rate
+    if ours.training.learning_rate == usual:
+        ours.training.learning_rate = theirs.training.learning_rate
+    ours.check()
+    return (
+        f"The training goes on with the normalisation of the model it starts from: {ours.network.normalisation}, at a "
+        f"learning rate of {ours.training.learning_rate:g}."
+    )
+
+
 def differences(card: Card, settings: Settings) -> list[str]:
     """How the model's task differs from this one, a line for each setting that matters to its weights."""
     theirs, ours = card.settings.data, settings.data
     pairs: dict[str, tuple[Any, Any]] = {"labels": ([x.name for x in theirs.labels], [x.name for x in ours.labels])}
     pairs |= {name: (getattr(theirs, name), getattr(ours, name)) for name in _COMPARED}
-    pairs["network's normalisation"] = (card.settings.network.normalisation, settings.network.normalisation)
     return [f"{name}: {_shown(a)} (here {_shown(b)})" for name, (a, b) in pairs.items() if a != b]
 
 

@@ -144,10 +144,13 @@ class Remembered:
 
 
 def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None, again: bool = False) -> str:
+    from SemiSegLib.training.initial import follow_network
     from SemiSegLib.training.planning import complete
 
     adaptable = at_preset(settings)
     complete(settings, cases)
+    if init is not None and (changed := follow_network(init, settings)):
+        run.event("message", level="info", text=changed)
     seconds = _plan_time(run, settings, adaptable, init) if settings.training.minutes > 0 else None
     if distributed.rank() == 0:
         write_json(run.settings_file, settings.to_dict())

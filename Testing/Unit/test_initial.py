@@ -8,6 +8,7 @@ import torch
 from SemiSegLib.config import Label
 from SemiSegLib.models import Card, Model, ModelError, save_model
 from SemiSegLib.networks import build_network
+from SemiSegLib.runs import read_json
 from SemiSegLib.train import main
 from SemiSegLib.training.initial import differences, take_weights
 
@@ -25,6 +26,13 @@ def model(tiny_settings):
         return Model(Card(settings, sdm, 7), network.state_dict())
 
     return make
+
+
+def train(data, out, *more):
+    task = ("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--device", "cpu", "--set", "training.threads=1")
+    return main(
+        ["--data", str(data), "--out", str(out), "--splits", f"{data / 'splits.json'}:demo", "--quiet", *task, *more]
+    )
 
 
 def test_all_networks_take_the_weights(model, make_method):
@@ -60,8 +68,6 @@ def test_differences_of_the_task_are_said(model, tiny_settings):
         "data.spacing": (1, 1, 1),
         "data.window": (-125, 275),
         "data.normalisation": "unit",
-        "network.normalisation": "instance",
-        "training.patch_size": (32, 16, 16),
     }
     card, settings = model(**changed).card, tiny_settings("supervised")
     found = "; ".join(differences(card, settings))
@@ -69,8 +75,21 @@ def test_differences_of_the_task_are_said(model, tiny_settings):
         assert part in found
     assert "window: -125.0, 275.0 (here none)" in found
     assert "normalisation: unit (here tissue)" in found
-    assert "network's normalisation: instance (here batch)" in found
     assert differences(model().card, settings) == []
+
+
+def test_a_training_goes_on_with_the_kind_of_network_that_its_model_is(tiny_data, tmp_path):
+    """Weights learnt with instance normalisation are worth nothing with batch statistics; the rate belongs to them."""
+    first, kept, chosen = tmp_path / "first", tmp_path / "kept", tmp_path / "chosen"
+    sizes = ("--patch", "32,16,16", "--iterations", "2", "--method", "supervised")
+    wanted = ("--set", "network.normalisation=instance", "--set", "training.learning_rate=0.05")
+    assert train(tiny_data, first, *sizes, *wanted) == 0
+    assert train(tiny_data, kept, *sizes, "--init", str(first)) == 0
+    assert train(tiny_data, chosen, *sizes, "--init", str(first), "--set", "training.learning_rate=0.002") == 0
+    found = {run: read_json(run / "settings.json") for run in (kept, chosen)}
+    assert [found[run]["network"]["normalisation"] for run in (kept, chosen)] == ["instance", "instance"]
+    assert [found[run]["training"]["learning_rate"] for run in (kept, chosen)] == [0.05, 0.002]
+    assert "normalisation of the model" in (kept / "events.jsonl").read_text(encoding="utf-8")
 
 
 def test_a_model_of_other_dimensions_is_refused_before_anything_is_prepared(model, tiny_data, tmp_path, capsys):
