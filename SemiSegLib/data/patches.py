@@ -83,6 +83,11 @@ class PatchSampler:
         self.labels = folder
         self.cases = (self.cases[0], [case for case in self.all_unlabelled if case.name in set(names)])
 
+    def usual_classes(self) -> list[int]:
+        """Classes (1, ...) that at least half of the annotated scans have."""
+        having = [sum(len(voxels) > 0 for voxels in classes) for classes in zip(*self._foreground, strict=True)]
+        return [index for index, count in enumerate(having, start=1) if 2 * count >= len(self._foreground)]
+
     def _draw_stream(self, iteration: int, stream: int) -> Patches:
         count = self.counts_at(iteration)[stream]
         drawn = [self._draw_patch(iteration, slot, stream) for slot in range(count)[rank_slice(count)]]

@@ -1,13 +1,13 @@
 """Labels that a training gives its own unlabelled scans: predicted as a whole, in several views, the unsure left out.
 
 A folder for each round in the run folder: `<case>.npy`, uint8 (x, y, z) class indices on the networks' grid, IGNORE
-where the views disagree, and `labels.json`, written last, with each case's stability.
+where the views disagree, and `labels.json`, written last, with each case's stability and the classes found in it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from SemiSegLib.config import Settings
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.components import cleaned
 from SemiSegLib.data.preprocess import Prepared
+from SemiSegLib.inference.ensemble import views_for
 from SemiSegLib.inference.folding import for_inference
-from SemiSegLib.inference.windows import mirrorings, predict_probabilities
+from SemiSegLib.inference.windows import predict_probabilities
 from SemiSegLib.methods.base import Labelling
 from SemiSegLib.metrics import dice
 from SemiSegLib.runs import read_json, write_json
@@ -32,40 +33,48 @@ def label_cases(
 ) -> list[str]:
     """Label `cases` into `folder` and return the names of those stable enough to train with.
 
-    A label is the argmax of the mean over mirrored views (all combinations of `augmentation.mirror_axes`); a case's
-    stability is the mean DSC between pairs of views, over classes (1 without mirroring). What an interrupted call
-    has written is made again.
+    A label is the argmax of the mean over views: mirrored as the task allows, else shifted and with other contrast, as
+    for `SemiSegLib.quality`. A case's stability is the mean DSC between pairs of views, over classes. What an
+    interrupted call has written is made again.
     """
     marker = folder / "labels.json"
     if not marker.exists():
         folder.mkdir(parents=True, exist_ok=True)
         predicting = for_inference(network.eval(), compute)
-        stability = {}
+        stability, found = {}, {}
         for case in cases:
-            labels, stability[case.name] = _label(predicting, case, choice.confidence, settings, compute)
-            np.save(folder / f"{case.name}.npy", labels)
-        write_json(marker, {"stability": stability})
+            labels, sure, stability[case.name] = _label(predicting, case, settings, compute)
+            found[case.name] = np.unique(labels).tolist()
+            np.save(folder / f"{case.name}.npy", np.where(sure >= choice.confidence, labels, IGNORE).astype(np.uint8))
+        write_json(marker, {"stability": stability, "found": found})
     stability = read_json(marker)["stability"]
     ranked = sorted(stability, key=lambda name: -stability[name])
     return sorted(ranked[: max(1, round(len(ranked) * (1 - choice.dropped)))])
 
 
 def _label(
-    network: nn.Module, case: Prepared, confidence: float, settings: Settings, compute: Compute
-) -> tuple[np.ndarray, float]:
+    network: nn.Module, case: Prepared, settings: Settings, compute: Compute
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Class indices (x, y, z), the mean confidence of the views in the likeliest class, and the views' stability."""
     patch, classes = settings.training.patch_size, len(settings.data.labels)
     assert patch is not None
-    image = torch.from_numpy(np.array(case.image(), np.float32))
+    image = np.array(case.image(), np.float32)
     plain = replace(settings.inference, mirror=False)
-    views = []
-    for axes in mirrorings(settings.augmentation.mirror_axes):
-        seen = predict_probabilities(network, image.flip(axes), patch, plain, compute)
-        views.append(seen.flip([axis + 1 for axis in axes]))
-    mean = torch.stack(views).mean(0)
-    sure, labels = mean.max(0)
-    indices = cleaned(labels.numpy().astype(np.uint8), classes, settings.inference)
-    result = np.where(sure.numpy() >= confidence, indices, IGNORE).astype(np.uint8)
-    return result, _stability([view.argmax(0).numpy() for view in views], classes)
+    total, masks = np.zeros((classes + 1, *image.shape), np.float32), []
+    for view in views_for(settings.augmentation.mirror_axes):
+        seen = torch.from_numpy(np.ascontiguousarray(view.of(image)))
+        found = view.undone(predict_probabilities(network, seen, patch, plain, compute).numpy())
+        total += found
+        masks.append(found.argmax(0).astype(np.uint8))
+    indices = cleaned(total.argmax(0).astype(np.uint8), classes, settings.inference)
+    return indices, total.max(0) / len(masks), _stability(masks, classes)
+
+
+def never_found(folder: Path, wanted: Collection[int]) -> list[int]:
+    """Those of the `wanted` classes that the network which made these labels saw in no case: not learnt yet."""
+    content = read_json(folder / "labels.json")
+    found = content.get("found")  # labels from before this was noted are believed
+    return [] if found is None else sorted(set(wanted) - {index for classes in found.values() for index in classes})
 
 
 def _stability(masks: Sequence[np.ndarray], classes: int) -> float:

@@ -18,6 +18,7 @@ from SemiSegLib.compute.devices import Compute, device_memory, peak_memory
 from SemiSegLib.compute.memory import give_back, out_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.batch import Batch
+from SemiSegLib.data.cases import listed
 from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.errors import TrainingError
@@ -31,7 +32,7 @@ from SemiSegLib.runs import RunFolder
 from SemiSegLib.schedules import Step, learning_rate, step_at
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
 from SemiSegLib.training.initial import differences, load_initial, take_weights
-from SemiSegLib.training.labelling import label_cases
+from SemiSegLib.training.labelling import label_cases, never_found
 from SemiSegLib.training.log import Log
 from SemiSegLib.training.validation import mean_of_existing, validation_dice
 
@@ -155,16 +156,24 @@ class Trainer:
         folder = self.run.labels / stage.replace(" ", "-")
         unlabelled = self.sampler.all_unlabelled
         kept = label_cases(network, unlabelled, folder, self.method.labelling[stage], self.settings, self.compute)
-        self.sampler.use_labels(folder, kept)
-        text = f"labelled {len(unlabelled)} scans, {len(kept)} of them stable enough to train with"
-        self.run.event("message", level="info", text=text)
+        missing = never_found(folder, self.sampler.usual_classes()) if unlabelled else []
+        self.sampler.use_labels(folder, [] if missing else kept)
+        if missing:
+            names = listed(self.settings.data.labels[index - 1].name for index in missing)
+            text = (
+                f"The network finds {names} in none of {len(unlabelled)} unlabelled scans. Its labels would teach that "
+                "there is no such thing, so the round trains with the annotated scans alone: train longer."
+            )
+        else:
+            text = f"labelled {len(unlabelled)} scans, {len(kept)} of them stable enough to train with"
+        self.run.event("message", level="warning" if missing else "info", text=text)
         self.log.since = time.monotonic()
 
     def _patches_at(self, iteration: int) -> tuple[int, int]:
         stage = step_at(iteration, self.settings.training.iterations, self.method.stages).stage
         training = self.settings.training
         labelled, unlabelled = self.method.patches(stage, training.labelled_batch, training.unlabelled_batch)
-        if self.sampler.all_unlabelled:
+        if self.sampler.cases[1]:
             return labelled, unlabelled
         supervised = stage in self.method.labelling  # a round of labelling that finds no scan to label
         return (labelled + unlabelled if supervised else labelled), 0

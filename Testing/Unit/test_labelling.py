@@ -10,11 +10,13 @@ from SemiSegLib.config import Label
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.methods.base import Labelling
+from SemiSegLib.models import Card, save_model
+from SemiSegLib.networks import build_network
 from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.train import main, resume
-from SemiSegLib.training.labelling import label_cases
+from SemiSegLib.training.labelling import label_cases, never_found
 
 CPU = Compute(torch.device("cpu"), torch.float32, "")
 
@@ -33,6 +35,13 @@ class Bright(nn.Module):
             image[:, :, : image.shape[2] // 2] -= 100
         logit = image * self.scale
         return NetworkOutput(torch.cat([torch.zeros_like(logit), logit], 1), None, image, [image])
+
+
+class Brighter(Bright):
+    """Foreground where a voxel is brighter than 8.5."""
+
+    def forward(self, image):
+        return super().forward(10 * (image - 8.5))
 
 
 @pytest.fixture
@@ -88,16 +97,62 @@ def test_the_least_stable_cases_are_left_out(make_case, settings, tmp_path):
     assert names == ["even"]
 
 
+def test_without_mirror_images_scans_are_shifted_and_seen_with_other_contrast(make_case, settings, tmp_path):
+    """A blob of 9 is lost where contrast is 0.87 times as strong (7.8): four of five views see it; one of 200 stays."""
+    settings.augmentation.mirror_axes = ()
+    cases = [make_case("faint", blob()), make_case("clear", blob(200.0))]
+    names = label_cases(Brighter(), cases, tmp_path / "labels", Labelling(0.75, 0.5), settings, CPU)
+    stability = read_json(tmp_path / "labels" / "labels.json")["stability"]
+    assert stability["faint"] == pytest.approx(6 / 10)  # of ten pairs of views, six without the one that sees nothing
+    assert (stability["clear"], names) == (1.0, ["clear"])
+    np.testing.assert_array_equal(np.load(tmp_path / "labels" / "faint.npy"), blob() > 0)
+
+
+def test_classes_that_the_network_sees_nowhere_are_named(make_case, settings, tmp_path):
+    """Also where it is too unsure to label them: what is left out teaches nothing."""
+    faint = np.full((16, 16, 16), -9.0)
+    faint[2:14, 4:10, 4:10] = 0.1
+    folders = []
+    for name, image in (("seen", faint), ("unseen", np.full((16, 16, 16), -9.0))):
+        folders.append(tmp_path / name)
+        label_cases(Bright(), [make_case(name, image)], folders[-1], Labelling(0.75, 0.0), settings, CPU)
+    assert not (np.load(folders[0] / "seen.npy") == 1).any()
+    assert [never_found(folder, [1]) for folder in folders] == [[], [1]]
+    assert never_found(folders[0], [1, 2]) == [2]
+
+
+def command(data, out, *more):
+    return [
+        *("--data", str(data), "--out", str(out), "--splits", f"{data / 'splits.json'}:demo", "--quiet"),
+        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16", "--device", "cpu"),
+        *("--set", "training.precision=fp32", "--set", "training.threads=1", "--set", "training.log_every=1"),
+        *("--method", "self-training", *more),
+    ]
+
+
+def test_a_round_does_not_teach_that_a_class_does_not_exist(tiny_data, tmp_path):
+    """Trained on from a network that sees background alone, at a rate that changes nothing."""
+    out, blind = tmp_path / "run", build_network(3, 2)
+    with torch.no_grad():
+        blind.mask_head.bias.copy_(torch.tensor([50.0, -50.0]))
+    labels = [Label(1, "left atrium", (152, 55, 13))]
+    settings = build_settings("supervised", "left-atrium", overrides={"data.labels": labels})
+    save_model(tmp_path / "blind.safetensors", blind, Card(settings, False, 0))
+    more = ("--iterations", "4", "--set", "method_settings.shares=1,1", "--init", str(tmp_path / "blind.safetensors"))
+    assert main(command(tiny_data, out, *more, "--set", "training.learning_rate=1e-9")) == 0
+    events = list(RunFolder.open(out).history())
+    assert {name for e in events if e["event"] == "iteration" for name in e["losses"]} == {"supervised"}
+    [said] = [e["text"] for e in events if e["event"] == "message" and "annotated scans alone" in e.get("text", "")]
+    assert "left atrium" in said
+
+
 def test_a_run_labels_at_each_round_and_resumes_with_the_same_labels(tiny_data, tmp_path):
     """Stopped in the middle of a round, it ends with the weights of an uninterrupted run."""
     out, copy = tmp_path / "run", tmp_path / "copy"
-    arguments = [
-        *("--data", str(tiny_data), "--out", str(out), "--splits", f"{tiny_data / 'splits.json'}:demo", "--quiet"),
-        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16", "--device", "cpu"),
-        *("--method", "self-training", "--iterations", "9", "--set", "method_settings.shares=1,1,1"),
-        *("--set", "training.precision=fp32", "--set", "training.threads=1", "--set", "training.log_every=1"),
+    arguments = command(
+        *(tiny_data, out, "--iterations", "9", "--set", "method_settings.shares=1,1,1"),
         *("--set", "training.checkpoint_minutes=0", "--set", "training.validation_every=100"),
-    ]
+    )
     assert main(arguments) == 0
     run = RunFolder.open(out)
     rounds = sorted(path.name for path in (out / "labels").iterdir())
