@@ -14,4 +14,4 @@ def build_network(dimensions: int, classes: int, sdm: bool = False, settings: Ne
 
     Without `settings` it is as the papers have it.
     """
-    return (UNet if dimensions == 2 else VNet)(classes=classes, sdm=sdm, settings=settings or NetworkSettings())
+    return (UNet if dimensions == 2 else VNet)(classes=classes, sdm=sdm, settings=settings)
