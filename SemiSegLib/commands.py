@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,15 +46,35 @@ def program(name: str) -> str:
     return f"python -m {COMMANDS[name].module.removesuffix('.__main__')}"
 
 
+def file_to_write(text: str) -> Path:
+    """An argument of a command that names a file to write; refused before the work is done where that cannot be."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder: name a file in it")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path}: nothing can be written in {there}, name another place")
+    return path
+
+
+def refusal(error: OSError) -> SemiSegError:
+    """What the system refused, for people; the error itself where it names no file, as that is no input's fault."""
+    if error.filename is None:
+        raise error
+    return SemiSegError(f"{error.filename}: {error.strerror}. Name another place, or make room there.")
+
+
 def run_command(work: Callable[[], int | None], json_progress: bool = False) -> int:
     """Do a command's work and return its exit code: that of `work` (None is 0), 130 when interrupted, and that of a
-    SemiSegError (2, wrong input, unless its class says otherwise), whose message is printed, not raised.
+    SemiSegError (2, wrong input, unless its class says otherwise), whose message is printed, not raised. So is that of
+    a file or folder that the system refuses (2).
 
     `json_progress`: the message is also printed as a JSON object, for programs that read the output.
     """
     try:
         return work() or 0
-    except SemiSegError as error:
+    except (SemiSegError, OSError) as raised:
+        error = refusal(raised) if isinstance(raised, OSError) else raised
         if json_progress:
             print(json.dumps({"event": "error", "message": str(error)}), flush=True)
         print(f"error: {error}", file=sys.stderr)

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from SemiSegLib.commands import program, run_command
+from SemiSegLib.commands import file_to_write, program, run_command
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -350,8 +350,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of reference masks, or a data folder",
     )
-    add("--output", type=Path, metavar="FILE", help="write everything as JSON")
-    add("--csv", type=Path, metavar="FILE", help="write the scores of each case and class as CSV")
+    add("--output", type=file_to_write, metavar="FILE", help="write everything as JSON")
+    add("--csv", type=file_to_write, metavar="FILE", help="write the scores of each case and class as CSV")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add(
         "--ignore-value",

@@ -19,6 +19,7 @@ def whole(path: Path) -> Iterator[Path]:
     """The name to write to instead of `path`, which it replaces at the end: readers see the old file or the new one.
 
     After a failure the old file is as it was and nothing else is left; after a loss of power either of them is whole.
+    Raises OSError naming `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -27,6 +28,10 @@ def whole(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         replace(temporary, path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):  # of a library, or of another file
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib import __version__
-from SemiSegLib.commands import program, run_command
+from SemiSegLib.commands import file_to_write, program, run_command
 from SemiSegLib.config import Settings
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import whole
@@ -216,7 +216,7 @@ def parser() -> argparse.ArgumentParser:
     )
     export = result.add_subparsers(dest="command").add_parser("export", help="a run's model in half precision")
     export.add_argument("source", type=Path, metavar="RUN", help="run folder or model file")
-    export.add_argument("target", type=Path, metavar="FILE", help="the .safetensors file to write")
+    export.add_argument("target", type=file_to_write, metavar="FILE", help="the .safetensors file to write")
     export.add_argument("--which", choices=WHICH, default="last", help=WHICH_HELP)
     export.add_argument("--notes", default="", metavar="TEXT", help="for the card: data, protocol, limits")
     return result

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from SemiSegLib.commands import program, run_command
+from SemiSegLib.commands import file_to_write, program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.errors import SemiSegError
@@ -203,9 +203,9 @@ def parser() -> argparse.ArgumentParser:
     add("--model", type=Path, required=True, metavar="RUN|FILE|NAME", help="run folder, file or name")
     add("--scan", type=Path, required=True, metavar="FILE", help="the scan")
     add("--strokes", type=Path, required=True, metavar="FILE", help="mask of what was drawn, 255 where nothing was")
-    add("--output", type=Path, required=True, metavar="FILE", help="the refined mask to write")
+    add("--output", type=file_to_write, required=True, metavar="FILE", help="the refined mask to write")
     add("--replay", type=Path, metavar="RUN", help="run whose annotations are trained on as well (default: the model)")
-    add("--save", type=Path, metavar="FILE", help="also keep the adapted model (.safetensors)")
+    add("--save", type=file_to_write, metavar="FILE", help="also keep the adapted model (.safetensors)")
     add("--seconds", type=float, default=20.0, metavar="S", help="longest time to adapt (default: 20)")
     add("--reach", type=float, default=10.0, metavar="MM", help="how far around a correction the mask may change")
     add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")

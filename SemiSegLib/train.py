@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib import methods
-from SemiSegLib.commands import program
+from SemiSegLib.commands import program, refusal
 from SemiSegLib.compute.parent import watch
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.config import DEFAULT_METHOD, RECIPES, TRACKERS, Settings, SettingsError
@@ -144,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return _run(options)
-    except SemiSegError as error:
+    except (SemiSegError, OSError) as raised:
+        error = refusal(raised) if isinstance(raised, OSError) else raised
         rank, ranks = rank_and_world_size()
         print(f"error{f' of process {rank}' if ranks > 1 else ''}: {error}", file=sys.stderr)
         return 2

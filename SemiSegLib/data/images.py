@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -488,4 +489,5 @@ def _whole(path: Path, write: Callable[[Path], None]) -> None:
     except (OSError, RuntimeError) as error:
         raise ImageError(f"{path}: cannot be written: {_last_line(error)}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or in no folder
+            unfinished.unlink()

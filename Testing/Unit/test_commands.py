@@ -13,6 +13,7 @@ import pytest
 from SemiSegLib.__main__ import main
 from SemiSegLib.commands import COMMANDS, run_command
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.runs import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = REPOSITORY / "SemiSegLib"
@@ -137,3 +138,41 @@ def test_how_a_command_ends(capsys):
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {"event": "error", "message": "scan.nii.gz: no"}
     assert shown.err == "interrupted\nerror: scan.nii.gz: no\n"
+
+
+def test_what_the_system_refuses_is_a_message_that_names_the_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+
+    def work():
+        write_json(tmp_path / "file" / "folder" / "labels.json", {})
+
+    assert run_command(work, json_progress=True) == 2
+    shown = capsys.readouterr()
+    assert str(tmp_path / "file") in json.loads(shown.out)["message"]
+    assert shown.err.startswith(f"error: {tmp_path / 'file'}")
+
+
+def test_a_file_that_cannot_replace_a_folder_goes_by_its_own_name(tmp_path):
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))) as caught:
+        write_json(tmp_path, {})
+    assert caught.value.filename == str(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["folder", "file/x.json"])
+def test_where_nothing_can_be_written_is_said_before_the_work(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for name in ("evaluate", "quality", "suggest", "refine"):
+        arguments = [*MISSING[name], "--output", place]
+        with pytest.raises(SystemExit) as ended:
+            importlib.import_module(COMMANDS[name].module).main(arguments)
+        assert ended.value.code == 2
+        assert Path(place).parts[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_training_that_cannot_make_its_folder_says_so(tiny_data, tmp_path, capsys):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    train = importlib.import_module("SemiSegLib.train").main
+    assert train(["--data", str(tiny_data), "--out", str(tmp_path / "file" / "run"), "--method", "supervised"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}")

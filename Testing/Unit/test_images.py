@@ -342,6 +342,12 @@ def test_masks_of_whole_floats_are_accepted_in_the_smallest_type_and_others_refu
             images.read_mask(tmp_path / "m.nii.gz")
 
 
+def test_a_folder_that_is_a_file_is_named_when_nothing_can_be_written_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(ImageError, match=r"m\.nii\.gz: cannot be written"):
+        images.write_mask(sitk.Image(SHAPE, sitk.sitkUInt8), tmp_path / "file" / "m.nii.gz")
+
+
 SLICER_HEADER = """NRRD0004
 # Complete NRRD file format specification at:
 # http://teem.sourceforge.net/nrrd/format.html
