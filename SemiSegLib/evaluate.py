@@ -129,10 +129,12 @@ def evaluate(
         ignored = None
     cases, messages = {}, []
     for name in names:
-        reference = _renumbered(wanted[name](), known)
-        prediction, notes = _on_grid(_renumbered(predicted[name](), known), reference)
+        reference, foreign = _renumbered(wanted[name](), known, ignored)
+        prediction, foreign_too = _renumbered(predicted[name](), known, ignored)
+        prediction, notes = _on_grid(prediction, reference)
         arrays = _array(prediction), _array(reference)
-        messages += [*notes, *_unnamed_values(arrays, (prediction, reference), known, ignored)]
+        messages += [*foreign_too, *foreign, *notes]
+        messages += _unnamed_values(arrays, (prediction, reference), known, ignored)
         spacing = reference.image.GetSpacing()
         cases[name] = case_metrics(*arrays, spacing, known, ignored, literature)
     summary = summarise(list(cases.values()))
@@ -238,12 +240,22 @@ def _find_labels(
     from SemiSegLib.data.layouts import find_cases
 
     in_data_set = isinstance(references, Path) and not _mask_files(references) and find_cases(references).labels
-    first = in_data_set or wanted[names[0]]().labels or predicted[names[0]]().labels
-    if first:
-        return {label.name: label.value for label in first}
+    if in_data_set:
+        return {label.name: label.value for label in in_data_set}
     import numpy as np
 
-    values = sorted({int(value) for name in names for value in np.unique(_array(wanted[name]()))})
+    from SemiSegLib.data.layouts import joint_labels
+
+    occurring: set[int] = set()
+    segments = []
+    for name in names:
+        reference = wanted[name]()
+        segments.append(reference.labels or [])
+        occurring |= {int(value) for value in np.unique(_array(reference))}
+    joint = joint_labels(segments) or predicted[names[0]]().labels
+    if joint:
+        return {label.name: label.value for label in joint}
+    values = sorted(occurring)
     found = {f"label {value}": value for value in values if value not in (0, ignore_value)}
     if not found:
         also = f" and the value {ignore_value}" if ignore_value in values else ""
@@ -296,12 +308,23 @@ def _parse_labels(entries: Any) -> dict[str, int]:
     return {name: value for name, value in pairs if value > 0 and name != "ignore"}
 
 
-def _renumbered(mask: Mask, labels: Mapping[str, int]) -> Mask:
-    """With the wanted values, where the file itself names its segments but numbers them differently."""
+def _renumbered(mask: Mask, labels: Mapping[str, int], ignore_value: int | None) -> tuple[Mask, list[str]]:
+    """The mask with the wanted values, where its file itself names a class, and what to tell of its other segments.
+
+    These are background: their numbers may be those of classes. A file that names no class goes by its numbers.
+    """
+    import numpy as np
+
     from SemiSegLib.data.images import relabel
 
-    values = {label.value: labels[label.name] for label in mask.labels or [] if label.name in labels}
-    return relabel(mask, values) if any(old != new for old, new in values.items()) else mask
+    segments = [label for label in mask.labels or [] if label.value != ignore_value]
+    values = {label.value: labels.get(label.name, 0) for label in segments}
+    if not any(values.values()) or all(old == new for old, new in values.items()):
+        return mask, []
+    drawn = np.unique(_array(mask))
+    foreign = [label.name for label in segments if label.name not in labels and label.value in drawn]
+    notes = [f"{mask.path}: {_some(foreign)} belongs to no class and counts as background"] if foreign else []
+    return relabel(mask, values), notes
 
 
 def _unnamed_values(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,7 @@ def _case_list(
     """`masks`: all mask files by name, where some may be of single frames of a scan."""
     ordered = sorted(_frames_apart(cases, masks or {}), key=lambda case: case.name)
     _refuse_doubles(ordered)
-    if labels is None:
-        ordered, labels = _labels_from_masks(ordered)
+    ordered, labels = _labels_from_masks(ordered, labels)
     return CaseList(
         labelled=tuple(case for case in ordered if case.label is not None),
         unlabelled=tuple(case for case in ordered if case.label is None),
@@ -109,25 +108,39 @@ def _refuse_doubles(cases: Iterable[Case]) -> None:
             raise CasesError(f"two scans have the name '{case.name}': {other.image} and {case.image}; rename one")
 
 
-def _labels_from_masks(cases: list[Case]) -> tuple[list[Case], list[Label] | None]:
-    """Labels that Slicer segmentations name. The name decides: where files number the same names differently,
-    each case gets the mapping to the numbers of the first file that has the name."""
+def _labels_from_masks(cases: list[Case], given: list[Label] | None) -> tuple[list[Case], list[Label] | None]:
+    """The `given` labels, or those that Slicer segmentations name. The name decides: where files number the same names
+    differently, each case gets the mapping to common numbers. A file that names none of the given goes by its numbers.
+    """
     from SemiSegLib.data.segnrrd import read_segments
 
-    common: dict[str, Label] = {}
+    known = {label.name for label in given or []}
+    named: dict[str, list[Label]] = {}
+    for case in cases:
+        if case.label and extension(case.label) == ".seg.nrrd":
+            own = [segment.label for segment in read_segments(case.label)]
+            if given is None or any(label.name in known for label in own):
+                named[case.name] = own
+    joint = joint_labels(named.values(), given or [])
+    value = {label.name: label.value for label in joint}
     mapped = []
     for case in cases:
-        own = read_segments(case.label) if case.label and extension(case.label) == ".seg.nrrd" else []
-        values = {}
-        for label in (segment.label for segment in own):
-            if label.name not in common:
-                free = label.value not in {known.value for known in common.values()}
-                value = label.value if free else 1 + max(known.value for known in common.values())
-                common[label.name] = Label(value, label.name, label.color)
-            values[label.value] = common[label.name].value
+        values = {label.value: value[label.name] for label in named.get(case.name, [])}
         differs = any(stored != wanted for stored, wanted in values.items())
         mapped.append(replace(case, label_values=values) if differs else case)
-    return mapped, sorted(common.values(), key=lambda label: label.value) or None
+    return mapped, (joint or None) if given is None else given
+
+
+def joint_labels(files: Iterable[Sequence[Label]], known: Sequence[Label] = ()) -> list[Label]:
+    """One label for each name in the known ones and those of several files, by value: with the number that it has
+    where it is named first, or a new one where another name has that."""
+    joint = {label.name: label for label in known}
+    for label in (label for file in files for label in file):
+        if label.name not in joint:
+            taken = {other.value for other in joint.values()}
+            value = 1 + max(taken) if label.value in taken else label.value
+            joint[label.name] = replace(label, value=value)
+    return sorted(joint.values(), key=lambda label: label.value)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -22,12 +22,26 @@ def complete(settings: Settings, cases: CaseList) -> None:
         raise SemiSegError("No case is annotated: training needs at least one, better four or more.")
     if not settings.data.labels:
         settings.data.labels = list(cases.labels or _labels_in(cases.labelled, settings.data))
+    _refuse_other_numbers(settings, cases)
     sizes, spacings = _geometry([*cases.labelled, *cases.unlabelled][:50])
     if settings.data.spacing is None:
         settings.data.spacing = _median_spacing(spacings, settings.data.dimensions)
     if settings.training.patch_size is None:
         settings.training.patch_size = automatic_patch(sizes, spacings, settings.data)
     settings.check()
+
+
+def _refuse_other_numbers(settings: Settings, cases: CaseList) -> None:
+    """Masks are read by their numbers: where the data gives a class another one than the task, it would be mistaken."""
+    wanted = {label.name.casefold(): label.value for label in settings.data.labels}
+    for label in cases.labels or []:
+        value = wanted.get(label.name.casefold(), label.value)
+        if value != label.value:
+            own = ",".join(f"{x.value}:{x.name}" for x in cases.labels or [])
+            raise SettingsError(
+                f"{cases.root}: its masks have {label.name} as {label.value}, the task '{settings.preset}' as {value}, "
+                f'so classes would be mistaken for each other. Name them as they are: --set "data.labels={own}".'
+            )
 
 
 def automatic_patch(sizes: np.ndarray, spacings: np.ndarray, data: DataSettings) -> tuple[int, ...]:

@@ -465,3 +465,30 @@ def test_listing_cases_imports_neither_torch_nor_itk(folder: Path) -> None:
     root = Path(case_list.__file__).resolve().parents[2]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=root, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def segmentation(path: Path, values: dict[str, int]) -> None:
+    """A segmentation in which voxel (0, 0, i) is of the i-th segment."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[0, 0, : len(values)] = list(values.values())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = [Label(value, name, (9, 9, 9)) for name, value in values.items()]
+    images.write_mask(sitk.GetImageFromArray(array.T), path, labels)
+
+
+def test_segments_named_like_the_data_set_s_classes_get_their_numbers(tmp_path: Path) -> None:
+    """The names decide where a segmentation knows any; one that knows none goes by its numbers."""
+    for name in "abc":
+        save(tmp_path / "images" / f"{name}.nii.gz")
+    segmentation(tmp_path / "labels" / "a.seg.nrrd", {"right": 1, "left": 2})
+    segmentation(tmp_path / "labels" / "b.seg.nrrd", {"other": 1, "right": 3})
+    segmentation(tmp_path / "labels" / "c.seg.nrrd", {"Segment_1": 1, "Segment_2": 2})
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"left": 1, "right": 2}}), encoding="utf-8")
+    found = find_cases(tmp_path)
+    assert [label.name for label in found.labels or []] == ["left", "right"]
+    drawn = {}
+    for case in found:
+        mask = read_case(case)[1]
+        assert mask is not None
+        drawn[case.name] = sitk.GetArrayFromImage(mask.image).T[0, 0].tolist()
+    assert drawn == {"a": [2, 1, 0], "b": [3, 2, 0], "c": [1, 2, 0]}

@@ -280,3 +280,35 @@ def test_a_value_that_is_no_number_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--predictions", str(tmp_path), "--references", str(tmp_path), "--ignore-value", "nothing"])
     assert "a number or none" in capsys.readouterr().err
+
+
+def test_segments_that_are_no_class_are_never_taken_for_one_by_their_number(tmp_path):
+    """One file calls its first segment by a class's name, the other calls it something else."""
+    array = np.zeros((8, 8, 8), np.uint8)
+    array[:4], array[4:6] = 1, 2
+    names = [Label(1, "left atrium", (1, 2, 3)), Label(2, "tumour", (4, 5, 6))]
+    save(array, tmp_path / "p" / "a.seg.nrrd", labels=names)
+    swapped = [Label(1, "vein", (1, 2, 3)), Label(2, "left atrium", (4, 5, 6))]
+    save(np.array([0, 2, 1], np.uint8)[array], tmp_path / "r" / "a.seg.nrrd", labels=swapped)
+    report = evaluate(tmp_path / "p", tmp_path / "r", {"left atrium": 1})
+    assert report.cases["a"]["left atrium"]["dsc"] == 1
+    assert [text.split(": ")[1] for text in report.messages] == [
+        "tumour belongs to no class and counts as background",
+        "vein belongs to no class and counts as background",
+    ]
+
+
+def test_classes_are_those_that_any_reference_names(tmp_path):
+    first = [Label(1, "left ventricle", (1, 2, 3))]
+    both = [Label(1, "right ventricle", (1, 2, 3)), Label(2, "left ventricle", (4, 5, 6))]
+    array = np.zeros((8, 8, 8), np.uint8)
+    array[:4] = 1
+    two = array.copy()
+    two[4:6] = 2
+    for folder in "pr":
+        save(array, tmp_path / folder / "a.seg.nrrd", labels=first)
+        save(two, tmp_path / folder / "b.seg.nrrd", labels=both)
+    report = evaluate(tmp_path / "p", tmp_path / "r")
+    assert report.labels == {"left ventricle": 1, "right ventricle": 2}
+    assert report.messages == []
+    assert {name: scores["dsc"] for name, scores in report.cases["b"].items()} == dict.fromkeys(report.labels, 1)

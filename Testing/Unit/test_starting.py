@@ -436,3 +436,17 @@ images.write_mask(sitk.Image(4, 4, 4, sitk.sitkUInt8), Path({str(tmp_path)!r}) /
 def test_a_number_of_annotations_below_one_is_no_file(count, tiny_data, tmp_path, capsys):
     assert main([*command(tiny_data, tmp_path / "run"), "--labelled", count]) == 2
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_data_that_numbers_the_task_s_classes_otherwise_is_refused(tiny_data, tmp_path, capsys):
+    """Its masks' 1 would be learnt as what the task calls 1."""
+    shutil.copytree(tiny_data / "images", tmp_path / "data" / "images")
+    shutil.copytree(tiny_data / "labels", tmp_path / "data" / "labels")
+    names = {"labels": {"left ventricle": 1, "Myocardium": 2}}
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(names), encoding="utf-8")
+    command = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--method", "supervised"]
+    short = ["--preset", "cardiac-cine", "--iterations", "1", "--patch", "16,16", "--device", "cpu", "--quiet"]
+    assert main([*command, *short]) == 2
+    said = capsys.readouterr().err
+    assert "left ventricle as 1, the task 'cardiac-cine' as 3" in said
+    assert '--set "data.labels=1:left ventricle,2:Myocardium"' in said
