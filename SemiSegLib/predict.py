@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from SemiSegLib.commands import program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.compute.torchrun import rank_and_world_size
-from SemiSegLib.data.formats import stem
+from SemiSegLib.data.formats import extension, is_mask, map_stem, stem
 from SemiSegLib.data.frames import frame_count, frame_name
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.models import WHICH, WHICH_HELP
-from SemiSegLib.runs import write_json
+from SemiSegLib.runs import read_json, write_json
 
 if TYPE_CHECKING:
     from SemiSegLib.data.box import Box
@@ -128,6 +128,8 @@ class _Job:
         self.found = sorted(find_cases(self.source), key=lambda case: case.name)
         found = self.found[first::step]
         taken = [case for case in found if self.path(case).exists()]
+        if any(self.path(case).samefile(case.image) for case in taken):
+            raise SemiSegError(f"The masks in {self.output} would replace the scans there: name another --output.")
         if taken and self.existing == "refuse":
             raise SemiSegError(
                 f"{self.path(taken[0])} exists already: name another --output, or add --overwrite or --skip-existing."
@@ -146,11 +148,12 @@ class _Job:
 
         settings = model.card.settings
         settings.change_inference(inference)
+        labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
+        content = {"labels": labels, "ignore_value": settings.data.ignore_value}
+        self._refuse_masks_of_other_labels(content)
         if self.shard[0] == 0:
             for folder in (self.output, *(self.output / part for part in ("sdm", "probabilities", "4d"))):
                 remove_unfinished(folder)
-            labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
-            content = {"labels": labels, "ignore_value": settings.data.ignore_value}
             write_json(self.output / "labels.json", content)
         if not self.cases:
             yield from self._join_frames()
@@ -163,6 +166,17 @@ class _Job:
             except SemiSegError as error:
                 yield Failed(case.name, str(error))
         yield from self._join_frames()
+
+    def _refuse_masks_of_other_labels(self, content: dict[str, Any]) -> None:
+        """Masks that stay in the folder mean what its labels.json says; from now on it would say something else."""
+        file = self.output / "labels.json"
+        if not file.exists() or read_json(file) == content:
+            return
+        replaced = {self.path(case) for case in self.found} if self.existing == "overwrite" else set()
+        masks = [path for path in self.output.iterdir() if is_mask(path) and extension(path) != ".seg.nrrd"]
+        kept = sorted(set(masks) - replaced)
+        if kept:
+            raise SemiSegError(f"{kept[0]} is a mask with other labels than this model's: name another --output.")
 
     @property
     def series(self) -> dict[Path, str]:
@@ -209,7 +223,7 @@ class _Job:
         folder = self.output / name
         folder.mkdir(parents=True, exist_ok=True)
         for image, label in zip(maps, predictor.data.labels, strict=True):
-            file = f"{case.name}_{label.name.replace(' ', '_')}.{self.format.removeprefix('seg.')}"
+            file = f"{map_stem(case.name, label.name)}.{self.format.removeprefix('seg.')}"
             write_scalar(image, folder / file, self._template(case))
 
     def _template(self, case: Case) -> Path | None:

@@ -38,6 +38,7 @@ import numpy as np
 from SemiSegLib.commands import file_to_write, program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.constants import IGNORE
+from SemiSegLib.data.formats import WRITABLE, known_extension
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ def refine(
     from SemiSegLib.training.refinement import RefinementSettings, adapt, nearness
 
     start, settings = time.monotonic(), settings or RefinementSettings()
+    known_extension(output, WRITABLE)
+    if output.exists() and any(given.exists() and output.samefile(given) for given in (scan, strokes)):
+        raise RefineError(f"{output} would be replaced by the refined mask: name another --output.")
     loaded = load_model(model)
     compute = choose_compute(device, loaded.card.settings.training.precision)
     task = _read(scan, strokes, loaded.card.settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from SemiSegLib.errors import SemiSegError
@@ -26,6 +27,12 @@ def extension(path: Path) -> str:
 def stem(path: Path) -> str:
     """File name without its known extension: `a/b.1.seg.nrrd` gives `b.1`; a folder's name stays as it is."""
     return path.name[: len(path.name) - len(extension(path))]
+
+
+def map_stem(case: str, label: str) -> str:
+    """Name, without extension, of the file of a map of one label; no system takes every character of a label's name."""
+    safe = re.sub(r"[^\w.()+-]", "_", label)
+    return f"{case}_{safe}"
 
 
 def is_hidden(path: Path) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from SemiSegLib.config import Label
 from SemiSegLib.data.box import Box
 from SemiSegLib.data.images import read_mask
 from SemiSegLib.predict import PredictionError, main, predict
@@ -232,3 +233,38 @@ def test_real_scans(shared_data, brightness_model, tmp_path):
         assert ours.shape == theirs.shape
         assert ours.header["sform_code"] == theirs.header["sform_code"]
         assert ours.header["qform_code"] == theirs.header["qform_code"]
+
+
+def test_scans_are_never_replaced_by_their_masks(ball, brightness_model, tmp_path, capsys):
+    scan = tmp_path / "scan.nii.gz"
+    sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], scan)
+    before = scan.read_bytes()
+    command = ["--model", str(brightness_model), "--input", str(tmp_path), "--output", str(tmp_path)]
+    for existing in ("--overwrite", "--skip-existing"):
+        assert main([*command, "--device", "cpu", existing]) == 2
+        assert "would replace the scans" in capsys.readouterr().err
+    assert scan.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [scan]
+
+
+def test_masks_of_another_task_keep_their_names(ball, brightness_model, make_brightness_model, tmp_path, capsys):
+    """labels.json says what the masks beside it mean, also those that a model of other labels left there."""
+    other = make_brightness_model(tmp_path / "other.safetensors", **{"data.labels": [Label(1, "vein", (1, 2, 3))]})
+    scan, out = tmp_path / "scan.nii.gz", tmp_path / "out"
+    sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], scan)
+    command = ["--input", str(scan), "--output", str(out), "--device", "cpu"]
+    assert main(["--model", str(brightness_model), *command]) == 0
+    before = (out / "labels.json").read_bytes()
+    assert main(["--model", str(other), *command, "--skip-existing"]) == 2
+    assert "scan.nii.gz is a mask with other labels" in capsys.readouterr().err
+    assert (out / "labels.json").read_bytes() == before
+    assert main(["--model", str(other), *command, "--overwrite"]) == 0
+    assert b"vein" in (out / "labels.json").read_bytes()
+
+
+def test_labels_may_have_names_that_no_file_can_have(ball, make_brightness_model, tmp_path):
+    labels = {"data.labels": [Label(4, "LV/RV: blood?", (1, 2, 3))]}
+    model = make_brightness_model(tmp_path / "model.safetensors", **labels)
+    sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], tmp_path / "scan.nii.gz")
+    list(predict(model, tmp_path / "scan.nii.gz", tmp_path / "out", sdm=True, device="cpu"))
+    assert [path.name for path in (tmp_path / "out" / "sdm").iterdir()] == ["scan_LV_RV__blood_.nii.gz"]

@@ -134,3 +134,13 @@ def test_a_kept_model_goes_part_of_the_way():
 def test_each_drawn_class_counts_the_same():
     drawn = np.array([0, 0, 0, 0, 1, 255])
     assert share_right(np.array([0, 0, 0, 1, 0, 1]), drawn) == pytest.approx((3 / 4 + 0) / 2)
+
+
+def test_scan_and_strokes_are_never_replaced(untrained, corrected, capsys):
+    scan, drawn, _ = corrected
+    before = scan.read_bytes(), drawn.read_bytes()
+    command = ["--model", str(untrained), "--scan", str(scan), "--strokes", str(drawn), "--device", "cpu"]
+    for given in (scan, drawn):
+        assert main([*command, "--output", str(given)]) == 2
+        assert f"{given} would be replaced" in capsys.readouterr().err
+    assert (scan.read_bytes(), drawn.read_bytes()) == before

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 import slicer
 
 from SemiSegLib.config import Label
+from SemiSegLib.data.formats import map_stem
 
 from . import segments, volumes
 from .case import Case, CaseError
@@ -169,7 +170,7 @@ def find_prediction(folder: Path, file_name: str) -> PredictionFiles | None:
 def _find_maps(folder: Path, file_name: str, labels: Sequence[Label]) -> dict[int, Path]:
     found = {}
     for label in labels:
-        stem = f"{file_name}_{label.name.replace(' ', '_')}"
+        stem = map_stem(file_name, label.name)
         path = next((path for suffix in MAP_FORMATS if (path := folder / (stem + suffix)).is_file()), None)
         if path is not None:
             found[label.value] = path
