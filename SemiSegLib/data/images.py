@@ -77,6 +77,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+ROUNDING = 1e-6
+"""Share by which a label may miss its whole number: a NIfTI header's factor, such as 1/255, has 32 bits."""
+
 IN_MEMORY = Path("(in memory)")  # stands in messages where files have their path
 
 
@@ -265,9 +268,12 @@ def _whole_numbers(array: np.ndarray, path: Path) -> np.ndarray:
     # NaN fails every comparison, so it ends here too
     if not (lowest >= 0 and highest <= np.iinfo(np.uint32).max):
         raise ImageError(f"{path}: not a mask: values run from {lowest} to {highest}, labels are 0, 1, 2, …")
-    if array.dtype.kind == "f" and (array != np.rint(array)).any():
-        odd = array[array != np.rint(array)][0]
-        raise ImageError(f"{path}: not a mask: holds {odd}, labels are whole numbers (is it a probability map?)")
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        odd = array[np.abs(array - whole) > ROUNDING * np.maximum(whole, 1)]
+        if odd.size:
+            raise ImageError(f"{path}: not a mask: holds {odd[0]}, labels are whole numbers (is it a probability map?)")
+        array, highest = whole, whole.max()
     return array.astype(np.min_scalar_type(int(highest)))
 
 

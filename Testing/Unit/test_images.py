@@ -335,11 +335,25 @@ def test_masks_of_whole_floats_are_accepted_in_the_smallest_type_and_others_refu
         mask = images.read_mask(tmp_path / "m.nii.gz").image
         assert mask.GetPixelID() == kind
         assert mask[1, 2, 3] == highest
-    for wrong in (0.5, -1.0, np.nan):
+    for wrong in (0.5, 0.999, -1.0, np.nan):
         array[1, 2, 3] = wrong
         nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "m.nii.gz")
         with pytest.raises(ImageError, match="not a mask"):
             images.read_mask(tmp_path / "m.nii.gz")
+
+
+def test_a_mask_stored_with_a_factor_is_whole_but_for_rounding(tmp_path: Path) -> None:
+    """0 and 255 times 1/255, which a NIfTI header holds in 32 bits: 1.00000006."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[1, 2, 3] = 255
+    stored = bytearray(nibabel.Nifti1Image(array, np.eye(4)).to_bytes())
+    stored[112:116] = np.float32(1 / 255).tobytes()  # scl_slope
+    (tmp_path / "m.nii").write_bytes(stored)
+    assert np.unique(nibabel.load(tmp_path / "m.nii").get_fdata())[-1] != 1
+    mask = images.read_mask(tmp_path / "m.nii").image
+    assert mask.GetPixelID() == sitk.sitkUInt8
+    assert set(np.unique(sitk.GetArrayFromImage(mask))) == {0, 1}
+    assert mask[1, 2, 3] == 1
 
 
 def test_a_folder_that_is_a_file_is_named_when_nothing_can_be_written_there(tmp_path: Path) -> None:
