@@ -187,10 +187,10 @@ def all_settings(settings: Settings) -> Iterator[Explained]:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise SettingsError(f"The settings file {path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"The settings file {path} must hold a JSON object.")

@@ -175,6 +175,8 @@ def _lines(file: Path) -> list[str]:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise CasesError(f"{file}: the list of labelled cases cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CasesError(f"{file}: the list of labelled cases is not UTF-8 text: save it as UTF-8") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 

@@ -492,3 +492,10 @@ def test_segments_named_like_the_data_set_s_classes_get_their_numbers(tmp_path: 
         assert mask is not None
         drawn[case.name] = sitk.GetArrayFromImage(mask.image).T[0, 0].tolist()
     assert drawn == {"a": [2, 1, 0], "b": [3, 2, 0], "c": [1, 2, 0]}
+
+
+def test_a_list_of_cases_in_another_encoding_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "Größe.nii.gz")
+    (tmp_path / "list.txt").write_bytes("Größe\n".encode("latin-1"))
+    with pytest.raises(CasesError, match=r"list\.txt: .* UTF-8"):
+        apply_splits(find_cases(tmp_path), labelled=tmp_path / "list.txt")

@@ -450,3 +450,9 @@ def test_data_that_numbers_the_task_s_classes_otherwise_is_refused(tiny_data, tm
     said = capsys.readouterr().err
     assert "left ventricle as 1, the task 'cardiac-cine' as 3" in said
     assert '--set "data.labels=1:left ventricle,2:Myocardium"' in said
+
+
+def test_settings_in_another_encoding_are_named(tmp_path, capsys):
+    (tmp_path / "settings.json").write_bytes('{"data.labels": "1:Größe"}'.encode("latin-1"))
+    assert main(["--config", str(tmp_path / "settings.json"), "--list-settings"]) == 2
+    assert f"{tmp_path / 'settings.json'} is not valid JSON" in capsys.readouterr().err
