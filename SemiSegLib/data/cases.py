@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,6 +146,12 @@ def fingerprint(cases: CaseList) -> dict[str, Any]:
         "cases": parts,
         "digest": whole.hexdigest()[:16],
     }
+
+
+def changed_since(cases: CaseList, before: Mapping[str, Any]) -> list[str]:
+    """Names of the cases whose files are not those of a `fingerprint` from before."""
+    then, now = before.get("cases", {}), fingerprint(cases)["cases"]
+    return [name for part in now for name, found in now[part].items() if found != then.get(part, {}).get(name, found)]
 
 
 def _case_print(case: Case) -> dict[str, Any]:

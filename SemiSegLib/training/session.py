@@ -21,7 +21,7 @@ from SemiSegLib.compute import distributed
 from SemiSegLib.compute.devices import Compute, choose_compute, choose_device, verified
 from SemiSegLib.compute.memory import give_back, out_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
-from SemiSegLib.data.cases import Case, CaseList, fingerprint
+from SemiSegLib.data.cases import Case, CaseList, changed_since, fingerprint, listed
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import at_preset
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
@@ -91,10 +91,24 @@ def resume(run: RunFolder, changes: Mapping[str, Any] | None = None, root: Path 
         def work() -> str:
             for note in notes:
                 run.event("message", level="info", text=note)
+            if remembered.begun and distributed.rank() == 0:
+                _look_at_files(run, remembered.cases)
             go = _go if remembered.begun else _start
             return go(run, settings, remembered.cases, remembered.init, True)
 
         return _guarded(run, work)
+
+
+def _look_at_files(run: RunFolder, cases: CaseList) -> None:
+    """Keep where the scans are now, and say which of their files are not those that the run began with."""
+    content = read_json(run.cases_file)
+    changed = changed_since(cases, content.get("fingerprint", {}))
+    if changed:
+        text = f"Scan or mask of {listed(changed)} changed since this run began: it goes on with what is there now."
+        run.event("message", level="warning", text=text)
+    root = str(cases.root.resolve())
+    if root != content["root"]:
+        write_json(run.cases_file, content | {"root": root})
 
 
 def _changed(run: RunFolder, remembered: Remembered, changes: dict[str, Any]) -> list[str]:

@@ -456,3 +456,20 @@ def test_settings_in_another_encoding_are_named(tmp_path, capsys):
     (tmp_path / "settings.json").write_bytes('{"data.labels": "1:Größe"}'.encode("latin-1"))
     assert main(["--config", str(tmp_path / "settings.json"), "--list-settings"]) == 2
     assert f"{tmp_path / 'settings.json'} is not valid JSON" in capsys.readouterr().err
+
+
+def test_where_the_scans_went_is_kept_and_what_changed_in_them_is_said(tiny_data, tmp_path, capsys):
+    before, data = tmp_path / "before", tmp_path / "data"
+    shutil.copytree(tiny_data, before)
+    run = RunFolder(tmp_path / "run")
+    assert main(command(before, run.path, iterations=1)) == 0
+    before.rename(data)
+    again = ["--out", str(run.path), "--resume", "--quiet", "--iterations"]
+    assert main([*again, "2", "--data", str(data)]) == 0
+    assert not [event for event in run.events() if "changed since" in event.get("text", "")]
+    mask = data / "labels" / "atrium_002.nii.gz"
+    mask.write_bytes((data / "labels" / "atrium_001.nii.gz").read_bytes())
+    assert main([*again, "3"]) == 0
+    (warning,) = [event for event in run.events() if "changed since" in event.get("text", "")]
+    assert warning["level"] == "warning"
+    assert "Scan or mask of atrium_002 changed" in warning["text"]
