@@ -1,6 +1,7 @@
 """DICOM SEG by highdicom, read back by pydicom: place, names and codes; clear words when something is missing."""
 
 import importlib.util
+import sys
 import types
 
 import numpy as np
@@ -135,6 +136,99 @@ def test_a_prediction_is_declared_as_made_by_a_machine(table, from_dicom, tmp_pa
     segment = pydicom.dcmread(path).SegmentSequence[0]
     assert segment.SegmentAlgorithmType == "AUTOMATIC"
     assert segment.SegmentAlgorithmName == "SemiSeg"
+
+
+# What Slicer's own plugin (5.12; before, of the extension QuantitativeReporting) makes of a segmentation: it writes
+# every segment, refuses masks whose voxels have no name, asks a person about empty ones, and takes what says nothing of
+# its maker for drawn by hand. Its files have the time in their names, and Slicer's database remembers where they are.
+PLUGIN = """
+import itertools, json, pathlib, types
+import slicer, vtk
+
+_numbers = itertools.count()
+
+class DICOMSegmentationPluginClass:
+    def examineForExport(self, item):
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        is_mask = hierarchy.GetItemDataNode(item).IsA("vtkMRMLSegmentationNode")
+        return [types.SimpleNamespace(subjectHierarchyItemID=item)] if is_mask else []
+
+    def export(self, exportables):
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        for exportable in exportables:
+            node = hierarchy.GetItemDataNode(exportable.subjectHierarchyItemID)
+            volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+            segmentation = node.GetSegmentation()
+            written = [self.describe(segmentation.GetSegment(key)) for key in segmentation.GetSegmentIDs()]
+            if None in written:
+                return "No non empty segments found." if not any(written) else "asks whether to skip empty segments"
+            content = {"scan": volume.GetID(), "moved": node.GetTransformNodeID(), "segments": written}
+            path = pathlib.Path(exportable.directory) / f"subject_hierarchy_export.SEG{next(_numbers)}.dcm"
+            path.write_text(json.dumps(content), encoding="utf-8")
+            slicer.dicomDatabase.insert(str(path))
+        return ""
+
+    def describe(self, segment):
+        scalars = segment.GetRepresentation("Binary labelmap").GetPointData().GetArray("ImageScalars")
+        if scalars is None or scalars.GetValueRange() == (0, 0):
+            return None
+        maker, name = vtk.reference(""), vtk.reference("")
+        if not segment.GetTag("DICOM.SegmentAlgorithmType", maker):
+            maker = "MANUAL"
+        if str(maker) != "MANUAL" and not segment.GetTag("DICOM.SegmentAlgorithmName", name):
+            raise ValueError("missing SegmentAlgorithmName")
+        return [segment.GetName(), str(maker)]
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Slicer finds the plugin by its name."""
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "DICOMSegmentationPlugin.py").write_text(PLUGIN, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "plugin"))
+    yield
+    sys.modules.pop("DICOMSegmentationPlugin", None)
+
+
+@needs_highdicom
+def test_slicers_own_plugin_gets_the_labels_and_who_made_them(scene, table, from_dicom, plugin, tmp_path):
+    import json
+
+    import slicer
+    from SemiSegModuleLib.exports.choice import FilesExist
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.nodes import new_segmentation
+
+    case, mask = from_dicom("a_volume")
+    known = slicer.dicomDatabase.known = []
+    slicer.dicomDatabase.insert = known.append
+    segments.set_not_sure(case.annotation, mask > 0, volumes.ijk_to_ras(case.volume))
+    nodes = scene.GetNumberOfNodes()
+
+    def exported(**options):
+        (folder,) = export_dicom_seg(table, [case], tmp_path / "out", **options)
+        (file,) = folder.iterdir()
+        assert known[-1] == str(file)
+        assert scene.GetNumberOfNodes() == nodes
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    drawn = [[label.name, "MANUAL"] for label in table.labels]
+    assert exported() == {"scan": case.volume.GetID(), "moved": None, "segments": drawn}
+    with pytest.raises(FilesExist):
+        exported()
+    assert exported(overwrite=True)["segments"] == drawn
+
+    prediction = case.prediction = new_segmentation(scene, "prediction", case.volume)
+    only = table.labels[:1]
+    segments.set_voxels(prediction, (mask > 0).astype(np.uint8) * only[0].value, volumes.ijk_to_ras(case.volume), only)
+    nodes = scene.GetNumberOfNodes()
+    assert exported(overwrite=True, source="prediction")["segments"] == [[only[0].name, "AUTOMATIC"]]
+    accept_prediction(table, case, overwrite=True)
+    nodes = scene.GetNumberOfNodes()
+    assert exported(overwrite=True)["segments"] == [[only[0].name, "SEMIAUTOMATIC"]]
 
 
 @needs_highdicom

@@ -1,4 +1,6 @@
-"""Masks as DICOM SEG, through the QuantitativeReporting extension or the package highdicom, where one is there.
+"""Masks as DICOM SEG, through Slicer's plugin for it or the package highdicom, where one is there.
+
+The plugin comes with Slicer 5.12, and before with the extension QuantitativeReporting.
 
 >>> if not why_not():                                                   # doctest: +SKIP
 ...     export_dicom_seg(table, cases, folder)
@@ -20,15 +22,17 @@ from SemiSegLib.config import Label
 from ..scene import segments, volumes
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
-from .choice import ExportError, FilesExist, segmentation_of, with_mask
+from ..scene.nodes import follow, new_segmentation
+from .choice import ExportError, refuse_existing, segmentation_of, with_mask
 from .names import stems
 
+_SERIES = "SemiSeg segmentation"
 _OFF_GRID = 0.1  # voxels that a DICOM pixel may lie beside the volume's voxel; more means the volume was resampled
 
 
 def why_not() -> str:
     """What to install before DICOM SEG can be written; '' when nothing is missing."""
-    if _has_quantitative_reporting() or importlib.util.find_spec("highdicom") is not None:
+    if _has_plugin() or importlib.util.find_spec("highdicom") is not None:
         return ""
     return (
         "DICOM SEG needs the extension QuantitativeReporting (Extensions Manager) or the Python package highdicom "
@@ -47,7 +51,7 @@ def export_dicom_seg(
     """Write `folder/<stem>.seg.dcm` for each case; its scan must have been loaded from DICOM.
 
     :param by_patient: a folder for each patient
-    :return: the files (with QuantitativeReporting: the folder, since the extension names its files itself)
+    :return: the files (with Slicer's plugin: a folder for each, since the plugin names its files itself)
     :raises ExportError: nothing to write with, no mask, or a scan that did not come from DICOM
     :raises FilesExist: and nothing is written
     """
@@ -57,12 +61,15 @@ def export_dicom_seg(
     chosen = with_mask(cases, source)
     names = stems(table, chosen, by_patient)
     paths = [Path(folder) / f"{name}.seg.dcm" for name in names]
-    if _has_quantitative_reporting():
-        return [_export_by_extension(case, source, path.parent) for case, path in zip(chosen, paths, strict=True)]
-    existing = [path for path in paths if path.exists()]
-    if existing and not overwrite:
-        raise FilesExist(existing)
+    by_plugin = _has_plugin()
+    if by_plugin:
+        paths = [path.with_name(case.file_name) for case, path in zip(chosen, paths, strict=True)]
+    refuse_existing(paths, overwrite)
     series = [dicom_files(case) for case in chosen]  # all are looked for before anything is written
+    if by_plugin:
+        for case, path in zip(chosen, paths, strict=True):
+            _export_by_plugin(table, case, source, path)
+        return paths
     for case, files, path in zip(chosen, series, paths, strict=True):
         mask = segments.voxels_on_grid(segmentation_of(case, source), case.volume, table.labels)
         write_dicom_seg(mask, volumes.ijk_to_ras(case.volume), files, table.labels, path, _maker(case, source))
@@ -114,7 +121,7 @@ def write_dicom_seg(
         manufacturer_model_name="SemiSeg",
         software_versions=__version__,
         device_serial_number="0",
-        series_description="SemiSeg segmentation",
+        series_description=_SERIES,
     )
     unfinished = path.with_name(f".unfinished-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,31 +178,48 @@ def _maker(case: Case, source: str) -> str:
     return "SEMIAUTOMATIC" if case.began_as_prediction else "MANUAL"
 
 
-def _has_quantitative_reporting() -> bool:
+def _has_plugin() -> bool:
     return importlib.util.find_spec("DICOMSegmentationPlugin") is not None
 
 
-def _export_by_extension(case: Case, source: str, folder: Path) -> Path:
-    """As Slicer's script repository does it; the segmentation moves into the study of its scan."""
+def _export_by_plugin(table: CaseTable, case: Case, source: str, target: Path) -> None:
+    """As Slicer's script repository does it, into a folder of which earlier files are removed then."""
     import DICOMSegmentationPlugin
 
-    dicom_files(case)
-    node = segmentation_of(case, source)
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
-    study = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(case.volume))
-    item = hierarchy.GetItemByDataNode(node)
-    hierarchy.SetItemParent(item, study)
-    exporter = DICOMSegmentationPlugin.DICOMSegmentationPluginClass()
-    exportables = exporter.examineForExport(item)
-    if not exportables:
-        raise ExportError(f"QuantitativeReporting cannot export the mask of '{case.name}'.")
-    target = folder / case.file_name
-    if target.exists():
-        raise FilesExist([target])
-    target.mkdir(parents=True)
-    for exportable in exportables:
-        exportable.directory = str(target)
-    message = exporter.export(exportables)
-    if message:
-        raise ExportError(f"QuantitativeReporting: {message}")
-    return target
+    earlier = list(target.glob("*.dcm"))
+    node = _to_export(table, case, source)
+    try:
+        exporter = DICOMSegmentationPlugin.DICOMSegmentationPluginClass()
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(table.scene)
+        exportables = exporter.examineForExport(hierarchy.GetItemByDataNode(node))
+        if not exportables:
+            raise ExportError(f"Slicer's DICOM export cannot write the mask of '{case.name}'.")
+        target.mkdir(parents=True, exist_ok=True)
+        for exportable in exportables:
+            exportable.directory = str(target)  # for good: Slicer's DICOM database remembers where the file is
+        message = exporter.export(exportables)
+        if message:
+            raise ExportError(f"'{case.name}': {message}")
+    finally:
+        table.scene.RemoveNode(node)
+    for file in earlier:
+        file.unlink()
+
+
+def _to_export(table: CaseTable, case: Case, source: str):
+    """A segmentation with the task's labels alone: the plugin writes every segment there is, *not sure*, too, asks
+    about each that is empty, and calls all of them drawn by hand unless they say otherwise."""
+    mask = segments.voxels_on_grid(segmentation_of(case, source), case.volume, table.labels)
+    present = [label for label in table.labels if (mask == label.value).any()]
+    if not present:
+        raise ExportError(f"Nothing is drawn in '{case.name}' for the task's labels.")
+    node = new_segmentation(table.scene, _SERIES, case.volume)
+    follow(node, None)  # where the scanner put it
+    segments.set_voxels(node, mask, volumes.ijk_to_ras(case.volume), present)
+    maker = _maker(case, source)
+    for label in present:
+        segment = node.GetSegmentation().GetSegment(segments.segment_id(label))
+        segment.SetTag("DICOM.SegmentAlgorithmType", maker)
+        if maker != "MANUAL":
+            segment.SetTag("DICOM.SegmentAlgorithmName", "SemiSeg")
+    return node

@@ -324,6 +324,7 @@ def _oriented_image(array: np.ndarray, ijk_to_ras: np.ndarray):
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(*reversed(array.shape))
     scalars = numpy_to_vtk(np.ascontiguousarray(array).ravel(), deep=True)
+    scalars.SetName("ImageScalars")  # as VTK names them: Slicer's DICOM export takes any other name for no voxels
     image.GetPointData().SetScalars(scalars)
     image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras))
     return image
