@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import time
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,20 @@ def every_connection_is_made() -> Iterator[None]:
     yield
     pythonqt = sys.modules.get("pythonqt")
     assert pythonqt is None or not pythonqt.warnings, pythonqt.warnings
+
+
+@pytest.fixture(autouse=True)
+def no_listener_fails_unseen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Slicer prints what an observer or a slot raises and goes on: the listeners after it were never called."""
+    raised: list[str] = []
+
+    def keep(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        if any(Path(frame.filename).name == "signal.py" for frame in traceback.extract_tb(trace)):
+            raised.append("".join(traceback.format_exception(kind, error, trace)))
+
+    monkeypatch.setattr(sys, "excepthook", keep)
+    yield
+    assert not raised, raised[0]
 
 
 @pytest.fixture

@@ -477,6 +477,7 @@ def give_model(run, label, iteration=2):
 
     settings = Settings().to_dict()
     settings["data"]["labels"] = [{"value": 1, "name": label, "color": [1, 2, 3]}]
+    settings["training"]["patch_size"] = [48, 48, 32]  # every training has chosen one
     card = json.dumps({"settings": settings, "iteration": iteration, "scores": {}})
     header = json.dumps({"__metadata__": {"card": card}}).encode()
     run.last_model.parent.mkdir(exist_ok=True)
