@@ -87,3 +87,54 @@ def test_no_picture_is_drawn_after_the_window_has_gone(opened, mrml, qt_modules)
     for _ in range(20):
         qt_modules.QApplication.processEvents()
     assert drawn == []
+
+
+def name_twice(case):
+    """A second segment of the same name, as copied in Slicer's module Segmentations."""
+    import slicer
+
+    segmentation = case.annotation.GetSegmentation()
+    copy = slicer.vtkSegment()
+    copy.DeepCopy(segmentation.GetNthSegment(0))
+    segmentation.AddSegment(copy, "Segment_1")
+
+
+def test_two_segments_for_one_label_are_told_and_stepping_goes_on(with_cases):
+    with_cases.ui.casesTable.selectRow(0)
+    case = with_cases.work.case
+    name_twice(case)
+    with_cases.ui.nextCaseButton.click()
+    assert "atrium_002" in with_cases.ui.annotateLabel.text
+    assert "atrium_002" in with_cases.ui.resultLabel.text
+    assert with_cases.ui.casesTable.currentRow() == 1
+    assert with_cases.ui.casesTable.item(0, 2).text() == "not clear"
+    assert "two segments for 'left atrium'" in with_cases.ui.casesTable.item(0, 2).toolTip()
+    case.partial = "axial"
+    with_cases.ui.previousCaseButton.click()
+    assert "two segments for 'left atrium'" in with_cases.ui.slicesLabel.text
+    assert "atrium_001" in with_cases.ui.resultLabel.text
+
+
+def test_a_scene_that_is_closed_while_scans_are_loaded_stays_empty(opened, scans, mrml, monkeypatch):
+    """The window lives while they are: its menus, too."""
+    import slicer
+
+    looks = []
+
+    def process_events(_application, *_flags):
+        looks.append(len(opened.work.cases))
+        if looks[-1] == 2:
+            mrml.scene.Clear(0)
+
+    monkeypatch.setattr(type(slicer.app), "processEvents", process_events)
+    opened.panel.data.add_folder(scans)
+    assert 2 in looks
+    assert len(opened.work.cases) == 0
+    assert opened.ui.dataCollapsibleButton.enabled
+
+
+def test_nothing_else_is_begun_while_scans_are_prepared(opened):
+    buttons = opened.ui.startSegmentButton, opened.ui.startTrainButton, opened.ui.trainButton
+    with opened.panel.busy("Preparing the scans"):
+        assert not any(button.isEnabledTo(opened.parent) for button in buttons)
+    assert opened.ui.startTrainButton.isEnabledTo(opened.parent)

@@ -14,6 +14,7 @@ from typing import Any
 import qt
 
 from SemiSegLib.config import Label
+from SemiSegLib.errors import SemiSegError
 
 from ..i18n import _
 from ..logic.study import Study
@@ -126,6 +127,8 @@ class CaseRows:
         self._table.item(number, 0).setToolTip(f"{case.name} ({case.file_name})")
         for column in [name for name in ("expected", "confidence") if name in self._columns]:
             self._table.item(number, self._columns.index(column)).setToolTip(texts.quality(case))
+        if "labels" in self._columns:
+            self._table.item(number, self._columns.index("labels")).setToolTip(cells["problem"])
         state = self._table.item(number, self._columns.index("state"))
         state.setToolTip(texts.suggestion(case))
         state.setIcon(_dot(_STATE_COLORS[case.state]))
@@ -175,11 +178,18 @@ def _headings() -> dict[str, str]:
 
 
 def _texts(case: Case, labels: list[Label]) -> dict[str, str]:
+    names = volume = problem = ""
+    try:
+        names = ", ".join(label.name for label in case.labels_present(labels))
+        volume = ", ".join(_("{amount:.1f} ml").format(amount=ml) for ml in case.volumes_ml(labels).values())
+    except SemiSegError as error:  # two segments for one label, or a transform that bends the voxels
+        names, problem = names or _("not clear"), str(error)
     return {
         "scan": case.name,
         "state": texts.case_state(case),
-        "labels": ", ".join(label.name for label in case.labels_present(labels)),
-        "volume": ", ".join(_("{amount:.1f} ml").format(amount=ml) for ml in case.volumes_ml(labels).values()),
+        "labels": names,
+        "volume": volume,
+        "problem": problem,
         "expected": texts.expected(case.quality.whole) if case.quality is not None else "",
         "confidence": "" if case.confidence is None else f"{case.confidence:.2f}",
         "dsc": "" if case.dsc is None else f"{case.dsc:.2f}",

@@ -7,6 +7,8 @@ from typing import Any
 import qt
 import slicer
 
+from SemiSegLib.errors import SemiSegError
+
 from ..i18n import _
 from ..logic.study import Study
 from ..scene import slices
@@ -79,8 +81,12 @@ class SlicesPanel:
         self._ui.slicesWidget.visible = partial
         if not partial:
             return
-        plan, ready = case.slice_plan, slices.done(case, self._study.cases.labels)
-        proposed = list(plan.proposed) if plan is not None else []
+        plan, ready, problem = case.slice_plan, set(), ""
+        try:
+            ready = slices.done(case, self._study.cases.labels)
+        except SemiSegError as error:  # two segments for one label
+            problem = str(error)
+        proposed = list(plan.proposed) if plan is not None and not problem else []
         self._filling = True
         try:
             self._fill(proposed)
@@ -90,7 +96,7 @@ class SlicesPanel:
             self._filling = False
         finished = sum(number in ready for number in proposed)
         text = _("{done} of {count} slices done") if proposed else _("Propose slices, or draw in those of your choice.")
-        self._ui.slicesLabel.text = text.format(done=finished, count=len(proposed))
+        self._ui.slicesLabel.text = problem or text.format(done=finished, count=len(proposed))
         self._ui.nextSliceButton.enabled = finished < len(proposed)
         self._show_empty(case)
 

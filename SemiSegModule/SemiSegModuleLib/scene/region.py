@@ -11,7 +11,7 @@ against the scan's axes is covered by the smallest block around it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import slicer
@@ -133,9 +133,24 @@ def voxels_outside(segmentation_node, volume_node, box: VoxelBox, labels: Sequen
 
 def drawn_indices(segmentation_node, volume_node, labels: Sequence[Label]) -> np.ndarray:
     """The scan's voxel (i, j, k) nearest to each voxel of the labels, shape (n, 3)."""
+    return _on_scan(segmentation_node, volume_node, segments.drawn_voxels(segmentation_node, labels))
+
+
+def marked_slices(segmentation_node, volume_node, labels: Sequence[Label], axis: int) -> set[int]:
+    """The scan's slices across index axis `axis` (0 for i) in which a label is drawn, or where nobody is sure.
+
+    Without the whole scan being looked at: this is asked for after every stroke.
+    """
+    indices = _on_scan(segmentation_node, volume_node, segments.marked_voxels(segmentation_node, labels))
+    shape = np.array(volume_node.GetImageData().GetDimensions())
+    inside = ((indices >= 0) & (indices < shape)).all(axis=1)
+    return set(np.unique(indices[inside, axis]).tolist())
+
+
+def _on_scan(segmentation_node, volume_node, voxels: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     to_index = _to_index(volume_node) @ segments.world_matrix(segmentation_node)
     found = [np.empty((0, 3), int)]
-    for image_to_node, indices in segments.drawn_voxels(segmentation_node, labels):
+    for image_to_node, indices in voxels:
         matrix = to_index @ image_to_node
         found.append(np.rint(indices @ matrix[:3, :3].T + matrix[:3, 3]).astype(int))
     return np.concatenate(found)

@@ -228,6 +228,13 @@ def drawn_voxels(segmentation_node, labels: Sequence[Label]) -> Iterator[tuple[n
     yield from _voxels(segmentation_node, segments_by_label(segmentation_node, labels))
 
 
+def marked_voxels(segmentation_node, labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same for each label and for what nobody is sure of."""
+    identifiers = segmentation_node.GetSegmentation().GetSegmentIDs()
+    known = {*segments_by_label(segmentation_node, labels), NOT_SURE}
+    yield from _voxels(segmentation_node, [identifier for identifier in identifiers if identifier in known])
+
+
 def all_voxels(segmentation_node) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same for every segment, whether it stands for a label or not, but for what nobody is sure of."""
     identifiers = segmentation_node.GetSegmentation().GetSegmentIDs()

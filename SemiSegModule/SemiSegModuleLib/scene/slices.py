@@ -19,9 +19,10 @@ import slicer
 from SemiSegLib.config import Label
 
 from . import segments, volumes
-from .annotations import drawn_slices, make_annotation
+from .annotations import make_annotation
 from .case import ORIENTATIONS, Case, CaseError, SlicePlan
 from .case_table import CaseTable
+from .region import marked_slices
 
 
 def propose(table: CaseTable, case: Case, orientation: str, every: int) -> SlicePlan:
@@ -58,10 +59,9 @@ def done(case: Case, labels: Sequence[Label]) -> set[int]:
     looked_at = set(case.empty_slices)
     if case.annotation is None:
         return looked_at
-    mask = segments.voxels_on_grid(case.annotation, case.volume, labels) > 0
-    mask |= segments.not_sure_on_grid(case.annotation, case.volume)
-    drawn = drawn_slices(mask, volumes.slice_axis(case.volume, case.partial))
-    return looked_at | set(np.flatnonzero(drawn).tolist())
+    return looked_at | marked_slices(
+        case.annotation, case.volume, labels, volumes.slice_axis(case.volume, case.partial)
+    )
 
 
 def following(case: Case, labels: Sequence[Label], after: int | None = None) -> int | None:
