@@ -401,6 +401,32 @@ def test_what_is_expected_of_a_round_is_of_the_masks_of_its_model(predicted):
     assert [each.expected_dsc for each in predicted.logic.rounds.all()] == [0.6, 0.9]
 
 
+def test_the_curve_shows_every_round(predicted, monkeypatch):
+    """Also one that only trained longer, and one after a scan was removed with its minutes."""
+    import dataclasses
+
+    import slicer
+    from SemiSegModuleLib.logic.rounds import Round
+
+    opened, shown = predicted, []
+    figures = [(60.0, 0.7), (60.0, 0.8), (180.0, 0.85), (120.0, 0.86)]
+    rounds = [Round(f"training-{n}", "", seconds, {}, "finished", dsc) for n, (seconds, dsc) in enumerate(figures)]
+    opened.work.cases.rounds = [dataclasses.asdict(each) for each in rounds]
+    opened.logic.rounds.changed.emit()
+    plots = type("Plots", (), {"ShowChartInLayout": lambda self, chart: shown.append(chart)})()
+    monkeypatch.setattr(slicer.modules, "plots", type("Module", (), {"logic": lambda self: plots})(), raising=False)
+    opened.ui.minutesCurveButton.click()
+    opened.work.cases.scene.RemoveNode(shown[0])
+    opened.ui.minutesCurveButton.click()
+    chart = shown[1]
+    assert chart.GetScene() is not None, "deleted, and made again"
+    values = chart.GetNthPlotSeriesNode(0).GetTableNode().GetTable()
+    columns = [values.GetColumnByName(name) for name in ("minutes", "validation DSC")]
+    points = [tuple(column.GetValue(row) for column in columns) for row in range(values.GetNumberOfRows())]
+    assert points == [(seconds / 60, dsc) for seconds, dsc in figures]
+    assert chart.GetXAxisRange()[1] > 3.0
+
+
 def copy_of(volume):
     import slicer
     import vtk

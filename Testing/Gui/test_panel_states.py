@@ -712,16 +712,61 @@ def test_curves_are_not_saved_but_drawn_again(opened, a_run, mrml, tmp_path):
     assert mrml.scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 2
 
 
-def test_closing_the_scene_from_another_module_disturbs_nothing(opened, a_run, mrml):
+def test_closing_the_scene_from_another_module_disturbs_nothing(opened, a_run, mrml, tmp_path):
     opened.logic.training.attach(a_run.path)
+    mrml.save(tmp_path / "work.mrb")
     opened.widget.exit()
     opened.parent.__dict__["isEntered"] = False
     mrml.scene.Clear(0)
     a_run.event("iteration", iteration=3, total=1.5, losses={})
     opened.logic.training.poll()
     assert mrml.scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 0
+    mrml.load(tmp_path / "work.mrb")
     opened.parent.__dict__["isEntered"] = True
     opened.widget.enter()
+    opened.logic.training.poll()
+    assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.5)]
+
+
+def test_a_training_whose_study_was_closed_gives_the_next_one_no_model(opened, a_run, mrml, scans):
+    """It goes on and is named; the new study has the same labels and knows nothing of its model."""
+    with a_run.lock():
+        a_run.set_status("training", iteration=2, iterations=4)
+        opened.logic.training.attach(a_run.path)
+        mrml.scene.Clear(0)
+        opened.panel.data.add_folder(scans)
+        assert opened.ui.stateLabel.text.endswith(f"Open training… shows it: {a_run.path}")
+        assert not opened.ui.stopButton.enabled
+        assert opened.ui.trainButton.enabled
+    give_model(a_run, "left atrium")
+    a_run.set_status("finished", iteration=4, iterations=4)
+    opened.logic.training.poll()
+    assert opened.work.model is None
+
+
+def test_a_training_on_a_disk_that_was_away_is_watched_again(opened, a_run):
+    with a_run.lock():
+        a_run.set_status("training", iteration=2, iterations=4)
+        opened.logic.training.attach(a_run.path)
+        away = a_run.path.rename(a_run.path.with_name("away"))
+        opened.logic.training.poll()
+        assert not opened.ui.stopButton.enabled
+        away.rename(a_run.path)
+        opened.widget.exit()
+        opened.widget.enter()
+        opened.wait_until(lambda: opened.ui.stateLabel.text.startswith("Training, iteration 2 of 4"), 20)
+
+
+def test_curves_that_somebody_deleted_are_drawn_again(opened, a_run, mrml):
+    import slicer
+
+    opened.logic.training.attach(a_run.path)
+    for kind in ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode"):
+        for node in slicer.util.getNodesByClass(kind):
+            mrml.scene.RemoveNode(node)
+        assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0)], kind
+        assert opened.logic.training.curves.charts["loss"].GetScene() is not None
+    a_run.event("iteration", iteration=3, total=1.5, losses={})
     opened.logic.training.poll()
     assert curve(opened, "loss", "total") == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.5)]
 
@@ -963,6 +1008,27 @@ def test_closing_the_scene_empties_the_panel(with_cases, mrml):
     assert with_cases.parameters.iterations == 0
     assert with_cases.ui.iterationsSpinBox.value == 0
     assert not with_cases.ui.trainButton.enabled
+
+
+def test_what_was_done_in_a_closed_scene_is_not_told_in_the_next(with_cases, mrml, scans, tmp_path):
+    from SemiSegModuleLib.processes.command_process import CommandProcess
+    from SemiSegModuleLib.processes.prediction_process import PredictionProcess
+
+    ui, logic = with_cases.ui, with_cases.logic
+    logic.predicting.process = PredictionProcess(tmp_path)
+    logic.predicting.process.state, logic.predicting.process.index, logic.predicting.process.count = "finished", 4, 4
+    logic.refining.process, logic.refining.case = CommandProcess("SemiSegLib.refine", tmp_path), select(with_cases, 0)
+    logic.refining.process.state, logic.refining.outcome = "finished", {"changed_ml": 0.5}
+    logic.judging.calibrated = False
+    for work in (logic.predicting, logic.refining, logic.judging):
+        work.changed.emit()
+    labels = ui.predictionLabel, ui.loopLabel, ui.qualityLabel
+    assert all(label.text for label in labels)
+    mrml.scene.Clear(0)
+    assert [label.text for label in labels] == ["", "", ""]
+    with_cases.panel.data.add_folder(scans)
+    select(with_cases, 0)
+    assert [label.text for label in labels] == ["", "", ""]
 
 
 def test_a_saved_scene_brings_everything_back(with_cases, mrml, tmp_path):

@@ -38,6 +38,12 @@ class ChildWork:
             self.changed.emit()
             self.ended.emit(self.process)
 
+    def scene_closed(self) -> None:
+        """What runs or has run was for cases that are gone."""
+        self.cancel()
+        self.process = None
+        self.changed.emit()
+
     def poll(self) -> None:
         """Look now what has happened."""
         self._poller.look()

@@ -59,6 +59,11 @@ class Judging(ChildWork):
         export = export_cases(self.study.cases, folder / "scans", chosen, progress=progress, pool=self.study.pool)
         return self._start(self.study.model, export.folder, len(chosen))
 
+    def scene_closed(self) -> None:
+        """What runs or has run was for cases that are gone."""
+        self.model, self.calibrated = None, True
+        super().scene_closed()
+
     def _model_changed(self, names: set[str]) -> None:
         """Of another model it is not known yet whether it is calibrated."""
         if "modelFile" in names and not self.active:

@@ -79,6 +79,11 @@ class Refining(ChildWork):
         self._watch()
         return self.process
 
+    def scene_closed(self) -> None:
+        """What runs or has run was for cases that are gone."""
+        super().scene_closed()
+        self.case = self._before = None
+
     def _keep(self, reports: list[dict[str, Any]]) -> None:
         for event in reports:
             self.process.index = int(event.get("step", self.process.index))

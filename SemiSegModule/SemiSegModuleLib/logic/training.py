@@ -130,28 +130,38 @@ class Training:
         return process
 
     def find_again(self) -> None:
-        """Take the training to hand that this scene began last; one that runs stays.
+        """Take the training to hand that this scene began last.
 
-        What another study left on this computer is not taken up: its model knows other patients and labels. If it
-        still runs, `running_elsewhere` names it.
+        That of another study, closed meanwhile or on this computer, is not: its model knows other patients and labels.
+        It goes on, and if it still runs, `running_elsewhere` names it.
         """
-        if self.active:
-            return
         folder = self.study.cases.run_folder
-        if folder is None:
+        if self.process is not None and self.process.run.path != folder:
+            self._let_go()
+        if self.process is None and folder is not None:
+            with contextlib.suppress(RunError, OSError):
+                self.attach(folder)
+        elif folder is None:
             self.running_elsewhere = self._running_elsewhere()
             self.changed.emit()
-        elif self.process is None or self.process.run.path != folder:
-            with contextlib.suppress(RunError):
-                self.attach(folder)
+        elif self.process is not None:
+            self._poller.start()  # its disk may have been away
+
+    def _let_go(self) -> None:
+        """No training is at hand any more; this one goes on."""
+        self._poller.stop()
+        self.process, self.remarks = None, []
+        self.curves.clear()
+        self.adopted.emit()
+        self.changed.emit()
 
     def _running_elsewhere(self) -> Path | None:
         last = setting("LastRun")
-        if not last or (self.process is not None and self.process.run.path == Path(last)):
+        if not last:
             return None
         try:
             return Path(last) if RunFolder.open(Path(last)).status().active else None
-        except RunError:
+        except (RunError, OSError):
             return None
 
     def _new_run_folder(self) -> Path:
@@ -213,9 +223,12 @@ class Training:
 
     @property
     def curves(self) -> TrainingCurves:
-        """Nodes of the scene; made when first needed, and again in a new scene."""
+        """Nodes of the scene; made when first needed, and again in a new scene or when somebody deleted some."""
         if self._curves is None:
             self._curves = TrainingCurves(slicer.mrmlScene)
+        elif not self._curves.complete:
+            self._curves = TrainingCurves(slicer.mrmlScene)
+            self._curves.add(self.process.run.history() if self.process is not None else [])
         return self._curves
 
     def scene_closed(self) -> None:
@@ -224,6 +237,6 @@ class Training:
 
     def _scene_opened(self) -> None:
         """Draw the curves of the training at hand into the new scene, or find one."""
+        self.find_again()
         if self.process is not None and self._curves is None:
             self.curves.add(self.process.run.history())
-        self.find_again()

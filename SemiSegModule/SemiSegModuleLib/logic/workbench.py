@@ -88,7 +88,7 @@ class Workbench:
         self.review.undo.clear()
         self.stopwatch.end()
         for work in self._attached:
-            work.cancel()
+            work.scene_closed()
 
     def close(self) -> None:
         """Stop looking at scene and processes; trainings go on."""

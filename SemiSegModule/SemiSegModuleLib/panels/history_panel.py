@@ -49,7 +49,8 @@ class HistoryPanel:
     def show_curve(self) -> None:
         """Open Slicer's plot view on it."""
         with slicer.util.tryWithErrorDisplay(_("The curve cannot be shown.")):
-            self._curve = self._curve or MinutesCurve()
+            if self._curve is None or not self._curve.complete:  # none yet, or somebody deleted it
+                self._curve = MinutesCurve()
             self._fill_curve()
             self._curve.show()
 

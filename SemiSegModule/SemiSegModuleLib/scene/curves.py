@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,11 @@ class TrainingCurves:
         self._parts[DSC].say_while_empty(_("{title} (empty until annotated scans that are kept aside have two scores)"))
         self.charts = {kind: part.node for kind, part in self._parts.items()}
 
+    @property
+    def complete(self) -> bool:
+        """All nodes are in the scene still."""
+        return all(part.complete for part in self._parts.values())
+
     def clear(self) -> None:
         """Empty charts, for another run."""
         for part in self._parts.values():
@@ -42,12 +48,15 @@ class TrainingCurves:
         changed = set()
         for event in events:
             if event["event"] == "iteration":
-                self._parts[LOSS].append(event["iteration"], {_("total"): event["total"], **event["losses"]})
-                changed.add(LOSS)
+                kind, values = LOSS, {_("total"): event["total"], **event["losses"]}
             elif event["event"] == "validation":
                 per_class = event["per_class"] if len(event["per_class"]) > 1 else {}
-                self._parts[DSC].append(event["iteration"], {_("mean DSC"): event["dsc"], **per_class})
-                changed.add(DSC)
+                kind, values = DSC, {_("mean DSC"): event["dsc"], **per_class}
+            else:
+                continue
+            if event["iteration"] > self._parts[kind].last_x:
+                self._parts[kind].append(event["iteration"], values)
+                changed.add(kind)
         for kind in changed:
             self._parts[kind].show_new()
 
@@ -71,8 +80,16 @@ class MinutesCurve:
         self._part = _Chart(scene, MINUTES, title, "minutes", _("minutes"), _("DSC"), markers=True)
         self.chart = self._part.node
 
+    @property
+    def complete(self) -> bool:
+        """All nodes are in the scene still."""
+        return self._part.complete
+
     def fill(self, points: Iterable[tuple[float, float | None, float | None]]) -> None:
-        """Show these: (minutes, validation DSC, expected DSC), the scores None where they are not known."""
+        """Show these: (minutes, validation DSC, expected DSC), the scores None where they are not known.
+
+        Of rounds without a minute between them both are shown: one trained longer than the other.
+        """
         self._part.clear()
         for minutes, measured, expected in points:
             self._part.append(minutes, {_("validation DSC"): measured, _("expected DSC"): expected})
@@ -97,8 +114,15 @@ class _Chart:
         self.node.SetYAxisTitle(y_axis)
         self._table = self._node(f"{kind}.table", "vtkMRMLTableNode")
         self._title, self._empty_title = title, title
+        self._series: list[Any] = []
+        self.last_x = -math.inf  # how far the curves reach
         self._waiting: list[str] = []  # series that wait for their second point
         self.clear()
+
+    @property
+    def complete(self) -> bool:
+        """All nodes are in the scene still."""
+        return all(node.GetScene() is not None for node in (self.node, self._table, *self._series))
 
     @property
     def table(self) -> Any:
@@ -116,16 +140,16 @@ class _Chart:
     def clear(self) -> None:
         """No curves."""
         self.node.RemoveAllPlotSeriesNodeIDs()
+        self._series.clear()
+        self.last_x = -math.inf
         self._waiting.clear()
         self._table.RemoveAllColumns()
         self._show_title()
 
     def append(self, x: float, values: Mapping[str, float | None]) -> None:
-        """A point of each curve; x that is not beyond the last one is passed over."""
+        """A point of each curve."""
+        self.last_x = max(self.last_x, x)
         self._column(self._x_column)
-        rows = self.table.GetNumberOfRows()
-        if rows and self.table.GetValueByName(rows - 1, self._x_column).ToDouble() >= x:
-            return
         for name in values:
             self._column(name)
         row = self.table.InsertNextBlankRow(float("nan"))
@@ -144,9 +168,8 @@ class _Chart:
             self._waiting.clear()
         self._show_title()
         if rows:
-            last = self.table.GetValueByName(rows - 1, self._x_column).ToDouble()
             self.node.XAxisRangeAutoOff()
-            self.node.SetXAxisRange(0.0, last * _ROOM_FOR_LEGEND)
+            self.node.SetXAxisRange(0.0, self.last_x * _ROOM_FOR_LEGEND)
         self._table.Modified()
 
     def _column(self, name: str) -> None:
@@ -172,6 +195,7 @@ class _Chart:
         series.SetMarkerStyle(plot.MarkerStyleCircle if self._markers else plot.MarkerStyleNone)
         series.SetColor(*_COLOURS[number % len(_COLOURS)])
         series.SetLineWidth(3 if number == 0 else 1.5)
+        self._series.append(series)
         self._waiting.append(series.GetID())
 
     def _node(self, role: str, class_name: str) -> Any:
