@@ -161,6 +161,84 @@ def test_accepting_is_taken_back(reviewing):
     assert not reviewing.ui.reviewUndoButton.enabled
 
 
+def test_a_key_held_down_accepts_one_scan_only(reviewing):
+    repeats = {s.key.toString(): s.autoRepeat for s in reviewing.panel.review._shortcuts}
+    assert (repeats["A"], repeats["C"]) == (False, False)
+    assert (repeats["N"], repeats["Down"]) == (True, True)
+
+
+def test_nobody_draws_by_mistake_while_the_list_is_shown(reviewing):
+    """The tools of the Segment Editor, which is hidden then, work in all views."""
+    ui, editor = reviewing.ui, reviewing.panel.annotate.editor
+    ui.reviewCorrectButton.click()
+    case = reviewing.work.case
+    assert editor.press("1")
+    ui.reviewButton.click()
+    reviewing.work.case = case
+    assert editor.segmentationNode() is case.annotation
+    assert (editor._active_effect, editor._views_observed) == ("", False)
+    assert not editor.press("1")
+    ui.reviewCloseButton.click()
+    assert editor.press("1")
+
+
+def test_what_is_looked_at_counts_also_while_its_row_changes(reviewing):
+    watch, now = reviewing.logic.stopwatch, [100.0]
+    watch._clock = lambda: now[0]
+    reviewing.work.case = reviewing.work.cases.cases[2]
+    case = reviewing.work.case
+    now[0] += 10
+    case.confidence = 0.5  # as an estimate that arrives
+    now[0] += 20
+    reviewing.work.case = reviewing.work.cases.cases[0]
+    assert case.seconds == 30.0
+
+
+@pytest.fixture
+def told(reviewing, monkeypatch):
+    """What error messages said."""
+    import slicer
+
+    said = []
+    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, *_rest, **_named: said.append(text))
+    monkeypatch.setattr(type(slicer.app), "testingEnabled", lambda self: False)
+    return said
+
+
+def test_a_mask_in_which_nothing_was_found_cannot_be_accepted_and_that_is_said(reviewing, told):
+    from SemiSegModuleLib.scene import segments, volumes
+
+    case, nothing = reviewing.work.case, np.zeros((32, 32, 32), np.uint8)
+    segments.set_voxels(case.prediction, nothing, volumes.ijk_to_ras(case.volume), reviewing.work.cases.labels)
+    reviewing.ui.reviewAcceptButton.click()
+    assert "Nothing was found in 'atrium_002'" in told[0]
+    assert (case.state.value, case.annotation) == ("predicted", None)
+    assert not reviewing.ui.reviewUndoButton.enabled
+    reviewing.ui.reviewCorrectButton.click()
+    assert case.annotation is not None, "it can be drawn"
+
+
+def test_a_removed_scan_that_was_deleted_cannot_come_back_and_leaves_nothing(reviewing, mrml, told):
+    reviewing.ui.reviewCloseButton.click()
+    case = reviewing.work.case
+    name, volume = case.name, case.volume
+    reviewing.ui.removeCaseButton.click()
+    mrml.scene.RemoveNode(volume)
+    before, at_hand = mrml.scene.GetNumberOfNodes(), reviewing.work.case
+    reviewing.ui.undoButton.click()
+    assert f"'{name}' cannot be brought back" in told[0]
+    assert (mrml.scene.GetNumberOfNodes(), reviewing.work.case) == (before, at_hand)
+    assert not reviewing.ui.undoButton.enabled
+
+
+def test_taking_back_a_step_of_a_scan_that_was_deleted_keeps_the_one_at_hand(reviewing, mrml):
+    reviewing.ui.reviewAcceptButton.click()
+    mrml.scene.RemoveNode(reviewing.work.cases.cases[1].volume)
+    at_hand = reviewing.work.case
+    reviewing.ui.reviewUndoButton.click()
+    assert reviewing.work.case == at_hand
+
+
 def test_an_annotation_that_was_replaced_comes_back(reviewing, monkeypatch):
     from SemiSegModuleLib.panels import dialogs
     from SemiSegModuleLib.scene import segments, volumes
@@ -320,7 +398,7 @@ def test_masks_are_checked_and_each_remark_leads_to_its_place(reviewing, mrml):
     assert found == [
         ("atrium_001", "left atrium: 2 parts"),
         ("atrium_002", "The network is not sure: 0.55"),
-        ("atrium_002", "left atrium: 1 holes"),
+        ("atrium_002", "left atrium: a hole"),
         ("atrium_003", "The network is not sure: 0.75"),
         ("atrium_003", "left atrium: cut off by the border of the scan"),
     ]

@@ -129,7 +129,7 @@ class Review:
     def take_back(self) -> None:
         """Undo the last of these steps and show the case that it concerned."""
         case = self.undo.undo()
-        if case is not None:
+        if case in self.study.cases.cases:  # its scan may have been deleted since
             self.study.case = case
 
     def _take_over(self, done: bool, overwrite: bool) -> None:

@@ -28,13 +28,14 @@ class Undo:
         self.changed.emit()
 
     def undo(self) -> Any:
-        """Take the last step back; returns what its function does, None without a step."""
+        """Take the last step back; returns what its function does, None without a step. One that fails is forgotten."""
         if not self._steps:
             return None
         _text, back = self._steps.pop()
-        result = back()
-        self.changed.emit()
-        return result
+        try:
+            return back()
+        finally:
+            self.changed.emit()
 
     def clear(self) -> None:
         """Forget all steps."""

@@ -47,7 +47,7 @@ class AnnotatePanel:
         ui.segmentEditorContainer.layout().addWidget(self.editor)
         for text in _partial_choices().values():
             ui.partialComboBox.addItem(text)
-        ui.annotateCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self._take_up_or_put_down())
+        ui.annotateCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self.take_up_or_put_down())
         ui.annotateButton.connect("clicked()", self.annotate)
         ui.addRegionButton.connect("clicked()", self.add_region)
         ui.removeRegionButton.connect("clicked()", self.remove_region)
@@ -72,12 +72,12 @@ class AnnotatePanel:
     def enter(self) -> None:
         """The module is shown."""
         self._entered = True
-        self._take_up_or_put_down()
+        self.take_up_or_put_down()
 
     def leave(self) -> None:
         """Another module is shown, which must not be drawn in."""
         self._entered = False
-        self._take_up_or_put_down()
+        self.take_up_or_put_down()
 
     def scene_closed(self) -> None:
         """What was edited is gone."""
@@ -92,16 +92,19 @@ class AnnotatePanel:
         self._edit(None)
         self._timer.stop()
 
-    def _take_up_or_put_down(self) -> None:
+    def take_up_or_put_down(self) -> None:
         """The editor's keys and tools work in the whole window, so they are there only while the editor is seen."""
-        seen = self._entered and not self._ui.annotateCollapsibleButton.collapsed
+        section = self._ui.annotateCollapsibleButton
+        hidden = section.isHidden()  # by the review, which counts the time itself
+        seen = self._entered and not section.collapsed and not hidden
         if not seen or self.editor.segmentationNode() is None:
             self._put_down()
         elif not self._tools_are_up:
             self._tools_are_up = True
             self.editor.setupViewObservations()
             self.editor.installKeyboardShortcuts()
-        self._stopwatch.begin(self._study.case if self._tools_are_up else None)
+        if not hidden:
+            self._stopwatch.begin(self._study.case if self._tools_are_up else None)
 
     def _put_down(self) -> None:
         if self._tools_are_up:
@@ -173,7 +176,7 @@ class AnnotatePanel:
         self.editor.setSegmentationNode(annotation)
         self._watch(annotation)
         self.editor.setSourceVolumeNode(case.volume if annotation is not None else None)
-        self._take_up_or_put_down()
+        self.take_up_or_put_down()
 
     def _watch(self, annotation: Any) -> None:
         """Hear of every stroke in this annotation, and no longer of another's."""

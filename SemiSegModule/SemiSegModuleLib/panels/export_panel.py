@@ -75,8 +75,9 @@ class ExportPanel:
 
     def check(self) -> None:
         """List what to look at before masks are given away; each line leads to the place."""
-        with slicer.util.tryWithErrorDisplay(_("The masks cannot be checked."), waitCursor=True):
-            self._show_remarks(check_masks(self._cases(), self._study.cases.labels))
+        error = slicer.util.tryWithErrorDisplay(_("The masks cannot be checked."))
+        with error, self._busy(_("Checking the masks")) as progress:
+            self._show_remarks(check_masks(self._cases(), self._study.cases.labels, progress))
             self._say(
                 _("{count} remarks: click one to see the place.").format(count=len(self._remarks))
                 if self._remarks

@@ -30,7 +30,8 @@ class Panel:
             ui.exportCollapsibleButton,
         ]
         self.logic = logic
-        self.busy = Busy(ui.busyWidget, ui.busyLabel, ui.busyProgressBar, ui.busyCancelButton, sections)
+        everything = [ui.startWidget, *sections]
+        self.busy = Busy(ui.busyWidget, ui.busyLabel, ui.busyProgressBar, ui.busyCancelButton, everything)
         self.data = DataPanel(ui, logic, self.busy)
         self.annotate = AnnotatePanel(ui, logic.study, logic.stopwatch)
         self.slices = SlicesPanel(ui, logic.study)
@@ -42,7 +43,8 @@ class Panel:
         self.results = ResultsPanel(ui, logic, self.busy)
         self.export = ExportPanel(ui, logic.study, self.busy)
         self.start = StartPanel(ui, logic)
-        self.review = ReviewPanel(ui, logic, [ui.startWidget, *sections], self.annotate.show)
+        self.review = ReviewPanel(ui, logic, everything, self.annotate.show)
+        self.review.shown.connect(self.annotate.take_up_or_put_down)
 
     def adopt(self, parameters: Any) -> None:
         """Work with these settings; None while a scene closes."""
@@ -52,6 +54,7 @@ class Panel:
 
     def sceneClosed(self) -> None:
         """What belonged to the scene is gone."""
+        self.busy.cancel()
         self.annotate.scene_closed()
         self.history.scene_closed()
         self.review.end()

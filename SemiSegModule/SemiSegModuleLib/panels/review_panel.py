@@ -11,6 +11,7 @@ import slicer
 from ..i18n import _
 from ..logic.workbench import Workbench
 from ..scene.overlays import jump_to
+from ..signal import Signal
 from . import dialogs
 from .case_rows import REVIEW_COLUMNS, CaseRows
 
@@ -27,6 +28,7 @@ class ReviewPanel:
         self._ui, self._study, self._review, self._edit = ui, logic.study, logic.review, edit
         self._others, self._stopwatch = others, logic.stopwatch
         self.active = False
+        self.shown = Signal()  # it is shown instead of the sections, or they are again
         self._shortcuts: list[Any] = []
         self.rows = CaseRows(ui.reviewTable, logic.study, REVIEW_COLUMNS)
         ui.reviewWidget.visible = False
@@ -55,6 +57,7 @@ class ReviewPanel:
         for widget in self._others:
             widget.visible = False
         self._ui.reviewWidget.visible = True
+        self.shown.emit()
         self._make_shortcuts()
         self._review.begin()
         self._show_current()
@@ -69,6 +72,7 @@ class ReviewPanel:
         self._ui.reviewWidget.visible = False
         for widget in self._others:
             widget.visible = True
+        self.shown.emit()
 
     def close(self) -> None:
         """The window is going."""
@@ -80,6 +84,7 @@ class ReviewPanel:
         parent = slicer.util.mainWindow() or self._ui.reviewWidget
         for key, name in _KEYS.items():
             shortcut = qt.QShortcut(qt.QKeySequence(key), parent)
+            shortcut.autoRepeat = name in ("next", "previous")  # a key held down decides on one scan only
             shortcut.connect("activated()", getattr(self, name))
             self._shortcuts.append(shortcut)
 

@@ -68,14 +68,20 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
 
     :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
     :return: the annotation node
-    :raises CaseError: no prediction, or an annotation with something drawn in it and not `overwrite`
+    :raises CaseError: no prediction, an empty one that is to be done, or an annotation with something drawn in it and
+        not `overwrite`
     """
     if case.prediction is None:
         raise CaseError(f"'{case.name}' has no prediction to accept.")
     if case.has_drawing and not overwrite:
         raise CaseError(f"'{case.name}' has an annotation already; it would be replaced by the prediction.")
+    outside = _drawn_outside(case, table.labels)
+    if done and outside is None and not segments.counts_by_segment(case.prediction):
+        raise CaseError(
+            f"Nothing was found in '{case.name}', and an empty mask counts as no annotation: correct it by drawing "
+            "what is there, or leave the scan out."
+        )
     with table.paused():
-        outside = _drawn_outside(case, table.labels)
         annotation = make_annotation(table, case)
         if outside is None:
             segments.copy_segments(case.prediction, annotation)
@@ -90,7 +96,7 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         case.partial = case.refinement = ""
         case.remember_accepted(done)
-        case.mark_done(done and case.has_drawing, corrected=True)  # an empty prediction is no finished annotation
+        case.mark_done(done, corrected=True)
     return annotation
 
 

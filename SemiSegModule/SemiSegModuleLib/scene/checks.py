@@ -13,6 +13,7 @@ from SemiSegLib.config import Label
 from ..i18n import _
 from . import segments, volumes
 from .case import Case
+from .training_files import Progress
 
 FEWEST_VOLUMES = 5  # of fewer scans nobody can say which one is unusual (our choice)
 FAR = 3.5  # median absolute deviations, as Iglewicz and Hoaglin (1993) suggest for outliers
@@ -29,10 +30,14 @@ class Remark:
     place: tuple[float, float, float] | None
 
 
-def check_masks(cases: Iterable[Case], labels: Sequence[Label]) -> list[Remark]:
+def check_masks(cases: Iterable[Case], labels: Sequence[Label], progress: Progress | None = None) -> list[Remark]:
     """All remarks on what is shown for these cases, in their order."""
     shown = [case for case in cases if case.shown_segmentation() is not None and not case.excluded]
-    remarks = {case.id: [*_uncertain(case), *_shapes(case, labels)] for case in shown}
+    remarks = {}
+    for number, case in enumerate(shown):
+        if progress:
+            progress(number, len(shown), case.name)
+        remarks[case.id] = [*_uncertain(case), *_shapes(case, labels)]
     for remark in _volumes_far_from_the_others(shown, labels):
         remarks[remark.case.id].insert(0, remark)
     return [remark for case in shown for remark in remarks[case.id]]
@@ -90,7 +95,8 @@ def _findings(structure: np.ndarray, drawn: np.ndarray, name: str) -> list[tuple
         found.append((_("{name}: {count} parts").format(name=name, count=len(parts)), parts[-1] + first))
     holes = _components(ndimage.binary_fill_holes(all_drawn) & ~all_drawn, least)
     if holes:
-        found.append((_("{name}: {count} holes").format(name=name, count=len(holes)), holes[0] + first))
+        text = _("{name}: a hole") if len(holes) == 1 else _("{name}: {count} holes")
+        found.append((text.format(name=name, count=len(holes)), holes[0] + first))
     for axis in range(3):
         for end in (0, structure.shape[axis] - 1):
             face = np.take(structure, end, axis)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import slicer
 
-from .case import Case
+from .case import Case, CaseError
 from .case_table import CaseTable
 from .nodes import put_beside
 
@@ -43,18 +43,22 @@ def keep_annotation(table: CaseTable, case: Case) -> Back:
 
 
 def keep_removed(table: CaseTable, case: Case) -> Back:
-    """What puts a case into the table again after `CaseTable.remove`, with its prediction, maps and region."""
+    """What puts a case into the table again after `CaseTable.remove`, with its prediction, maps and region; it raises
+    CaseError when the scan itself was deleted since."""
+    name, volume = case.name, case.volume
     owned = [("prediction", case.prediction), ("region", case.region)]
     owned += [("sdm", node) for node in case.sdms.values()]
     owned += [("probability", node) for node in case.probabilities.values()]
     owned += [("uncertainty", case.uncertainty)]
     owned = [(kind, node) for kind, node in owned if node is not None]
-    others = [("volume", case.volume), ("annotation", case.annotation)]
+    others = [("volume", volume), ("annotation", case.annotation)]
     displays = [node.GetNthDisplayNode(n) for _, node in owned for n in range(node.GetNumberOfDisplayNodes())]
     confidence, dsc, quality, parts = case.confidence, case.dsc, case.quality, case.predicted_parts
     at_once = case.predicted_at_once
 
     def back() -> Case:
+        if volume.GetScene() is None:
+            raise CaseError(f"'{name}' cannot be brought back: its scan was deleted from the scene.")
         with table.paused():
             for node in [*displays, *(node for _, node in owned)]:
                 if node is not None and node.GetScene() is None:
@@ -63,7 +67,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
                 if node is not None and node.GetScene() is not None:
                     case.add_reference(kind, node)
             for _, node in owned:
-                put_beside(node, case.volume)
+                put_beside(node, volume)
             table.scene.AddNode(case.node)  # when it is complete
             case.confidence, case.dsc, case.quality, case.predicted_parts = confidence, dsc, quality, parts
             case.predicted_at_once = at_once
