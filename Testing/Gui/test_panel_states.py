@@ -204,6 +204,23 @@ def test_loading_can_be_cancelled(opened, scans):
     assert not opened.panel.busy.active
 
 
+def test_nothing_is_offered_for_a_scan_that_is_left_out(with_cases, a_run):
+    """A click would only say that there is no scan."""
+    ui = with_cases.ui
+    give_model(a_run, "left atrium")
+    with_cases.parameters.modelFile = str(a_run.last_model)
+    select(with_cases, 0)
+    offered = ui.predictOneButton, ui.predictPartButton, ui.refineButton
+    assert all(button.enabled for button in offered)
+    ui.excludeCaseButton.click()
+    assert not any(button.enabled for button in offered)
+    assert ui.suggestButton.enabled
+    for row in (2, 3):
+        select(with_cases, row)
+        ui.excludeCaseButton.click()
+    assert not ui.suggestButton.enabled, "the other one is done"
+
+
 def test_excluding_and_including_again(with_cases):
     select(with_cases, 3)
     with_cases.ui.excludeCaseButton.click()

@@ -67,6 +67,7 @@ def wrap_python(opened, monkeypatch, folder, first):
 
 def test_the_quality_is_known_after_a_prediction_and_sorts_the_review(predicted):
     import slicer
+    from SemiSegModuleLib.logic.model_card import which
     from SemiSegModuleLib.scene import volumes
     from SemiSegModuleLib.scene.predictions import find_prediction, load_prediction
 
@@ -76,6 +77,7 @@ def test_the_quality_is_known_after_a_prediction_and_sorts_the_review(predicted)
     assert ui.qualityLabel.text.startswith("Estimating how good the masks are: ")
     assert ui.cancelPredictionButton.enabled
     wait_for_the_estimate(predicted)
+    assert {case.predicted_by for case in predicted.work.cases} == {which(own)}
     assert not ui.qualityLabel.isVisibleTo(predicted.parent)
 
     written = json.loads((predicted.logic.judging.process.output / "quality.json").read_text())
@@ -134,6 +136,7 @@ def test_a_mask_with_a_part_of_its_own_is_not_judged_and_the_panel_says_why(with
     assert "0.90" not in opened.ui.resultLabel.text
     opened.work.use_model(MODEL)
     assert opened.logic.judging.waiting() == []
+    assert not opened.ui.judgeButton.enabled
     with pytest.raises(CaseError, match="predicted as a whole"):
         opened.logic.judging.start([case])
 
@@ -180,3 +183,27 @@ def test_an_estimate_is_cancelled_by_a_click_and_by_another_prediction(predicted
     assert predicted.logic.judging.process.state == "cancelled", "of masks that will be others"
     assert predicted.logic.predicting.active
     predicted.panel.results.cancel()
+
+
+def test_only_the_model_that_made_a_mask_is_asked_how_good_it_is(with_prediction, tmp_path, monkeypatch):
+    """Another one, or the same after it was trained on, says something of masks of its own."""
+    from SemiSegModuleLib.logic.model_card import which
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    opened, case = with_prediction, with_prediction.work.case
+    opened.work.use_model(MODEL)
+    assert opened.ui.judgeButton.enabled, "who made it is not known"
+    made_by = which(opened.work.model)
+    load_prediction(opened.work.cases, case, opened.work.folder / "mask.nrrd", model=made_by)
+    assert opened.ui.judgeButton.enabled
+    assert opened.logic.judging.waiting() == [case]
+    other = without_calibration(opened.work.model, tmp_path / "other.safetensors")
+    opened.work.use_model(other)
+    assert not opened.ui.judgeButton.enabled
+    with pytest.raises(CaseError, match="that it has predicted"):
+        opened.logic.judging.start([case])
+    opened.work.use_model(MODEL)
+    assert opened.ui.judgeButton.enabled
+    opened.ui.excludeCaseButton.click()
+    assert not opened.ui.judgeButton.enabled

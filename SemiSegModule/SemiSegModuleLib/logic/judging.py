@@ -22,7 +22,7 @@ from ..scene.quality import load_quality
 from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
 from .child_work import ChildWork
-from .model_card import read_card
+from .model_card import read_card, which
 from .predicting import Predicting
 from .study import Study
 
@@ -41,19 +41,27 @@ class Judging(ChildWork):
         predicting.ended.connect(self._follow)
         study.settings_changed.connect(self._model_changed)
 
+    def possible(self) -> list[Case]:
+        """Predictions of whole scans by the model in use: what it expects of its own masks says nothing of others."""
+        model = self.study.model
+        makers = ("", which(model)) if model is not None else ()
+        predicted = [case for case in self.study.cases if case.predicted_at_once and not case.excluded]
+        return [case for case in predicted if case.predicted_by in makers]
+
     def waiting(self) -> list[Case]:
-        """Predictions of the model in use of which nothing is known yet."""
-        return [case for case in self.study.cases if case.predicted_at_once and case.quality is None]
+        """Those of them of which nothing is known yet."""
+        return [case for case in self.possible() if case.quality is None]
 
     def start(self, cases: Sequence[Case], progress: Progress | None = None) -> CommandProcess:
         """Write the scans and start the child process.
 
-        :raises SemiSegError: no model, no prediction of a whole scan, or a scan cannot be exported
+        :raises SemiSegError: no model, no prediction of a whole scan by it, or a scan cannot be exported
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
-        chosen = [case for case in cases if case.predicted_at_once]
+        possible = self.possible()
+        chosen = [case for case in cases if case in possible]
         if self.study.model is None or not chosen:
-            raise CaseError(_("A model and at least one scan that was predicted as a whole are needed."))
+            raise CaseError(_("A model and at least one scan that it has predicted as a whole are needed."))
         self.cancel()
         folder = self.study.new_folder("predictions")
         export = export_cases(self.study.cases, folder / "scans", chosen, progress=progress, pool=self.study.pool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,31 @@ class ModelCard:
         return words if dsc is None else _("{words}, validation DSC {dsc:.3f}").format(words=words, dsc=dsc)
 
 
+def which(path: Path) -> str:
+    """A model as it is now: a training that goes on changes its file, which keeps its name. Raises ModelError."""
+    return f"{path}, {read_card(path).iteration} iterations"
+
+
 def read_card(path: Path) -> ModelCard:
     """The card of a .safetensors file; raises ModelError naming the file when it is none of SemiSeg's."""
     try:
-        with Path(path).open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            header = stream.read(min(size, _LARGEST_HEADER))
-        card = json.loads(json.loads(header)["__metadata__"]["card"])
-        return ModelCard(
-            Settings.from_dict(card["settings"]), card["iteration"], card.get("scores") or {}, card.get("quality") or {}
-        )
+        status = Path(path).stat()
+        return _read(Path(path), status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise ModelError(_("{path} cannot be read: {reason}.").format(path=path, reason=error.strerror)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
             _("{path} is not a model of SemiSeg: choose a .safetensors file that SemiSeg wrote.").format(path=path)
         ) from error
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _changed: int, _size: int) -> ModelCard:
+    """Once for each state of the file: the panel asks at every change of every case."""
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = stream.read(min(size, _LARGEST_HEADER))
+    card = json.loads(json.loads(header)["__metadata__"]["card"])
+    return ModelCard(
+        Settings.from_dict(card["settings"]), card["iteration"], card.get("scores") or {}, card.get("quality") or {}
+    )

@@ -21,7 +21,7 @@ from ..scene.training_files import Progress, export_cases
 from ..scene.volumes import VoxelBox
 from ..signal import Signal
 from .child_work import ChildWork
-from .model_card import read_card
+from .model_card import read_card, which
 from .model_fit import misfits
 from .study import Study
 
@@ -32,7 +32,7 @@ class Predicting(ChildWork):
     def __init__(self, study: Study) -> None:
         super().__init__(study)
         self.model: Path | None = None  # with which it predicts
-        self._identifier = ""  # of the prediction that runs
+        self._identifier = self._which = ""  # of the prediction that runs, and of its model
         self.part: VoxelBox | None = None  # of the scan, which it predicts alone
         self.started = Signal()  # the process
         self.loaded = Signal()  # the case whose prediction is in the scene now
@@ -74,7 +74,7 @@ class Predicting(ChildWork):
         options = ["--probabilities", "--format", "seg.nrrd", "--overwrite"]
         options += ["--sdm"] if part is None else ["--box", ",".join(map(str, (*part.start, *part.size)))]
         options += ["--device", self.study.parameters.device.value]
-        self.model = self.study.model
+        self.model, self._which = self.study.model, which(self.study.model)
         self.process.start(self.model, export.images, len(cases), options)
         self.started.emit(self.process)
         self._watch()
@@ -103,7 +103,7 @@ class Predicting(ChildWork):
         if case is not None and files is not None:  # the case may have been removed meanwhile
             check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
             if self.part is None:
-                load_prediction(self.study.cases, case, files.mask, files.sdms, files.probabilities)
+                load_prediction(self.study.cases, case, files.mask, files.sdms, files.probabilities, model=self._which)
             else:
                 load_part(self.study.cases, case, files.mask, files.probabilities)
             self.study.select_first([case])

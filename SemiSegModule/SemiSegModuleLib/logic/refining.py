@@ -47,9 +47,9 @@ class Refining(ChildWork):
         self._values: dict[int, int] = {}  # of the model's labels by those of the study
 
     def possible(self, case: Case | None) -> bool:
-        """A model of these labels is in use, and something is drawn in the annotation of the case."""
-        model = self.study.model
-        return model is not None and case is not None and case.has_drawing and self.study.model_fits(model)
+        """A model of these labels is in use, and something is drawn in the annotation of the case, which takes part."""
+        model, drawn = self.study.model, case is not None and case.has_drawing and not case.excluded
+        return model is not None and drawn and self.study.model_fits(model)
 
     def start(self, case: Case, whole: str = "", progress: Progress | None = None) -> CommandProcess:
         """Write the scan and what was drawn on it, and start the child process.

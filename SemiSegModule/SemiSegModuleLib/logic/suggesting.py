@@ -30,6 +30,10 @@ class Suggesting(ChildWork):
         super().__init__(study)
         self._data = Path()
 
+    def waiting(self) -> list[Case]:
+        """Scans that could be suggested: neither done nor left out."""
+        return [case for case in self.study.cases if not case.done and not case.excluded]
+
     def cases(self) -> list[Case]:
         """Scans that were suggested and are not done since, the first to annotate first."""
         found = [(case.suggestion.rank, case) for case in self.study.cases if case.suggestion is not None]
@@ -44,7 +48,7 @@ class Suggesting(ChildWork):
         table, model = self.study.cases, self.study.model
         values = [label.value for label in table.labels]  # of the masks that are written
         chosen = [case for case in table if not case.excluded]
-        bare = [case for case in chosen if not case.done]
+        bare = self.waiting()
         if not bare:
             raise CaseError(_("Every scan is annotated: there is nothing left to suggest."))
         self.cancel()

@@ -81,7 +81,7 @@ class LoopPanel:
         """Show what can be asked, and what runs."""
         ui, case = self._ui, self._study.case  # None while a scene closes
         running = self._suggesting.active or self._refining.active
-        ui.suggestButton.enabled = not running and any(not other.done for other in self._study.cases)
+        ui.suggestButton.enabled = not running and bool(self._suggesting.waiting())
         ui.refineButton.enabled = not running and self._refining.possible(case)
         ui.refineComboBox.enabled = ui.refineButton.enabled
         ui.loopCancelButton.visible = ui.loopProgressBar.visible = running

@@ -136,7 +136,7 @@ class ResultsPanel:
         error = slicer.util.tryWithErrorDisplay(_("The quality cannot be estimated."))
         with error, self._busy(_("Preparing the scans")) as progress:
             self._installation.install(dialogs.confirm)
-            self._judging.start(self._judging.waiting() or self._review.cases, progress)
+            self._judging.start(self._judging.waiting() or self._judging.possible(), progress)
 
     def cancel(self) -> None:
         """End the prediction or the estimate that runs."""
@@ -208,12 +208,19 @@ class ResultsPanel:
     def _show_buttons(self) -> None:
         ready = self._study.model is not None and not self._predicting.active
         self._ui.predictAllButton.enabled = ready and bool(self._predicting.waiting())
-        self._ui.predictOneButton.enabled = ready and self._study.case is not None
-        self._ui.predictPartButton.enabled = ready and self._study.case is not None
+        at_hand = self._study.case is not None and not self._study.case.excluded
+        self._ui.predictOneButton.enabled = ready and at_hand
+        self._ui.predictPartButton.enabled = ready and at_hand
         busy = self._predicting.active or self._judging.active
-        self._ui.judgeButton.enabled = self._study.model is not None and not busy and bool(self._review.cases)
+        self._ui.judgeButton.enabled = not busy and self._can_judge()
         self._ui.cancelPredictionButton.enabled = busy
         self._ui.reviewButton.enabled = bool(self._review.cases)
+
+    def _can_judge(self) -> bool:
+        try:
+            return bool(self._judging.possible())
+        except ModelError:  # its file is none of SemiSeg's; the label of the model says so
+            return False
 
     def _show_prediction(self) -> None:
         process = self._predicting.process

@@ -254,6 +254,15 @@ class Case:
         self._set_flag("joined", not value)
 
     @property
+    def predicted_by(self) -> str:
+        """The model, as `logic.model_card.which` names it, that made the prediction; '' when that is not known."""
+        return self._get("predicted_by")
+
+    @predicted_by.setter
+    def predicted_by(self, model: str) -> None:
+        self._set("predicted_by", model)
+
+    @property
     def prediction_edited(self) -> bool:
         """Somebody has changed the prediction since it was loaded: another one would destroy that work."""
         loaded = self._get("prediction_fingerprint")

@@ -37,10 +37,12 @@ def load_prediction(
     sdms: dict[int, Path] | None = None,
     probabilities: dict[int, Path] | None = None,
     labels: Sequence[Label] | None = None,
+    model: str = "",
 ):
     """Show a predicted mask, and maps by label value, as the prediction of a case; an earlier prediction goes.
 
     :param labels: what the values in the mask mean; the file's own, else labels.json beside it, else the task's
+    :param model: that predicted it, see `Case.predicted_by`
     :return: the prediction's segmentation node
     :raises SemiSegError: a file cannot be read; the earlier prediction is then kept
     """
@@ -61,7 +63,7 @@ def load_prediction(
             show_maps(table, case, kind, images[kind], names)
         show_maps(table, case, "uncertainty", {}, {})  # that of the earlier prediction
         case.quality = None
-        case.predicted_at_once = True
+        case.predicted_at_once, case.predicted_by = True, model
         case.remember_prediction()
         measure(case, table.labels)
     return node
