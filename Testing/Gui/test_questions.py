@@ -1,7 +1,9 @@
 """Questions that are asked before something happens to scans or masks: when, how often, and what each answer does."""
 
+import contextlib
 import csv
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -270,3 +272,95 @@ def test_each_button_is_an_answer(opened, monkeypatch, press, key):
     timer.connect("timeout()", click)
     timer.start(0)
     assert dialogs.choose_answer("Really?", {"yes": "Yes, please", "no": "No, thanks"}) == key
+
+
+# ---- masks of other structures -------------------------------------------------------------------------------
+
+
+def labels_shown(opened):
+    return [opened.ui.casesTable.item(row, 2).text() for row in range(opened.ui.casesTable.rowCount)]
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_another_task_does_not_rename_masks_unasked(with_cases, monkeypatch, agreed):
+    """A turn of the mouse wheel over the box is enough to choose one."""
+    from SemiSegModuleLib.panels import dialogs
+
+    questions = []
+    monkeypatch.setattr(dialogs, "confirm", lambda text: questions.append(text) or agreed)
+    with_cases.choose_task("pancreas")
+    assert "2 scans have masks of left atrium. With this task they count as pancreas" in questions[0]
+    wanted = "pancreas" if agreed else "left atrium"
+    assert labels_shown(with_cases)[:2] == [wanted, wanted]
+    assert with_cases.parameters.task.value == ("pancreas" if agreed else "left-atrium")
+    assert with_cases.ui.taskComboBox.currentText.casefold().startswith(wanted)
+    with_cases.choose_task("left-atrium")
+    assert len(questions) == (2 if agreed else 1)
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_a_model_of_other_structures_does_not_rename_predictions(opened, scans, monkeypatch, tmp_path, agreed):
+    import numpy as np
+    from SemiSegModuleLib.panels import dialogs
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    opened.choose_task("pancreas")
+    opened.logic.add_cases(sorted((scans / "images").iterdir())[:2])
+    case = opened.work.cases.cases[0]
+    mask = np.zeros((32, 32, 32), np.uint8)
+    mask[10:20, 8:22, 8:22] = 1
+    volumes.write_image(volumes.world_image(case.volume, mask), tmp_path / "mask.nrrd")
+    load_prediction(opened.work.cases, case, tmp_path / "mask.nrrd")
+    questions = []
+    monkeypatch.setattr(dialogs, "confirm", lambda text: questions.append(text) or agreed)
+    opened.panel.results._use_model("left-atrium-lge")
+    assert "the masks of 1 scans show" in questions[0]
+    assert labels_shown(opened) == (["", ""] if agreed else ["pancreas", ""])
+    assert (case.prediction is None) == agreed
+    assert (opened.work.model is not None) == agreed
+
+
+# ---- folders that nobody else may look into ------------------------------------------------------------------
+
+
+@pytest.fixture
+def somebody_else(tmp_path):
+    """Within it, nobody may look into `tmp_path / "home"`, not even whoever runs the tests as root."""
+    home = tmp_path / "home"
+    home.mkdir()
+
+    @contextlib.contextmanager
+    def as_somebody_else():
+        mode, root = home.stat().st_mode, os.geteuid() == 0
+        home.chmod(0)
+        if root:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            if root:
+                os.seteuid(0)
+            home.chmod(mode)
+
+    return as_somebody_else
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the rights of POSIX")
+def test_the_study_of_somebody_whose_home_is_closed_is_opened(with_cases, asked, somebody_else, tmp_path):
+    from SemiSegModuleLib.panels import dialogs
+
+    home = tmp_path / "home"
+    with_cases.parameters.studyFolder = home / "study"
+    with_cases.parameters.modelFile = str(home / "model.safetensors")
+    with_cases.work.cases.run_folder = home / "study" / "training-1"
+    with_cases.qt.QSettings().clear()
+    with somebody_else():
+        with_cases.widget.enter()
+        assert with_cases.work.model is None
+        assert with_cases.ui.modelLabel.text == "none; train or load one"
+        assert with_cases.ui.stateLabel.text == "No training yet"
+        with_cases.ui.nextCaseButton.click()
+        assert "atrium_002" in with_cases.ui.resultLabel.text
+        dialogs.may_copy_scans(with_cases.work)
+    assert "which is not on this computer yet" in asked[0]

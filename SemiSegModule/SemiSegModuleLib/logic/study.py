@@ -8,7 +8,8 @@ every change that reaches only whom it concerns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -99,11 +100,21 @@ class Study:
 
     def use_labels_of_task(self) -> None:
         """Labels of the chosen preset; one that names none leaves those that are there, or begins with one."""
-        preset = PRESETS[self.parameters.task.value].get("data.labels")
+        preset = self.labels_of_task
         if preset:
             self.cases.labels = preset
         elif not self.cases.labels:
             self.cases.labels = [Label(1, "structure", (128, 174, 128))]
+
+    @property
+    def labels_of_task(self) -> list[Label]:
+        """Those that the chosen task names; empty when it leaves them free."""
+        return PRESETS[self.parameters.task.value].get("data.labels") or []
+
+    def masks_of_other_labels(self, labels: Sequence[Label]) -> list[Case]:
+        """Cases with a mask that would count as something else if the labels of the study were these."""
+        same = [label.name for label in labels] == [label.name for label in self.cases.labels]
+        return [] if same else [case for case in self.cases if case.shown_segmentation() is not None]
 
     @property
     def labels_are_free(self) -> bool:
@@ -192,31 +203,41 @@ class Study:
         A model that comes with SemiSeg is kept by name: it lies elsewhere in another Slicer.
         """
         text = self.parameters.modelFile if self.parameters is not None else ""  # no settings: a scene is closing
-        return Path(text) if Path(text).is_file() else named_models().get(text)
+        # Unlike Path.is_file this raises nothing where nobody may look, as in the home of who made the scene.
+        return Path(text) if os.path.isfile(text) else named_models().get(text)
 
     def use_model(self, model: Path | str) -> None:
         """Predict with this model file, or one that comes with SemiSeg by its name; raises ModelError.
 
-        A study without annotations takes over the model's labels.
+        A study without annotations takes over the model's labels, and gives up predictions of others.
         """
-        path = named_models().get(str(model)) or Path(model)
-        card = read_card(path)
+        outdated = self.outdated_by(model)
         if not any(case.annotation for case in self.cases):
-            self.cases.labels = card.settings.data.labels
+            for case in outdated:
+                self.cases.forget_prediction(case)
+            self.cases.labels = self._labels_of(model)
         self.parameters.modelFile = str(model)
+
+    def outdated_by(self, model: Path | str) -> list[Case]:
+        """Cases whose predictions go when this model is used; raises ModelError."""
+        labels = self._labels_of(model)
+        return [] if any(case.annotation for case in self.cases) else self.masks_of_other_labels(labels)
+
+    @staticmethod
+    def _labels_of(model: Path | str) -> list[Label]:
+        return read_card(named_models().get(str(model)) or Path(model)).settings.data.labels
 
     def model_fits(self, path: Path) -> bool:
         """The model segments the labels of this study: only then is it used, or learnt on from, unasked."""
         try:
-            labels = read_card(path).settings.data.labels
+            labels = self._labels_of(path)
         except ModelError:
             return False
         return [label.name for label in labels] == [label.name for label in self.cases.labels]
 
-    @staticmethod
-    def model_values(path: Path) -> list[int]:
+    def model_values(self, path: Path) -> list[int]:
         """Values that a model has for its labels; those of a study may be others. Raises ModelError."""
-        return [label.value for label in read_card(path).settings.data.labels]
+        return [label.value for label in self._labels_of(path)]
 
 
 def _values(node: Any) -> dict[str, str]:

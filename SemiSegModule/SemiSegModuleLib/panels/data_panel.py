@@ -35,6 +35,7 @@ class DataPanel:
         self._ui, self._logic, self._study, self._busy = ui, logic, logic.study, busy
         self._review = logic.review
         self._filling = False
+        self._task: Any = None  # that the labels belong to
         self.rows = CaseRows(ui.casesTable, self._study)
         self._shown: Case | None = None  # the case at hand, as far as the table knows
         self.volumes = VolumeChoice(ui.volumeComboBox, self._study)
@@ -76,6 +77,7 @@ class DataPanel:
 
     def update(self) -> None:
         """Show labels and cases as they are."""
+        self._task = self._study.parameters.task
         self._fill_labels()
         self._fill_cases()
         self._show_storage()
@@ -241,7 +243,12 @@ class DataPanel:
     def _task_chosen(self, index: int) -> None:
         if self._study.parameters is not None:
             with slicer.util.tryWithErrorDisplay(_("The task cannot be changed.")):
-                self._study.use_labels_of_task()
+                labels = self._study.labels_of_task
+                if not labels or dialogs.may_change_labels(self._study, labels):
+                    self._study.use_labels_of_task()
+                else:
+                    self._study.parameters.task = self._task
+                self._task = self._study.parameters.task
 
     # ---- showing ---------------------------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import qt
 import slicer
+
+from SemiSegLib.config import Label
 
 from ..i18n import _
 from ..logic.study import Study
@@ -87,7 +90,7 @@ def may_copy_scans(study: Study) -> bool:
         "once for a study on each computer; the folder stands in section 1."
     )
     folder = study.parameters.studyFolder
-    missing = "" if folder.exists() else _(", which is not on this computer yet")
+    missing = "" if os.path.exists(folder) else _(", which is not on this computer yet")
     text = text.format(folder=f"{folder}{missing}")
     answer = choose_answer(text, {"this": _("Use this folder"), "other": _("Another folder…")})
     folder = folder if answer == "this" else None
@@ -110,6 +113,27 @@ def choose_answer(text: str, answers: dict[str, str]) -> str:
     chosen = box.clickedButton()
     said = chosen.text.replace("&", "") if chosen is not None else ""  # desktops add keys to buttons
     return next((key for key, answer in answers.items() if answer == said), "")
+
+
+def may_use_model(study: Study, model: Path | str) -> bool:
+    """Predictions of other structures than the model's may go, or there are none; raises ModelError."""
+    question = _(
+        "This model segments other structures than the masks of {count} scans show. These masks were predicted and are "
+        "removed; export them first if you need them. Use the model?"
+    )
+    outdated = study.outdated_by(model)
+    return not outdated or confirm(question.format(count=len(outdated)))
+
+
+def may_change_labels(study: Study, labels: Sequence[Label]) -> bool:
+    """Masks that there are may count as these labels, or there are none."""
+    masks = study.masks_of_other_labels(labels)
+    question = _(
+        "{count} scans have masks of {former}. With this task they count as {wanted}, whatever they show. Change the "
+        "task all the same?"
+    )
+    former, wanted = (", ".join(label.name for label in some) for some in (study.cases.labels, labels))
+    return not masks or confirm(question.format(count=len(masks), former=former, wanted=wanted))
 
 
 def may_replace(case: Case) -> bool:

@@ -57,6 +57,8 @@ class StartPanel:
     def segment(self, model: Path | str) -> None:
         """Take all scans of the scene and this model; then its limits are seen, and "Predict all" is one click away."""
         with slicer.util.tryWithErrorDisplay(_("The model cannot be used.")):
+            if not dialogs.may_use_model(self._study, model):
+                return
             self._study.use_model(model)
             self._study.select_first(self._study.cases.add_volumes())
             self._unfold("results")
