@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -191,6 +192,8 @@ def test_only_the_model_that_made_a_mask_is_asked_how_good_it_is(with_prediction
     from SemiSegModuleLib.scene.case import CaseError
     from SemiSegModuleLib.scene.predictions import load_prediction
 
+    from SemiSegLib.models import named_models
+
     opened, case = with_prediction, with_prediction.work.case
     opened.work.use_model(MODEL)
     assert opened.ui.judgeButton.enabled, "who made it is not known"
@@ -203,7 +206,10 @@ def test_only_the_model_that_made_a_mask_is_asked_how_good_it_is(with_prediction
     assert not opened.ui.judgeButton.enabled
     with pytest.raises(CaseError, match="that it has predicted"):
         opened.logic.judging.start([case])
-    opened.work.use_model(MODEL)
-    assert opened.ui.judgeButton.enabled
+    moved = tmp_path / "elsewhere" / "/".join(named_models()[MODEL].parts[-3:])
+    moved.parent.mkdir(parents=True)
+    shutil.copyfile(named_models()[MODEL], moved)
+    opened.work.use_model(moved)
+    assert opened.ui.judgeButton.enabled, "the same, on another computer"
     opened.ui.excludeCaseButton.click()
     assert not opened.ui.judgeButton.enabled

@@ -43,8 +43,9 @@ class ModelCard:
 
 
 def which(path: Path) -> str:
-    """A model as it is now: a training that goes on changes its file, which keeps its name. Raises ModelError."""
-    return f"{path}, {read_card(path).iteration} iterations"
+    """A model as it is now, wherever its study was moved: a training that goes on changes its file, which keeps its
+    name. Raises ModelError."""
+    return f"{'/'.join(Path(path).parts[-3:])}, {read_card(path).iteration} iterations"
 
 
 def read_card(path: Path) -> ModelCard:
