@@ -499,11 +499,12 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self):
         """The settings; choices that this version does not know (a scene of a newer one) become the default."""
         node = super().getParameterNode()
-        for name, choice in _CHOICES.items():
-            if node.GetParameter(name) and node.GetParameter(name) not in choice.__members__:
-                node.UnsetParameter(name)
-        parameters = SemiSegModuleParameterNode(node)
-        self._setDefaultFolders(parameters)
+        with slicer.util.NodeModify(node):  # nobody sees it without its defaults
+            for name, choice in _CHOICES.items():
+                if node.GetParameter(name) and node.GetParameter(name) not in choice.__members__:
+                    node.UnsetParameter(name)
+            parameters = SemiSegModuleParameterNode(node)
+            self._setDefaultFolders(parameters)
         return parameters
 
     @staticmethod

@@ -1066,9 +1066,16 @@ def test_a_saved_scene_brings_everything_back(with_cases, mrml, tmp_path):
     assert with_cases.ui.regionLabel.text.startswith("Training and prediction use")
 
 
-def test_a_choice_of_a_newer_version_becomes_the_default(opened):
-    opened.parameters.parameterNode.SetParameter("method", "NOT_YET_INVENTED")
-    assert opened.widget.logic.getParameterNode().method.value == "recommended"
+def test_a_choice_of_a_newer_version_becomes_the_default(opened, mrml, tmp_path):
+    node = opened.parameters.parameterNode
+    opened.widget.setParameterNode(None)
+    node.SetParameter("method", "NOT_YET_INVENTED")
+    mrml.save(tmp_path / "newer.mrb")
+    mrml.scene.Clear(0)
+    mrml.load(tmp_path / "newer.mrb")
+    opened.widget.onSceneEndImport(None, None)
+    assert opened.parameters.method.value == "recommended"
+    assert opened.ui.methodComboBox.currentText == "Recommended"
 
 
 def test_leaving_and_entering_again(with_cases):

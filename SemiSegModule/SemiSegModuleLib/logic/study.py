@@ -82,6 +82,8 @@ class Study:
 
     def _settings_modified(self) -> None:
         before, self._values = self._values, _values(self.parameters.parameterNode)
+        if self.cases.scene.IsImporting():  # half a scene, and choices of a newer version: `adopt` looks at the whole
+            return
         names = {name for name in {*before, *self._values} if before.get(name) != self._values.get(name)}
         if "hideNames" in names:
             self.cases.names_hidden = self.parameters.hideNames
@@ -173,8 +175,8 @@ class Study:
         return f"StudyFolders/{self.cases.identifier}"
 
     def _folder_set(self) -> None:
-        """By somebody who chose it, unless it came with another scene or is the one that is proposed."""
-        if not self.cases.scene.IsImporting() and self.parameters.studyFolder != default_study_folder():
+        """By somebody who chose it, unless it is the one that is proposed."""
+        if self.parameters.studyFolder != default_study_folder():
             self._agree_on_folder()
 
     def _agree_on_folder(self) -> None:
