@@ -68,8 +68,13 @@ class DataSettings:
 
 @dataclass
 class NetworkSettings:
-    """What of the literature's network (V-Net for volumes, U-Net for slices) may differ from the papers."""
+    """The network, and what of it may differ from the papers."""
 
+    architecture: str = setting(
+        "papers",
+        "papers: V-Net for volumes, U-Net for slices; dynunet: nnU-Net's plain network, MONAI's, as wide as those",
+        choices=("papers", "dynunet"),
+    )
     normalisation: str = setting(
         "batch",
         "batch: as the papers; instance: every patch by itself, as nnU-Net",

@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from SemiSegLib.compute.devices import Compute
-from SemiSegLib.networks.unet import UNet
-from SemiSegLib.networks.vnet import VNet
+from SemiSegLib.networks import Network
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -22,7 +21,7 @@ def for_inference(network: nn.Module, compute: Compute) -> nn.Module:
     The distance-map head is left out: nothing that is predicted comes from it.
     """
     result = copy.deepcopy(network)
-    if isinstance(result, VNet | UNet):
+    if isinstance(result, Network):
         result.sdm_head = None
     for block in [module for module in result.modules() if isinstance(module, nn.Sequential)]:
         _fold(block)

@@ -27,6 +27,8 @@ class InParts(nn.Module):
     """An encoder-decoder whose training passes may be computed in `parts`; subclasses say what a pass is."""
 
     parts = 1
+    mask_head: nn.Module
+    sdm_head: nn.Module | None
     coarse_heads: nn.ModuleList
 
     def encode_whole(self, image: torch.Tensor) -> list[torch.Tensor]:

@@ -13,6 +13,7 @@ from SemiSegLib.data.cases import listed
 from SemiSegLib.models import Card, Model, ModelError, load_model
 from SemiSegLib.presets import build_settings
 
+_OF_WEIGHTS = ("architecture", "normalisation")  # settings of the network that its weights are learnt for
 _COMPARED = ("spacing", "normalisation", "window")  # settings of the data that a network is used to
 
 
@@ -37,21 +38,24 @@ def learnt_at(source: Path, settings: Settings) -> tuple[tuple[float, ...], tupl
 
 
 def follow_network(source: Path, settings: Settings) -> str:
-    """Let a training that starts from a model have its network's normalisation, without which weights mean nothing.
+    """Let a training that starts from a model have its kind of network, without which weights mean nothing.
 
     The learning rate goes with it where it is still the recipe's. Returns what changed, for people; "" if nothing did.
     """
     theirs, ours = load_initial(source, settings).card.settings, settings
-    if theirs.network.normalisation == ours.network.normalisation:
+    changed = [name for name in _OF_WEIGHTS if getattr(theirs.network, name) != getattr(ours.network, name)]
+    if not changed:
         return ""
-    ours.network.normalisation = theirs.network.normalisation
+    for name in changed:
+        setattr(ours.network, name, getattr(theirs.network, name))
     usual = build_settings(ours.method, ours.preset, recipe=ours.recipe).training.learning_rate
     if ours.training.learning_rate == usual:
         ours.training.learning_rate = theirs.training.learning_rate
     ours.check()
+    values = " and ".join(f"{name} ({getattr(ours.network, name)})" for name in changed)
     return (
-        f"The training goes on with the normalisation of the model it starts from: {ours.network.normalisation}, at a "
-        f"learning rate of {ours.training.learning_rate:g}."
+        f"The training goes on with the {values} of the model it starts from, at a learning rate of "
+        f"{ours.training.learning_rate:g}."
     )
 
 

@@ -96,6 +96,7 @@ CASES = {
         },
         False,
     ),
+    "nnU-Net's network": (3, {"network.architecture": "dynunet", "data.normalisation": "unit"}, False),
     "mirrored, largest part, unit": (
         3,
         {

@@ -1,5 +1,6 @@
 """The networks have the papers' sizes, resolutions and parameter counts."""
 
+import monai.networks.nets
 import pytest
 import torch
 
@@ -107,6 +108,39 @@ def test_deep_supervision_gives_coarser_logits_while_training(dimensions, sides,
     assert [tuple(logits.shape) for logits in coarse] == [(4, 3, *(side // n for side in sides)) for n in (4, 2)]
     assert network.eval()(image).coarse == []
     assert build_network(dimensions, 3).train()(image).coarse == []
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+@pytest.mark.parametrize(("dimensions", "sides"), [(2, (32, 48)), (3, (32, 16, 48))])
+def test_dynunet_is_monais_network(dimensions, sides, kind):
+    norm = ("instance", {"affine": True}) if kind == "instance" else "batch"
+    shape = ([3] * 5, [1, 2, 2, 2, 2], [2] * 4)
+    theirs = monai.networks.nets.DynUNet(dimensions, 1, 3, *shape, filters=[16, 32, 64, 128, 256], norm_name=norm)
+    settings = NetworkSettings(architecture="dynunet", normalisation=kind, dropout=0.0)
+    ours = build_network(dimensions, 3, settings=settings)
+    assert parameters(ours) == parameters(theirs)
+    pairs = zip(ours.encoder, [theirs.input_block, *theirs.downsamples, theirs.bottleneck], strict=True)
+    for mine, other in [*pairs, *zip(ours.decoder, reversed(theirs.upsamples), strict=True)]:
+        mine.load_state_dict(other.state_dict())
+    ours.mask_head.load_state_dict(theirs.output_block.conv.conv.state_dict())
+    image = torch.randn(2, 1, *sides)
+    torch.testing.assert_close(ours(image).logits, theirs(image))
+    assert build_network(dimensions, 2, sdm=True, settings=settings)(image).sdm.shape == (2, 1, *sides)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_dynunet_has_dropout_and_deep_supervision_as_the_papers_network(parts):
+    settings = NetworkSettings(architecture="dynunet", normalisation="instance", deep_supervision=True)
+    network, image = build_network(3, 3, settings=settings).train(), torch.randn(4, 1, 32, 32, 16)
+    network.parts = parts
+    found = network(image)
+    assert [tuple(logits.shape[2:]) for logits in found.coarse] == [(8, 8, 4), (16, 16, 8)]
+    assert [maps.shape[1] for maps in found.decoder] == [128, 64, 32, 16]
+    assert found.bottleneck.shape == (4, 256, 2, 2, 1)
+    assert not torch.equal(network(image).logits, network(image).logits)
+    network.eval()
+    assert torch.equal(network(image).logits, network(image).logits)
+    assert network(image).coarse == []
 
 
 def test_the_teacher_is_the_student_after_the_first_step_and_then_follows_slowly():
