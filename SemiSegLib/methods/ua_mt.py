@@ -31,6 +31,8 @@ from SemiSegLib.methods.base import Batch, Plan, Term
 from SemiSegLib.networks.ema import make_teacher, update_teacher
 from SemiSegLib.schedules import Step
 
+STRONG_DEFAULTS = {"network.dropout": 1.0}  # without it the teacher's passes would differ by their noise alone
+
 
 @dataclass
 class MethodSettings:

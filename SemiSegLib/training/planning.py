@@ -50,7 +50,9 @@ def automatic_patch(sizes: np.ndarray, spacings: np.ndarray, data: DataSettings)
     target = np.where(np.array(data.spacing) > 0, data.spacing, np.median(spacings, 0))
     extent = np.median(sizes * spacings / target, 0)[: data.dimensions]
     factor = min(1.0, (_PATCH_VOXELS[data.dimensions] / math.prod(extent)) ** (1 / data.dimensions))
-    return tuple(int(max(16, round(side * factor / 16) * 16)) for side in extent)
+    sides = [int(max(16, round(side * factor / 16) * 16)) for side in extent]
+    sides[int(np.argmax(extent))] = max(32, *sides)  # two voxels at the coarsest resolution, to be normalised
+    return tuple(sides)
 
 
 def _median_spacing(spacings: np.ndarray, dimensions: int) -> tuple[float, ...]:

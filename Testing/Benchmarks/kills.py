@@ -78,7 +78,7 @@ class Scenario:
         return [
             *(sys.executable, "-m", "SemiSegLib.train", "--data", str(self.data), "--out", str(run)),
             *("--splits", f"{self.data / 'splits.json'}:demo", "--preset", "left-atrium", "--method", self.method),
-            *("--spacing", "3.75,3.75,5", "--patch", "16,16,16", "--iterations", str(ITERATIONS)),
+            *("--spacing", "3.75,3.75,5", "--patch", "32,16,16", "--iterations", str(ITERATIONS)),
             *("--device", "cpu", "--quiet", *sets, *(("--init", str(self.init)) if self.init else ())),
         ]
 
@@ -217,7 +217,7 @@ def staged_methods() -> list[str]:
     """Methods that train in several stages."""
     made = {}
     for name in available():
-        made[name] = build_method(build_settings(name, "left-atrium", overrides={"training.patch_size": (16, 16, 16)}))
+        made[name] = build_method(build_settings(name, "left-atrium", overrides={"training.patch_size": (32, 16, 16)}))
     return [name for name, method in made.items() if len(method.stages) > 1]
 
 

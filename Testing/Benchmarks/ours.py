@@ -164,7 +164,7 @@ def _model(source: Path | None) -> Model:
         model.card.settings.training.patch_size = (112, 112, 80)
         return model
     torch.manual_seed(0)
-    card = Card(build_settings("supervised", "left-atrium"), sdm=False, iteration=0)
+    card = Card(build_settings("supervised", "left-atrium", recipe="published"), sdm=False, iteration=0)
     return Model(card, dict(build_network(3, 2).state_dict()))
 
 

@@ -57,7 +57,7 @@ def tiny_settings():
     def make(method="simcvd", **overrides):
         values = {
             "training.iterations": 6,
-            "training.patch_size": (16, 16, 16),
+            "training.patch_size": (32, 16, 16),
             "training.precision": "fp32",
             "training.device": "cpu",
             "training.log_every": 1,
@@ -117,6 +117,8 @@ def make_brightness_model():
             "data.spacing": "1,1,1",
             "training.patch_size": "32,32,32",
             "training.precision": "fp32",
+            "network.normalisation": "batch",
+            "network.deep_supervision": False,
         }
         save_model(path, network, Card(build_settings("supervised", overrides=values | overrides), False, 0))
         return path

@@ -33,7 +33,7 @@ NAMES = ("left-atrium-supervised-2-seed1", "left-atrium-secl-sampling-region-2-s
 def command(data, folder, chosen=GOOD, iterations=2, extra=()):
     settings = {
         "data.spacing": "3.75,3.75,5",
-        "training.patch_size": "16,16,16",
+        "training.patch_size": "32,16,16",
         "training.iterations": iterations,
         "training.precision": "fp32",
         "training.log_every": 1,
@@ -86,7 +86,7 @@ def test_a_cell_tells_everything_but_where_it_was_measured(measured):
         assert (cell["dataset"], cell["split"], cell["labelled"], cell["seed"]) == ("left-atrium", "demo", 2, 1)
         assert (cell["variant"], cell["budget"]) == (variant, "lite")
         assert cell["cases"] == {"labelled": 2, "unlabelled": 3, "validation": 1}
-        assert cell["settings"]["training"]["patch_size"] == [16, 16, 16]
+        assert cell["settings"]["training"]["patch_size"] == [32, 16, 16]
         assert cell["environment"]["libraries"]["torch"]
         assert cell["training_seconds"] >= cell["median_seconds_per_iteration"] > 0
         assert 50e6 < cell["peak_memory_bytes"] < 50e9  # PyTorch alone takes more than 50 MB
@@ -317,7 +317,7 @@ def made_up(variant, seed, dsc, settings=None, labelled=3, **extra):
         for name, value in values.items()
     }
     overrides = {
-        "training.patch_size": (16, 16, 16),
+        "training.patch_size": (32, 16, 16),
         "data.labels": [{"value": i, "name": name, "color": (0, 0, 0)} for i, name in enumerate(values, start=1)],
     }
     method = variant.partition(":")[0]

@@ -12,7 +12,7 @@ from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.train import main as train
 
 TINY = (
-    *("--preset", "left-atrium", "--spacing", "4,4,4", "--patch", "16,16,16", "--device", "cpu", "--quiet"),
+    *("--preset", "left-atrium", "--spacing", "4,4,4", "--patch", "32,16,16", "--device", "cpu", "--quiet"),
     *("--method", "supervised", "--set", "training.threads=1", "--set", "training.precision=fp32"),
 )
 

@@ -9,7 +9,7 @@ from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.train import main
 
 TINY = (
-    *("--preset", "left-atrium", "--spacing", "4,4,4", "--patch", "16,16,16", "--iterations", "4", "--quiet"),
+    *("--preset", "left-atrium", "--spacing", "4,4,4", "--patch", "32,16,16", "--iterations", "4", "--quiet"),
     *("--set", "training.threads=1", "--set", "training.precision=fp32", "--set", "training.validation_every=4"),
 )
 

@@ -55,7 +55,7 @@ def arguments(data, out, method, iterations, method_settings=None, **training):
     settings["data.cache"] = data.parent / "cache"
     return [
         *("--data", str(data), "--out", str(out), "--splits", f"{data / 'splits.json'}:demo", "--method", method),
-        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16", "--device", "cpu", "--quiet"),
+        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "32,16,16", "--device", "cpu", "--quiet"),
         *("--iterations", str(iterations)),
         *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
     ]

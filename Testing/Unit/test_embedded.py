@@ -90,7 +90,7 @@ def test_the_canvas_lies_around_the_scan_in_the_patient(embedded):
 
 def test_a_model_is_scored_plain_and_embedded(embedded, tiny_data, tmp_path, monkeypatch, capsys):
     splits = f"{tiny_data / 'splits.json'}:demo"
-    settings = {"data.spacing": (3.75, 3.75, 5.0), "training.patch_size": (16, 16, 16), "training.iterations": 1}
+    settings = {"data.spacing": (3.75, 3.75, 5.0), "training.patch_size": (32, 16, 16), "training.iterations": 1}
     settings |= {"training.device": "cpu", "training.precision": "fp32"}
     run = train(
         tiny_data,

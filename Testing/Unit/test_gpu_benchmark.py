@@ -17,7 +17,7 @@ from SemiSegLib.runs import RunFolder
 SCRIPT = Path(__file__).resolve().parents[1] / "Benchmarks" / "gpu.py"
 TINY = {
     "data.spacing": "3.75,3.75,5",
-    "training.patch_size": "16,16,16",
+    "training.patch_size": "32,16,16",
     "training.precision": "fp32",
     "inference.stride": "8,8,8",
     "training.log_every": 1,

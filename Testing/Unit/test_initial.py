@@ -22,7 +22,7 @@ def model(tiny_settings):
     def make(sdm=False, **overrides):
         settings = tiny_settings("supervised", **overrides)
         torch.manual_seed(3)
-        network = build_network(settings.data.dimensions, len(settings.data.labels) + 1, sdm)
+        network = build_network(settings.data.dimensions, len(settings.data.labels) + 1, sdm, settings.network)
         return Model(Card(settings, sdm, 7), network.state_dict())
 
     return make

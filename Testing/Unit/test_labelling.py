@@ -59,7 +59,7 @@ def make_case(tmp_path):
 
 @pytest.fixture
 def settings():
-    overrides = {"data.spacing": "1,1,1", "training.patch_size": "16,16,16", "augmentation.mirror_axes": "0"}
+    overrides = {"data.spacing": "1,1,1", "training.patch_size": "32,16,16", "augmentation.mirror_axes": "0"}
     result = build_settings("self-training", "custom", overrides=overrides)
     result.data.labels = [Label(1, "bright", (1, 2, 3))]
     return result
@@ -124,7 +124,7 @@ def test_classes_that_the_network_sees_nowhere_are_named(make_case, settings, tm
 def command(data, out, *more):
     return [
         *("--data", str(data), "--out", str(out), "--splits", f"{data / 'splits.json'}:demo", "--quiet"),
-        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16", "--device", "cpu"),
+        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "32,16,16", "--device", "cpu"),
         *("--set", "training.precision=fp32", "--set", "training.threads=1", "--set", "training.log_every=1"),
         *("--method", "self-training", *more),
     ]
@@ -132,11 +132,11 @@ def command(data, out, *more):
 
 def test_a_round_does_not_teach_that_a_class_does_not_exist(tiny_data, tmp_path):
     """Trained on from a network that sees background alone, at a rate that changes nothing."""
-    out, blind = tmp_path / "run", build_network(3, 2)
-    with torch.no_grad():
-        blind.mask_head.bias.copy_(torch.tensor([50.0, -50.0]))
     labels = [Label(1, "left atrium", (152, 55, 13))]
     settings = build_settings("supervised", "left-atrium", overrides={"data.labels": labels})
+    out, blind = tmp_path / "run", build_network(3, 2, settings=settings.network)
+    with torch.no_grad():
+        blind.mask_head.bias.copy_(torch.tensor([50.0, -50.0]))
     save_model(tmp_path / "blind.safetensors", blind, Card(settings, False, 0))
     more = ("--iterations", "4", "--set", "method_settings.shares=1,1", "--init", str(tmp_path / "blind.safetensors"))
     assert main(command(tiny_data, out, *more, "--set", "training.learning_rate=1e-9")) == 0

@@ -21,7 +21,7 @@ from SemiSegLib.train import train as start
 def run(tiny_data, tmp_path_factory):
     """A training of a few iterations."""
     out = tmp_path_factory.mktemp("named") / "run"
-    settings = ["data.spacing=3.75,3.75,5", "training.patch_size=16,16,16", "training.iterations=4"]
+    settings = ["data.spacing=3.75,3.75,5", "training.patch_size=32,16,16", "training.iterations=4"]
     settings += ["training.precision=fp32", "training.threads=1", f"data.cache={out.parent / 'cache'}"]
     arguments = ["--data", str(tiny_data), "--out", str(out), "--splits", f"{tiny_data / 'splits.json'}:demo"]
     arguments += ["--method", "supervised", "--preset", "left-atrium", "--device", "cpu", "--quiet"]

@@ -70,7 +70,7 @@ def test_distance_maps_are_exact_mm_and_probabilities_agree_with_the_mask(ball, 
     assert np.array_equal(probability > 0.5, inside)
 
 
-@pytest.mark.parametrize("overrides", [{}, {"data.spacing": "2,2,2", "training.patch_size": "16,16,16"}])
+@pytest.mark.parametrize("overrides", [{}, {"data.spacing": "2,2,2", "training.patch_size": "32,16,16"}])
 def test_a_part_is_predicted_as_it_is_in_the_whole_scan(scan_and_mask, overrides, make_brightness_model, tmp_path):
     """What the brightness of a voxel says depends on the whole scan, not on the part; so do its place and its mask."""
     model = make_brightness_model(tmp_path / "model.safetensors", **overrides)

@@ -20,7 +20,7 @@ from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.train import train
 
 RADII = (3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7)
-SMALL = {"training.patch_size": "16,16,16", "augmentation.mirror_axes": (0, 1)}
+SMALL = {"training.patch_size": "32,16,16", "augmentation.mirror_axes": (0, 1)}
 
 
 @pytest.fixture(scope="module")

@@ -38,11 +38,19 @@ def test_published_is_the_papers():
     assert (training.schedule, training.milestones, training.iterations) == ("step", (0.5,), 6000)
 
 
-def test_many_classes_are_trained_with_another_network_than_the_papers():
-    strong, published = (build_settings("supervised", "abdomen-ct", recipe=name) for name in ("strong", "published"))
-    assert strong.network == NetworkSettings("instance", 0.0, True)
-    assert published.network == build_settings("supervised", "left-atrium").network == NetworkSettings()
-    assert published.training.learning_rate == 0.01
+OURS = NetworkSettings(normalisation="instance", dropout=0.0, deep_supervision=True)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_the_strong_recipe_has_another_network_than_the_papers(preset):
+    strong, published = (build_settings("supervised", preset, recipe=name) for name in ("strong", "published"))
+    assert (strong.network, strong.training.learning_rate) == (OURS, 0.05)
+    assert (published.network, published.training.learning_rate) == (NetworkSettings(), 0.01)
+
+
+def test_uncertainty_of_dropout_keeps_its_dropout():
+    """UA-MT's passes of the teacher differ by dropout."""
+    assert build_settings("ua-mt", "left-atrium").network.dropout == 1.0
 
 
 def test_a_run_trains_and_keeps_the_network_of_its_settings(tiny_data, tmp_path):
@@ -56,7 +64,7 @@ def test_a_run_trains_and_keeps_the_network_of_its_settings(tiny_data, tmp_path)
     flags = [part for setting in wanted for part in ("--set", setting)]
     assert main(command(tiny_data, out, "--method", "supervised", "--iterations", "2", *flags)) == 0
     model = load_model(RunFolder.open(out).last_model)
-    assert model.card.settings.network == NetworkSettings("instance", 0.0, True)
+    assert model.card.settings.network == OURS
     assert model.network().coarse_heads
     assert not any("running_mean" in name for name in model.weights)
 
@@ -106,7 +114,7 @@ def test_the_average_follows_weights_and_statistics_by_hand():
 def command(data, out, *more):
     return [
         *("--data", str(data), "--out", str(out), "--splits", f"{data / 'splits.json'}:demo", "--quiet"),
-        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16", "--device", "cpu"),
+        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "32,16,16", "--device", "cpu"),
         *("--set", "training.precision=fp32", "--set", "training.threads=1", *more),
     ]
 

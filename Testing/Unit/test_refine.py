@@ -23,14 +23,15 @@ def untrained(tmp_path_factory):
     overrides = {
         "data.labels": [Label(4, "ball", (10, 200, 30))],
         "data.spacing": "1,1,1",
-        "training.patch_size": "16,16,16",
+        "training.patch_size": "32,16,16",
         "training.precision": "fp32",
     }
     path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
-    network = build_network(3, 2)
+    settings = build_settings("supervised", overrides=overrides)
+    network = build_network(3, 2, settings=settings.network)
     with torch.no_grad():
         network.mask_head.bias[0] += 3.0  # background nearly everywhere
-    save_model(path, network, Card(build_settings("supervised", overrides=overrides), False, 0, quality={"any": 1}))
+    save_model(path, network, Card(settings, False, 0, quality={"any": 1}))
     return path
 
 

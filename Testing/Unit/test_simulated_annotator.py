@@ -27,7 +27,7 @@ def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path
     data = make_dataset(tmp_path / "data", cases=5, labelled=4, validation=1, size=(32, 32, 16))
     values = {
         "training.iterations": 1,
-        "training.patch_size": "16,16,16",
+        "training.patch_size": "32,16,16",
         "training.precision": "fp32",
         "training.device": "cpu",
         "training.threads": 1,

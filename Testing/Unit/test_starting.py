@@ -43,7 +43,7 @@ def command(data, out, method="supervised", iterations=4, settings=None):
     sets = [part for key, value in {**SETTINGS, **(settings or {})}.items() for part in ("--set", f"{key}={value}")]
     return [
         *("--data", str(data), "--out", str(out), "--splits", f"{data / 'splits.json'}:demo", "--method", method),
-        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16"),
+        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "32,16,16"),
         *("--iterations", str(iterations), "--device", "cpu", "--quiet", *sets),
     ]
 
@@ -57,7 +57,7 @@ def dies_at(arguments, moment):
     assert result.returncode == 9, result.stderr
 
 
-SMALL = {"data.spacing": (3.75, 3.75, 5.0), "training.patch_size": (16, 16, 16), "training.device": "cpu"}
+SMALL = {"data.spacing": (3.75, 3.75, 5.0), "training.patch_size": (32, 16, 16), "training.device": "cpu"}
 AFTER_ITERATION_2 = """
 from SemiSegLib.training import log
 add = log.Log.add
@@ -298,7 +298,7 @@ def test_a_finished_run_of_stages_goes_on_in_its_last(tiny_data, tmp_path):
         (["--labelled", "2"], "--labelled"),
         (["--validation", "1"], "--validation"),
         (["--init", "left-atrium"], "--init"),
-        (["--method", "bcp", "--patch", "16,16,16"], "--method, --patch"),
+        (["--method", "bcp", "--patch", "32,16,16"], "--method, --patch"),
         (["--set", "training.learning_rate=1"], "training.learning_rate"),
         (["--set", "training.iterations=many"], "training.iterations"),
     ],

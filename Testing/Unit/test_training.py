@@ -46,7 +46,7 @@ def command(data, out, method="simcvd", iterations=6):
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     return [
         *("--data", str(data), "--out", str(out), "--splits", demo_split(data), "--method", method),
-        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16"),
+        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "32,16,16"),
         *("--iterations", str(iterations), "--device", "cpu", "--quiet", *sets),
     ]
 
