@@ -32,7 +32,7 @@ def predictor(tmp_path_factory):
     from SemiSegLib.presets import build_settings
 
     torch.manual_seed(0)
-    values = {"data.labels": [Label(3, "x", (1, 2, 3))], "data.spacing": "2,2,2", "training.patch_size": "32,16,16"}
+    values = {"data.labels": [Label(3, "x", (1, 2, 3))], "data.spacing": "2,2,2", "training.patch_size": "32,32,32"}
     settings = build_settings("supervised", overrides={**values, "training.precision": "fp32"})
     path = tmp_path_factory.mktemp("model") / "random.safetensors"
     save_model(path, build_network(3, 2, settings=settings.network), Card(settings, False, 0))

@@ -54,7 +54,7 @@ def test_paper_defaults_of_simcvd():
         ("training.iterations", 0, "at least 1"),
         ("training.patch_size", "50,50,50", "multiple of 16"),
         ("training.patch_size", "64,64", "3 values"),
-        ("training.patch_size", "16,16,16", "batch statistics"),
+        ("training.patch_size", "16,16,16", "network.normalisation"),
         ("data.window", "5,1", "rising"),
         ("data.window", "5", "2 values"),
         ("data.spacing", "1,1", "3 values"),

@@ -22,6 +22,13 @@ from SemiSegLib.training.checkpoints import load_checkpoint
 
 FOUR = {"labelled_batch": 4, "unlabelled_batch": 4}  # two patches each, enough for batch statistics of their own
 HERE = Path(__file__).parent
+BATCH = {  # batch statistics are what several processes must agree on
+    "network.normalisation": "batch",
+    "network.dropout": 1.0,
+    "network.deep_supervision": False,
+    "training.learning_rate": 0.01,
+}
+STRONG = ("--patch", "32,32,32", *(f"--set=network.{name}" for name in ("normalisation=instance", "deep_supervision=true")))
 PAPERS = ("supervised", "mean-teacher", "simcvd")  # compared with one process
 OTHERS = {
     "ua-mt": {"passes": 2},
@@ -50,12 +57,12 @@ def arguments(data, out, method, iterations, method_settings=None, **training):
         "validation_every": 1000,
         **training,
     }
-    settings = {f"training.{name}": value for name, value in values.items()}
+    settings = BATCH | {f"training.{name}": value for name, value in values.items()}
     settings |= {f"method_settings.{name}": value for name, value in (method_settings or {}).items()}
     settings["data.cache"] = data.parent / "cache"
     return [
         *("--data", str(data), "--out", str(out), "--splits", f"{data / 'splits.json'}:demo", "--method", method),
-        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "32,16,16", "--device", "cpu", "--quiet"),
+        *("--preset", "left-atrium", "--spacing", "3.75,3.75,5", "--patch", "16,16,16", "--device", "cpu", "--quiet"),
         *("--iterations", str(iterations)),
         *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
     ]
@@ -77,6 +84,8 @@ def alone(tiny_data, tmp_path_factory):
         values = arguments(tiny_data, folder / method, method, 20, paper_settings(method))
         assert ranks.Job("train", values, "frozen").run()["code"] == 0
     values = arguments(tiny_data, folder / "double", "mean-teacher", 4, **FOUR)
+    assert ranks.Job("train", values, "double").run()["code"] == 0
+    values = [*arguments(tiny_data, folder / "strong", "mean-teacher", 4, **FOUR), *STRONG]
     assert ranks.Job("train", values, "double").run()["code"] == 0
     values = arguments(tiny_data, folder / "stopped", "mean-teacher", 8)
     assert ranks.Job("train", values, "frozen", 3).run()["code"] == 0
@@ -101,6 +110,9 @@ def together(tiny_data, alone, tmp_path_factory):
             for method in PAPERS
         },
         "double": job("train", arguments(tiny_data, folder / "double", "mean-teacher", 4, **FOUR), pin="double"),
+        "strong": job(
+            "train", [*arguments(tiny_data, folder / "strong", "mean-teacher", 4, **FOUR), *STRONG], pin="double"
+        ),
         **{
             method: job("train", arguments(tiny_data, folder / method, method, 4, own, sync_batchnorm=False, **FOUR))
             for method, own in OTHERS.items()
@@ -129,11 +141,12 @@ def test_losses_are_those_of_one_process(method, alone, together):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
-def test_synchronised_batch_statistics_are_those_of_one_process(alone, together):
+@pytest.mark.parametrize("run", ["double", "strong"])
+def test_batch_statistics_and_our_own_network_are_those_of_one_process(run, alone, together):
     # In double precision: the first layers' rounding errors grow tenfold with each of these tiny iterations.
-    ours, theirs = ranks.totals(together[0] / "double"), ranks.totals(alone / "double")
+    ours, theirs = ranks.totals(together[0] / run), ranks.totals(alone / run)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
-    mine, its = (load_checkpoint(path / "double/checkpoints/last.pt")["method"] for path in (together[0], alone))
+    mine, its = (load_checkpoint(path / run / "checkpoints/last.pt")["method"] for path in (together[0], alone))
     for name in its:
         np.testing.assert_allclose(mine[name], its[name], rtol=0, atol=1e-6, err_msg=name)
 

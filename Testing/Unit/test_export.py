@@ -66,6 +66,8 @@ def make_model(path, dimensions=3, **overrides):
             "training.patch_size": (16, 32, 16)[:dimensions],
             "training.precision": "fp32",
             "training.threads": 1,
+            "network.normalisation": "batch",
+            "network.deep_supervision": False,
             **overrides,
         },
     )

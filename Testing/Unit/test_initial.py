@@ -20,7 +20,8 @@ def model(tiny_settings):
     """A function that makes a model of a task, with random weights."""
 
     def make(sdm=False, **overrides):
-        settings = tiny_settings("supervised", **overrides)
+        papers = {"network.normalisation": "batch", "network.deep_supervision": False}
+        settings = tiny_settings("supervised", **papers, **overrides)
         torch.manual_seed(3)
         network = build_network(settings.data.dimensions, len(settings.data.labels) + 1, sdm, settings.network)
         return Model(Card(settings, sdm, 7), network.state_dict())
@@ -82,16 +83,16 @@ def test_a_training_goes_on_with_the_kind_of_network_that_its_model_is(tiny_data
     """Weights learnt with instance normalisation are worth nothing with batch statistics; the rate belongs to them."""
     first, kept, chosen = tmp_path / "first", tmp_path / "kept", tmp_path / "chosen"
     sizes = ("--patch", "32,16,16", "--iterations", "2", "--method", "supervised")
-    network = ("--set", "network.architecture=dynunet", "--set", "network.normalisation=instance")
-    wanted = (*network, "--set", "training.learning_rate=0.05")
+    network = ("--set", "network.architecture=dynunet", "--set", "network.normalisation=batch")
+    wanted = (*network, "--set", "training.learning_rate=0.02")
     assert train(tiny_data, first, *sizes, *wanted) == 0
     assert train(tiny_data, kept, *sizes, "--init", str(first)) == 0
     assert train(tiny_data, chosen, *sizes, "--init", str(first), "--set", "training.learning_rate=0.002") == 0
     found = {run: read_json(run / "settings.json") for run in (kept, chosen)}
     for run in (kept, chosen):
-        assert [found[run]["network"][name] for name in ("architecture", "normalisation")] == ["dynunet", "instance"]
-    assert [found[run]["training"]["learning_rate"] for run in (kept, chosen)] == [0.05, 0.002]
-    said = "goes on with the architecture (dynunet) and normalisation (instance) of the model it starts from"
+        assert [found[run]["network"][name] for name in ("architecture", "normalisation")] == ["dynunet", "batch"]
+    assert [found[run]["training"]["learning_rate"] for run in (kept, chosen)] == [0.02, 0.002]
+    said = "goes on with the architecture (dynunet) and normalisation (batch) of the model it starts from"
     assert said in (kept / "events.jsonl").read_text(encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ def test_a_model_file_gives_the_same_network_and_card(tmp_path, card, network):
     save_model(tmp_path / "m.safetensors", network, card)
     model = load_model(tmp_path / "m.safetensors")
     assert model.card == card
-    image = torch.randn(1, 1, 32, 16, 16)
+    image = torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(model.network()(image).logits, network(image).logits, rtol=0, atol=0)
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
@@ -38,7 +38,7 @@ def test_half_precision_halves_the_file(tmp_path, card, network):
     save_model(tmp_path / "half.safetensors", network, card, half=True)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
     assert sizes[1] < 0.51 * sizes[0] < 20e6
-    image = torch.randn(1, 1, 32, 16, 16)
+    image = torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
         found = load_model(tmp_path / "half.safetensors").network()(image).logits
         torch.testing.assert_close(found, network(image).logits, atol=0.02, rtol=0.02)

@@ -188,8 +188,8 @@ def test_weights_too_large_for_16_bits_keep_32(run, tmp_path):
     model = load_model(run)
     network = model.network()
     with torch.no_grad():
-        network.encoder[0][1].running_var[0] = 1e6
+        network.encoder[0][1].weight[0] = 1e6
     save_model(tmp_path / "large.safetensors", network, model.card, half=True)
     weights = load_model(tmp_path / "large.safetensors").weights
-    assert weights["encoder.0.1.running_var"][0] == 1e6
+    assert weights["encoder.0.1.weight"][0] == 1e6
     assert weights["encoder.0.0.weight"].dtype == torch.float16

@@ -128,7 +128,7 @@ def test_list_settings_shows_ranges_and_choices(capsys):
     assert train.main(["--list-settings", "--method", "secl"]) == 0
     shown = capsys.readouterr().out
     for line in (
-        "training.learning_rate = 0.01  (a number above 0)",
+        "training.learning_rate = 0.05  (a number above 0)",
         "training.optimiser = sgd  (one of sgd, adamw)",
         "training.rotate = False  (true or false)",
         "training.patch_size = None  (2 or 3 whole numbers, each a multiple of 16 and at least 16; or none)",

@@ -24,6 +24,8 @@ def untrained(tmp_path_factory):
         "data.labels": [Label(4, "ball", (10, 200, 30))],
         "data.spacing": "1,1,1",
         "training.patch_size": "32,16,16",
+        "network.normalisation": "batch",
+        "network.deep_supervision": False,
         "training.precision": "fp32",
     }
     path = tmp_path_factory.mktemp("model") / "untrained.safetensors"

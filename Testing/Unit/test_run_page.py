@@ -61,7 +61,7 @@ def test_the_page_tells_the_run_and_refers_to_nothing_outside(run):
     assert re.search(r"atrium_003 left atrium \d+\.\d ml", page.words)
     assert "method supervised task left atrium" in page.words
     assert "2 labelled, 3 unlabelled, 1 validation" in page.words
-    assert "training.learning_rate 0.01 at the start" in page.words
+    assert "training.learning_rate 0.05 at the start" in page.words
     assert "<b>run</b>" in page.words  # as text: a name is never markup
 
 

@@ -20,7 +20,9 @@ def make_trainer(tiny_data, tiny_settings, tmp_path):
 
     def make(method, frozen=False, **training):
         values = {"patch_size": (32, 16, 16), "iterations": 12, **training}
-        settings = tiny_settings(method, **{f"training.{name}": value for name, value in values.items()})
+        network = {"network.normalisation": "batch", "network.dropout": 1.0, "network.deep_supervision": False}
+        rate = {"training.learning_rate": 0.01}
+        settings = tiny_settings(method, **network, **rate, **{f"training.{name}": v for name, v in values.items()})
         settings.data.cache = str(tmp_path / "cache")
         run = RunFolder.create(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
         cases = apply_splits(find_cases(tiny_data), f"{tiny_data / 'splits.json'}:demo")

@@ -152,7 +152,7 @@ def test_mlflow_keeps_one_run_in_the_run_folder_over_a_resume(mlflow, settings, 
     assert read_json(run.trackers / "mlflow.json")["run_id"] == identifier
     found = client.get_run(identifier)
     assert found.info.status == "FINISHED"
-    assert found.data.params["training.learning_rate"] == "0.01"
+    assert found.data.params["training.learning_rate"] == "0.05"
     assert [(m.step, m.value) for m in client.get_metric_history(identifier, "loss/total")] == [
         (step, 2 / step) for step in (1, 2, 3, 4)
     ]
@@ -190,7 +190,7 @@ def test_wandb_is_offline_in_the_run_folder_and_goes_on_after_a_resume(settings,
     assert [wandb.options["id"] for wandb in made] == [None, "abc"]
     assert {wandb.options["mode"] for wandb in made} == {"offline"}
     assert {Path(wandb.options["dir"]) for wandb in made} == {run.trackers.resolve()}
-    assert made[0].options["config"]["training.learning_rate"] == 0.01
+    assert made[0].options["config"]["training.learning_rate"] == 0.05
     assert [step for wandb in made for step, _ in wandb.logged] == [1, 2, 2, 3, 4, 4]
     assert [wandb.exit_code for wandb in made] == [0, 1]
     assert warnings(run) == []
