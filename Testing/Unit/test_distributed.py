@@ -28,7 +28,7 @@ BATCH = {  # batch statistics are what several processes must agree on
     "network.deep_supervision": False,
     "training.learning_rate": 0.01,
 }
-STRONG = ("--patch", "32,32,32", *(f"--set=network.{name}" for name in ("normalisation=instance", "deep_supervision=true")))
+STRONG = ("--patch", "32,32,32", "--set=network.normalisation=instance", "--set=network.deep_supervision=true")
 PAPERS = ("supervised", "mean-teacher", "simcvd")  # compared with one process
 OTHERS = {
     "ua-mt": {"passes": 2},
