@@ -445,7 +445,7 @@ def test_data_that_numbers_the_task_s_classes_otherwise_is_refused(tiny_data, tm
     names = {"labels": {"left ventricle": 1, "Myocardium": 2}}
     (tmp_path / "data" / "dataset.json").write_text(json.dumps(names), encoding="utf-8")
     command = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--method", "supervised"]
-    short = ["--preset", "cardiac-cine", "--iterations", "1", "--patch", "16,16", "--device", "cpu", "--quiet"]
+    short = ["--preset", "cardiac-cine", "--iterations", "1", "--patch", "32,32", "--device", "cpu", "--quiet"]
     assert main([*command, *short]) == 2
     said = capsys.readouterr().err
     assert "left ventricle as 1, the task 'cardiac-cine' as 3" in said
