@@ -3,6 +3,7 @@
 import json
 import time
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,24 @@ class Hands:
         handle.setSliderDown(True)
         handle.setSliderPosition(round(handle.minimum + share * (handle.maximum - handle.minimum)))
         handle.setSliderDown(False)
+
+    @contextmanager
+    def answer(self, button):
+        """Click this button of the question that comes up meanwhile."""
+        timer = qt.QTimer()
+
+        def click():
+            box = qt.QApplication.activeModalWidget()
+            if box is not None:
+                timer.stop()
+                box.button(button).click()
+
+        timer.connect("timeout()", click)
+        timer.start(50)
+        try:
+            yield
+        finally:
+            timer.stop()
 
     # ---- study -----------------------------------------------------------------------------------------------
 

@@ -27,20 +27,20 @@ class StudySteps:
         SemiSegModuleTest().runTest()
         slicer.mrmlScene.Clear(0)
 
-    def step_04_a_synthetic_study_is_made_and_loaded(self):
+    def step_04_labels_follow_the_task(self):
+        for index, expected in ((1, "pancreas"), (2, "right ventricle"), (0, "left atrium")):
+            self.choose(self.ui.taskComboBox, index)
+            assert self.labels()[0] == expected
+
+    def step_05_a_synthetic_study_is_made_and_loaded(self):
         self.widget._parameterNode.studyFolder = self.folder / "study"
         self.panel.data.add_synthetic()
         assert (len(self.with_state("annotated")), len(self.with_state("unlabelled"))) == (4, 6)
 
-    def step_05_only_one_scan_is_drawn(self):
+    def step_06_only_one_scan_is_drawn(self):
         self.ui.casesTable.selectRow(1)
         drawn = [case for case in self.cases if case.annotation and case.annotation.GetDisplayNode().GetVisibility()]
         assert drawn == [self.cases[1]]
-
-    def step_06_labels_follow_the_task(self):
-        for index, expected in ((1, "pancreas"), (2, "right ventricle"), (0, "left atrium")):
-            self.choose(self.ui.taskComboBox, index)
-            assert self.labels()[0] == expected
 
     def step_07_every_section_is_content_with_the_dock(self):
         for section in SECTIONS:
@@ -144,6 +144,19 @@ class StudySteps:
         assert self.ui.extraSettingsTextEdit.toPlainText() == typed
         assert self.cases[6].box().size == self.boxed, "the box came back with its scan"
         assert self.cases[7].volume.GetParentTransformNode() is not None, "the scan is turned still"
+
+    def step_19_masks_count_as_something_else_only_when_asked(self):
+        declined, agreed = qt.QMessageBox.Cancel, qt.QMessageBox.Ok
+        with self.answer(declined):
+            self.choose(self.ui.taskComboBox, 1)
+        assert self.labels()[0] == "left atrium", "the task was changed all the same"
+        assert self.widget._parameterNode.task.value == "left-atrium"
+        if slicer.util.mainWindow() is None:
+            raise Skipped("declined unseen; only the application shows questions")
+        for index, expected in ((1, "pancreas"), (0, "left atrium")):
+            with self.answer(agreed):
+                self.choose(self.ui.taskComboBox, index)
+            assert self.labels()[0] == expected
 
     def step_30_torch_is_still_not_in_this_process(self):
         self.step_01_torch_is_not_in_this_process()
