@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 
 from SemiSegLib.config import SettingsError
 
+_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+_TIME = re.compile(rf"(?:(?P<hours>{_NUMBER})h)?(?:(?P<minutes>{_NUMBER})m?)?", re.ASCII)
+
 
 def parse_minutes(text: str) -> float:
-    """Minutes of "15m", "1h", "1.5h" or "90" (minutes); raises SettingsError."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in ("m", "h") else (text, "m")
-    try:
-        minutes = float(number) * (60 if unit == "h" else 1)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < math.inf:
-        raise SettingsError(f"The time '{text}' is not understood: write 15m, 1h or 8h.")
-    return minutes
+    """Minutes of "15m", "1h", "1.5h", "1h30m" or "90" (minutes); raises SettingsError."""
+    parts = _TIME.fullmatch(text)
+    hours, minutes = (float(part or 0) for part in parts.group("hours", "minutes")) if parts else (0.0, 0.0)
+    total = 60 * hours + minutes
+    if not 0 < total < math.inf:
+        raise SettingsError(f"The time '{text}' is not understood: write 15m, 1h, 1h30m or 8h.")
+    return total
 
 
 def duration(minutes: float) -> str:

@@ -10,6 +10,7 @@ python -m SemiSegLib.models export RUN FILE.safetensors       # a run's model in
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -63,6 +64,16 @@ class Model:
 
     card: Card
     weights: dict[str, torch.Tensor]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, in hexadecimal: the same for copies of a file, wherever they lie."""
+        import torch
+
+        digest = hashlib.sha256()
+        for name in sorted(self.weights):
+            digest.update(name.encode())
+            digest.update(self.weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def network(self) -> nn.Module:
         """The network with its weights, in eval() mode on the CPU; raises ModelError if they do not fit."""

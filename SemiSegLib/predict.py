@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from SemiSegLib.inference.predictor import Prediction, Predictor
     from SemiSegLib.models import Model
 
+ORIGIN = "model.json"  # in the output folder: what made the masks there
 FORMATS = ("nii.gz", "nrrd", "seg.nrrd", "mha")
 
 
@@ -126,7 +127,7 @@ class _Job:
 
         first, step = self.shard
         self.found = sorted(find_cases(self.source), key=lambda case: case.name)
-        found = self.found[first::step]
+        found = self._own = self.found[first::step]
         taken = [case for case in found if self.path(case).exists()]
         if any(self.path(case).samefile(case.image) for case in taken):
             raise SemiSegError(f"The masks in {self.output} would replace the scans there: name another --output.")
@@ -151,10 +152,13 @@ class _Job:
         labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
         content = {"labels": labels, "ignore_value": settings.data.ignore_value}
         self._refuse_masks_of_other_labels(content)
+        origin = {"weights": model.fingerprint(), "inference": asdict(settings.inference), "box": str(self.box)}
+        self._refuse_a_mixture(origin)
         if self.shard[0] == 0:
             for folder in (self.output, *(self.output / part for part in ("sdm", "probabilities", "4d"))):
                 remove_unfinished(folder)
             write_json(self.output / "labels.json", content)
+            write_json(self.output / ORIGIN, origin)
         if not self.cases:
             yield from self._join_frames()
             return
@@ -177,6 +181,19 @@ class _Job:
         kept = sorted(set(masks) - replaced)
         if kept:
             raise SemiSegError(f"{kept[0]} is a mask with other labels than this model's: name another --output.")
+
+    def _refuse_a_mixture(self, origin: dict[str, Any]) -> None:
+        """Masks that stay beside new ones are of the same model and settings, or nobody could say which are whose."""
+        file = self.output / ORIGIN
+        if self.existing != "skip" or len(self.cases) == len(self._own) or not file.exists():
+            return
+        before = read_json(file)
+        if before != json.loads(json.dumps(origin)):
+            what = "this model" if before.get("weights") != origin["weights"] else "these settings"
+            raise SemiSegError(
+                f"Masks in {self.output} were not made with {what}: name another --output, or replace them with "
+                "--overwrite."
+            )
 
     @property
     def series(self) -> dict[Path, str]:

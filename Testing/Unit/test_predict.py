@@ -1,6 +1,7 @@
 """Predictions as files: on the scan's own grid, in mm, with names, and never over somebody's work."""
 
 import json
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -268,3 +269,21 @@ def test_labels_may_have_names_that_no_file_can_have(ball, make_brightness_model
     sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], tmp_path / "scan.nii.gz")
     list(predict(model, tmp_path / "scan.nii.gz", tmp_path / "out", sdm=True, device="cpu"))
     assert [path.name for path in (tmp_path / "out" / "sdm").iterdir()] == ["scan_LV_RV__blood_.nii.gz"]
+
+
+def test_a_folder_is_not_finished_by_another_model(
+    one_broken, brightness_model, make_brightness_model, tmp_path, capsys
+):
+    """Half of the masks would be of one model, half of another, and nobody could tell."""
+    other = make_brightness_model(tmp_path / "other.safetensors", offset=1)
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(Path(brightness_model).read_bytes())
+    command = ["--input", str(one_broken), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(["--model", str(brightness_model), *command]) == 3
+    for model, more, word in ((other, [], "this model"), (brightness_model, ["--stride", "9,9,9"], "these settings")):
+        capsys.readouterr()
+        assert main(["--model", str(model), *command, *more, "--skip-existing"]) == 2
+        assert f"not made with {word}" in capsys.readouterr().err
+    assert main(["--model", str(copy), *command, "--skip-existing"]) == 3
+    assert main(["--model", str(other), *command, "--overwrite"]) == 3
+    assert main(["--model", str(other), *command, "--skip-existing"]) == 3

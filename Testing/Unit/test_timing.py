@@ -14,14 +14,17 @@ from SemiSegLib.training import timing
 CPU = Compute(torch.device("cpu"), torch.float32, "")
 
 
-@pytest.mark.parametrize(("text", "minutes"), [("15m", 15), ("1h", 60), ("1.5h", 90), ("90", 90)])
+TIMES = [("15m", 15), ("1h", 60), ("1.5h", 90), ("1h30m", 90), ("2h5", 125), ("90", 90)]
+
+
+@pytest.mark.parametrize(("text", "minutes"), TIMES)
 def test_times_as_people_write_them(text, minutes):
     assert parse_minutes(text) == minutes
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5m", "0h", "nan", "inf", "5d"])
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "0h", "nan", "inf", "5d", "h", "m", "30m1h", "1h-5m", "1e9999"])
 def test_other_times_are_refused(text):
-    with pytest.raises(SettingsError, match="15m, 1h or 8h"):
+    with pytest.raises(SettingsError, match="15m, 1h, 1h30m or 8h"):
         parse_minutes(text)
 
 
