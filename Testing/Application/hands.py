@@ -100,6 +100,13 @@ class Hands:
         handle.setSliderPosition(round(handle.minimum + share * (handle.maximum - handle.minimum)))
         handle.setSliderDown(False)
 
+    def below(self, widget):
+        """Pixels of the dock that are left below a widget of the panel."""
+        area = widget.parentWidget()
+        while not isinstance(area, qt.QScrollArea):
+            area = area.parentWidget()
+        return area.viewport().height - widget.mapTo(area.viewport(), qt.QPoint(0, widget.height)).y()
+
     @contextmanager
     def answer(self, button):
         """Click this button of the question that comes up meanwhile."""

@@ -130,6 +130,7 @@ class ResultSteps:
             for column in seen:
                 end = table.columnViewportPosition(column) + table.columnWidth(column)
                 assert end <= table.viewport().width, f"column {column} ends at {end} of {table.viewport().width}"
+            assert self.below(self.ui.reviewWidget) < 40, f"{self.below(self.ui.reviewWidget)} pixels are left below"
             window = slicer.util.mainWindow()
             if window is not None:
                 window.grab().save(str(self.folder / "review.png"))

@@ -171,3 +171,23 @@ def test_what_a_method_is_can_be_read_to_its_end(with_cases):
     for name in methods.available():
         label.text = methods.title(name)
         assert label.heightForWidth(WIDTH - 80) <= label.minimumHeight, name
+
+
+def test_the_list_of_the_review_is_as_high_as_the_dock(with_prediction):
+    """In Slicer's panel for modules, which has a spacer of its own below the module."""
+    qt, panel = with_prediction.qt, with_prediction.parent
+    contents, area = qt.QWidget(), qt.QScrollArea()
+    layout = qt.QVBoxLayout(contents)
+    layout.addWidget(panel, 1)  # as qSlicerModulePanel::addModule does
+    layout.addItem(qt.QSpacerItem(0, 0, qt.QSizePolicy.Minimum, qt.QSizePolicy.MinimumExpanding))
+    area.setWidgetResizable(True)
+    area.setWidget(contents)
+    with_prediction.area = area  # the panel is its child: it must live as long
+    area.resize(WIDTH + 20, 1000)
+    area.show()
+    with_prediction.ui.reviewButton.click()
+    qt.QApplication.processEvents()
+    review = with_prediction.ui.reviewWidget
+    end = review.mapTo(contents, qt.QPoint(0, review.height)).y()
+    assert area.viewport().height - end < 40
+    assert with_prediction.ui.reviewTable.height > 700
