@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
+from SemiSegLib.config import Label
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.evaluate import main as evaluate
+from SemiSegLib.models import load_model, save_model
 from SemiSegLib.predict import main as predict
 from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.train import main as train
@@ -49,11 +51,11 @@ def test_a_round_that_did_harm_is_warned_of(corrected, tmp_path):
     assert str(first / "models" / "last.safetensors") in warning
 
 
-@pytest.mark.parametrize("why", ["no correction", "from nothing", "the model is gone"])
+@pytest.mark.parametrize("why", ["no correction", "from nothing", "the model is gone", "other labels"])
 def test_nothing_is_compared_where_there_is_nothing_to_compare(corrected, tmp_path, why):
     from SemiSegLib.compute.devices import choose_compute
     from SemiSegLib.training.correction import compare_on_corrected
-    from SemiSegLib.training.intent import cases_from_dict
+    from SemiSegLib.training.intent import cases_from_dict, fingerprint_of
 
     data, _, first = corrected
     run = next_round(data, first, tmp_path / "again")
@@ -63,8 +65,16 @@ def test_nothing_is_compared_where_there_is_nothing_to_compare(corrected, tmp_pa
         cases["labelled"] = [case | {"origin": "drawn"} for case in cases["labelled"]]
     elif why == "from nothing":
         intent["init"] = None
-    else:
+    elif why == "the model is gone":
         intent["init"]["model"] = str(tmp_path / "gone.safetensors")
+    else:
+        before = load_model(first)
+        before.card.settings.data.labels = [Label(1, "aorta", (224, 97, 76))]
+        save_model(tmp_path / "aorta.safetensors", before.network(), before.card)
+        intent["init"] = {
+            "model": str(tmp_path / "aorta.safetensors"),
+            "sha256": fingerprint_of(tmp_path / "aorta.safetensors"),
+        }
     run.intent_file.write_text(json.dumps(intent), encoding="utf-8")
     compare_on_corrected(run, cases_from_dict(cases), choose_compute("cpu", "fp32", 1))
     assert not (run.report / "corrected.json").exists()
