@@ -178,7 +178,8 @@ def draw(task: str, results: Sequence[Path], file: Path) -> None:
     for color, way in zip(("tab:gray", "tab:blue", "tab:orange", "tab:green"), WAYS, strict=True):
         curves = [read_json(path)["points"] for path in results if f"-{way}-start" in path.name]
         for curve in curves:
-            axis.plot([p["minutes"] for p in curve], [p["dsc"] for p in curve], color=color, alpha=0.35, lw=1, marker=".")
+            spent, reached = [p["minutes"] for p in curve], [p["dsc"] for p in curve]
+            axis.plot(spent, reached, color=color, alpha=0.35, lw=1, marker=".")
         rounds = min((len(curve) for curve in curves), default=0)
         means = [[np.mean([curve[i][key] for curve in curves]) for i in range(rounds)] for key in ("minutes", "dsc")]
         if rounds:
