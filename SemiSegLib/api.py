@@ -81,7 +81,7 @@ def resume(
 class Predictor:
     """A trained model, ready for scan after scan.
 
-    :param model: run folder, model file, or the name of a model (`models()`)
+    :param model: run folder, model file, or the name of a model (`models()`); a list: the mean of their probabilities
     :param device: auto, cuda, cuda:1, mps or cpu
     :param which: of a run folder: last, which the run's report is of, or best on the validation cases
     :param inference: settings of inference that replace the model's: mirror=True, stride=(18, 18, 4)
@@ -89,11 +89,16 @@ class Predictor:
     """
 
     def __init__(
-        self, model: str | Path | RunFolder, device: str = "auto", which: str = "last", **inference: Any
+        self,
+        model: str | Path | RunFolder | Sequence[str | Path | RunFolder],
+        device: str = "auto",
+        which: str = "last",
+        **inference: Any,
     ) -> None:
         from SemiSegLib.inference.predictor import load_predictor
 
-        self._predictor = load_predictor(_path(model), device, inference, which)
+        models = [model] if isinstance(model, (str, Path, RunFolder)) else model
+        self._predictor = load_predictor([_path(one) for one in models], device, inference, which)
 
     @property
     def labels(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 python -m SemiSegLib.predict --model RUN --input scan.nii.gz --output DIR
 python -m SemiSegLib.predict --model left-atrium-lge --input scan.nii.gz --output DIR
 python -m SemiSegLib.predict --model model.safetensors --input DIR --output DIR --sdm --format seg.nrrd
+python -m SemiSegLib.predict --model RUN RUN2 RUN3 ...        (the mean of several models)
 torchrun --nproc_per_node=4 -m SemiSegLib.predict ...      (every process takes its part of the scans)
 """
 
@@ -30,7 +31,7 @@ from SemiSegLib.runs import read_json, write_json
 if TYPE_CHECKING:
     from SemiSegLib.data.box import Box
     from SemiSegLib.data.cases import Case
-    from SemiSegLib.inference.predictor import Prediction, Predictor
+    from SemiSegLib.inference.predictor import Committee, Prediction, Predictor
     from SemiSegLib.models import Model
 
 ORIGIN = "model.json"  # in the output folder: what made the masks there
@@ -67,7 +68,7 @@ class PredictionError(SemiSegError):
 
 
 def predict(
-    model: Path,
+    model: Path | Sequence[Path],
     source: Path,
     output: Path,
     format: str = "nii.gz",
@@ -89,14 +90,15 @@ def predict(
     and trained on by. OUTPUT/4d/NAME.FORMAT (.seq.nrrd for NRRD) holds them all, to be laid over the 4D file.
     `inference` overrides settings of the model's card by name; of a `shard` (i, n) every n-th scan is predicted, from
     the i-th on. Scans whose mask exists are refused, predicted anew (`overwrite`) or left out (`skip_existing`).
-    Of a run folder the last model predicts, which the run's report is of, or the best with `which` = "best".
+    Of a run folder the last model predicts, which the run's report is of, or the best with `which` = "best". Several
+    models predict together: the mean of their probabilities, with the settings of the first for the mask.
     With a `box` only that part of each scan is predicted, and the files hold that part alone, in its place.
     Raises SemiSegError before the first scan, and PredictionError after the last one if some were bad.
     """
     from SemiSegLib.models import load_model
 
     existing = "skip" if skip_existing else "overwrite" if overwrite else "refuse"
-    loaded = load_model(model, which)
+    loaded = [load_model(one, which) for one in ([model] if isinstance(model, Path) else model)]
     job = _Job(source, output, format, sdm, probabilities, device, existing, shard, box)
     failures = {}
     for outcome in job.outcomes(loaded, inference or {}):
@@ -141,18 +143,18 @@ class _Job:
         """The mask of a case."""
         return self.output / f"{case.name}.{self.format}"
 
-    def outcomes(self, model: Model, inference: dict[str, Any]) -> Iterator[Predicted | Failed]:
+    def outcomes(self, models: Sequence[Model], inference: dict[str, Any]) -> Iterator[Predicted | Failed]:
         """Predict the scans one by one; a bad one does not keep the others from it."""
-        from SemiSegLib.compute.devices import choose_compute
         from SemiSegLib.data.images import remove_unfinished
-        from SemiSegLib.inference.predictor import Predictor
+        from SemiSegLib.inference.predictor import predictor_of
 
-        settings = model.card.settings
-        settings.change_inference(inference)
+        predictor = predictor_of(models, self.device, inference)
+        settings = models[0].card.settings
         labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
         content = {"labels": labels, "ignore_value": settings.data.ignore_value}
         self._refuse_masks_of_other_labels(content)
-        origin = {"weights": model.fingerprint(), "inference": asdict(settings.inference), "box": str(self.box)}
+        weights = "+".join(model.fingerprint() for model in models)
+        origin = {"weights": weights, "inference": asdict(settings.inference), "box": str(self.box)}
         self._refuse_a_mixture(origin)
         if self.shard[0] == 0:
             for folder in (self.output, *(self.output / part for part in ("sdm", "probabilities", "4d"))):
@@ -162,8 +164,6 @@ class _Job:
         if not self.cases:
             yield from self._join_frames()
             return
-        compute = choose_compute(self.device, settings.training.precision)
-        predictor = Predictor(model, compute)
         for case in self.cases:
             try:
                 yield self._predict(case, predictor)
@@ -216,7 +216,7 @@ class _Job:
                 except SemiSegError as error:
                     yield Failed(stem(image), str(error))
 
-    def _predict(self, case: Case, predictor: Predictor) -> Predicted:
+    def _predict(self, case: Case, predictor: Predictor | Committee) -> Predicted:
         from SemiSegLib.data.cases import read_scan
         from SemiSegLib.data.images import write_mask
 
@@ -234,7 +234,7 @@ class _Job:
         write_mask(prediction.mask, self.path(case), predictor.data.labels, self._template(case))
         return Predicted(case.name, self.path(case), volumes(prediction, predictor), time.monotonic() - start)
 
-    def _write_maps(self, maps: Sequence[Any], case: Case, predictor: Predictor, name: str) -> None:
+    def _write_maps(self, maps: Sequence[Any], case: Case, predictor: Predictor | Committee, name: str) -> None:
         from SemiSegLib.data.images import write_scalar
 
         folder = self.output / name
@@ -248,7 +248,7 @@ class _Job:
         return case.image if self.box is None else None
 
 
-def volumes(prediction: Prediction, predictor: Predictor) -> dict[str, float]:
+def volumes(prediction: Prediction, predictor: Predictor | Committee) -> dict[str, float]:
     """Volume of each label in ml."""
     import math
 
@@ -266,7 +266,14 @@ def parser() -> argparse.ArgumentParser:
         description="Predict masks for scans with a trained model. Results lie on each scan's own grid.",
     )
     add = result.add_argument
-    add("--model", type=Path, required=True, metavar="RUN|FILE|NAME", help="run folder, file or name")
+    add(
+        "--model",
+        type=Path,
+        required=True,
+        nargs="+",
+        metavar="RUN|FILE|NAME",
+        help="run folder, file or name; several: the mean of their probabilities",
+    )
     add("--which", choices=WHICH, default="last", help=WHICH_HELP)
     add(
         "--input",
@@ -319,10 +326,11 @@ def _run(options: argparse.Namespace) -> None:
     shard = rank_and_world_size()
     device = rank_device(options.device) if shard[1] > 1 else options.device
     existing = "skip" if options.skip_existing else "overwrite" if options.overwrite else "refuse"
-    file = model_file(options.model, options.which)
-    model = load_model(file)
+    files = [model_file(source, options.which) for source in options.model]
+    models = [load_model(file) for file in files]
     if not options.json_progress and shard[0] == 0:
-        print(f"Model: {file} (iteration {model.card.iteration}, {model.card.network})", flush=True)
+        for file, model in zip(files, models, strict=True):
+            print(f"Model: {file} (iteration {model.card.iteration}, {model.card.network})", flush=True)
     job = _Job(
         options.input, options.output, options.format, options.sdm, options.probabilities, device, existing, shard, box
     )
@@ -330,7 +338,7 @@ def _run(options: argparse.Namespace) -> None:
         for image in job.series:
             print(f"{image} is 4D: each of its {frame_count(image)} frames is predicted as a scan", flush=True)
     failures = {}
-    for index, outcome in enumerate(job.outcomes(model, inference), start=1):
+    for index, outcome in enumerate(job.outcomes(models, inference), start=1):
         if isinstance(outcome, Failed):
             failures[outcome.name] = outcome.message
         _tell(outcome, index, len(job.cases), options.json_progress)

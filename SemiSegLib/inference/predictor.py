@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from SemiSegLib.data.geometry import from_array, to_array
 from SemiSegLib.data.grid import back_to_scan, to_network_grid
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.inference.windows import predict_probabilities
-from SemiSegLib.models import Model, load_model
+from SemiSegLib.models import Model, ModelError, load_model
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -70,12 +70,17 @@ class Predictor:
         :param box: predict this part of it alone: intensities are those of the whole scan, the network sees what lies
             around the part, and the prediction is on the part's voxels
         """
+        foreground, part = self.foreground(scan, box)
+        return self.decided(foreground, part, whole=box is None)
+
+    def foreground(self, scan: sitk.Image, box: Box | None = None) -> tuple[np.ndarray, sitk.Image]:
+        """(probabilities of the labels, float32 (classes, x, y, z), the scan or its part whose voxels they are of)."""
         grid = to_network_grid(scan, self.data)
         if box is None:
-            return self.on_scan(self.probabilities(to_array(grid)), grid, scan)
+            return self._back(self.probabilities(to_array(grid)), grid, scan), scan
         part = box.of(scan)
         seen = box.on(grid, scan, self._context).of(grid)
-        return self.on_scan(self.probabilities(to_array(seen)), seen, part, whole=False)
+        return self._back(self.probabilities(to_array(seen)), seen, part), part
 
     @property
     def _context(self) -> tuple[int, ...]:
@@ -84,14 +89,20 @@ class Predictor:
         assert patch is not None
         return (*patch, 1)[:3]
 
-    def on_scan(self, on_grid: np.ndarray, grid: sitk.Image, scan: sitk.Image, whole: bool = True) -> Prediction:
-        """The prediction that probabilities (C, x, y, z) on the networks' grid amount to.
+    def on_scan(self, on_grid: np.ndarray, grid: sitk.Image, scan: sitk.Image) -> Prediction:
+        """The prediction that probabilities (C, x, y, z) on the networks' grid amount to."""
+        return self.decided(self._back(on_grid, grid, scan), scan)
+
+    @staticmethod
+    def _back(on_grid: np.ndarray, grid: sitk.Image, scan: sitk.Image) -> np.ndarray:
+        # A single foreground class needs one channel; with more, background takes part in the choice.
+        return np.stack([back_to_scan(channel, grid, scan, 0.0) for channel in on_grid[1:]])
+
+    def decided(self, foreground: np.ndarray, scan: sitk.Image, whole: bool = True) -> Prediction:
+        """The prediction that probabilities of the labels (classes, x, y, z) on the scan's own grid amount to.
 
         :param whole: the scan is a whole one; of a part nobody knows which piece of a label is its largest
         """
-        # A single foreground class needs one channel; with more, background takes part in the choice.
-        channels = [back_to_scan(channel, grid, scan, 0.0) for channel in on_grid[1:]]
-        foreground = np.stack(channels)
         indices = _choose(foreground)
         if whole:
             indices = cleaned(indices, len(foreground), self.settings)
@@ -107,18 +118,56 @@ class Predictor:
         return predict_probabilities(self.network, tensor, patch, self.settings, self.compute, self.mirror_axes).numpy()
 
 
+class Committee:
+    """Several models as one: the mean of their probabilities on the scan's own grid; costs as much as all of them.
+
+    Networks and voxel sizes may differ, labels may not: ModelError. What is kept of a mask is as the first one says.
+    """
+
+    def __init__(self, members: Sequence[Predictor]) -> None:
+        self.members = list(members)
+        self.data = self.members[0].data
+        first, *others = ([(label.value, label.name) for label in member.data.labels] for member in self.members)
+        for labels in others:
+            if labels != first:
+                raise ModelError(
+                    f"Models with different labels cannot predict together: {_listed(first)} and {_listed(labels)}."
+                )
+
+    def __call__(self, scan: sitk.Image, box: Box | None = None) -> Prediction:
+        """Predict one scan, or the part of it in the `box`; raises SemiSegError as `Predictor` does."""
+        total, part = self.members[0].foreground(scan, box)
+        for member in self.members[1:]:
+            total += member.foreground(scan, box)[0]
+        return self.members[0].decided(total / len(self.members), part, whole=box is None)
+
+
 def load_predictor(
-    source: Path, device: str = "auto", changes: Mapping[str, Any] | None = None, which: str = "last"
-) -> Predictor:
-    """A predictor for a model file, run folder or model's name; `changes` are settings of inference by name.
+    source: Path | Sequence[Path],
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
+    which: str = "last",
+) -> Predictor | Committee:
+    """A predictor for a model file, run folder or model's name, or for several together; see `predictor_of`.
 
     `which` of a run's models, see `models.model_file`. Raises SemiSegError for a model, device or setting that does not
     exist.
     """
-    model = load_model(source, which)
-    settings = model.card.settings
-    settings.change_inference(changes or {})
-    return Predictor(model, choose_compute(device, settings.training.precision))
+    sources = [source] if isinstance(source, Path) else source
+    return predictor_of([load_model(one, which) for one in sources], device, changes or {})
+
+
+def predictor_of(models: Sequence[Model], device: str, changes: Mapping[str, Any]) -> Predictor | Committee:
+    """A predictor for loaded models; `changes` are settings of inference by name, in force for each of them."""
+    for model in models:
+        model.card.settings.change_inference(changes)
+    compute = choose_compute(device, models[0].card.settings.training.precision)
+    members = [Predictor(model, compute) for model in models]
+    return members[0] if len(members) == 1 else Committee(members)
+
+
+def _listed(labels: Sequence[tuple[int, str]]) -> str:
+    return ", ".join(f"{value} {name}" for value, name in labels)
 
 
 def _choose(foreground: np.ndarray) -> np.ndarray:

@@ -287,3 +287,36 @@ def test_a_folder_is_not_finished_by_another_model(
     assert main(["--model", str(copy), *command, "--skip-existing"]) == 3
     assert main(["--model", str(other), *command, "--overwrite"]) == 3
     assert main(["--model", str(other), *command, "--skip-existing"]) == 3
+
+
+def test_several_models_predict_the_mean_of_their_probabilities(ball, make_brightness_model, tmp_path):
+    """Each on the voxels that it was trained with; the mean is of the scan's own, and so is the mask."""
+    scan, _ = ball(*GRIDS["oblique"])
+    sitk.WriteImage(scan, tmp_path / "scan.nii.gz")
+    coarse = {"data.spacing": "2,2,2", "training.patch_size": "16,16,16"}
+    models = [
+        str(make_brightness_model(tmp_path / "fine.safetensors", -1)),
+        str(make_brightness_model(tmp_path / "coarse.safetensors", 1, **coarse)),
+    ]
+    command = ["--input", str(tmp_path / "scan.nii.gz"), "--device", "cpu", "--probabilities"]
+    outputs = {"first": models[:1], "second": models[1:], "both": models}
+    for name, chosen in outputs.items():
+        assert main(["--model", *chosen, *command, "--output", str(tmp_path / name)]) == 0
+    first, second, both = (
+        sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / name / "probabilities" / "scan_Ball_of_Light.nii.gz"))
+        for name in outputs
+    )
+    assert abs(first - second).max() > 0.5
+    np.testing.assert_allclose(both, (first + second) / 2, atol=1e-6)
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "both" / "scan.nii.gz"))
+    assert ((mask == 4) == (both > 0.5)).all()
+
+
+def test_models_of_other_labels_do_not_predict_together(ball, make_brightness_model, tmp_path, capsys):
+    sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], tmp_path / "scan.nii.gz")
+    one = make_brightness_model(tmp_path / "one.safetensors")
+    other = make_brightness_model(tmp_path / "other.safetensors", **{"data.labels": [Label(4, "vein", (1, 2, 3))]})
+    command = ["--input", str(tmp_path / "scan.nii.gz"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(["--model", str(one), str(other), *command]) == 2
+    assert "4 Ball of Light and 4 vein" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
