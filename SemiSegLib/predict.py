@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from SemiSegLib.models import Model
 
 ORIGIN = "model.json"  # in the output folder: what made the masks there
+SEVERAL = "more than one"
 FORMATS = ("nii.gz", "nrrd", "seg.nrrd", "mha")
 
 
@@ -156,6 +157,8 @@ class _Job:
         weights = "+".join(model.fingerprint() for model in models)
         origin = {"weights": weights, "inference": asdict(settings.inference), "box": str(self.box)}
         self._refuse_a_mixture(origin)
+        if self._origin_before() not in (None, _as_stored(origin)) and self._kept():
+            origin["weights"] = SEVERAL
         if self.shard[0] == 0:
             for folder in (self.output, *(self.output / part for part in ("sdm", "probabilities", "4d"))):
                 remove_unfinished(folder)
@@ -176,19 +179,26 @@ class _Job:
         file = self.output / "labels.json"
         if not file.exists() or read_json(file) == content:
             return
-        replaced = {self.path(case) for case in self.found} if self.existing == "overwrite" else set()
-        masks = [path for path in self.output.iterdir() if is_mask(path) and extension(path) != ".seg.nrrd"]
-        kept = sorted(set(masks) - replaced)
-        if kept:
-            raise SemiSegError(f"{kept[0]} is a mask with other labels than this model's: name another --output.")
+        unnamed = [path for path in self._kept() if extension(path) != ".seg.nrrd"]
+        if unnamed:
+            raise SemiSegError(f"{unnamed[0]} is a mask with other labels than this model's: name another --output.")
+
+    def _kept(self) -> list[Path]:
+        """Masks in the folder that stay as they are."""
+        replaced = set() if self.existing == "skip" else {self.path(case) for case in self.found}
+        masks = {path for path in self.output.glob("*") if is_mask(path)}
+        return sorted(masks - replaced)
+
+    def _origin_before(self) -> Any:
+        file = self.output / ORIGIN
+        return read_json(file) if file.exists() else None
 
     def _refuse_a_mixture(self, origin: dict[str, Any]) -> None:
         """Masks that stay beside new ones are of the same model and settings, or nobody could say which are whose."""
-        file = self.output / ORIGIN
-        if self.existing != "skip" or len(self.cases) == len(self._own) or not file.exists():
+        before = self._origin_before()
+        if self.existing != "skip" or len(self.cases) == len(self._own) or before is None:
             return
-        before = read_json(file)
-        if before != json.loads(json.dumps(origin)):
+        if before != _as_stored(origin):
             what = "this model" if before.get("weights") != origin["weights"] else "these settings"
             raise SemiSegError(
                 f"Masks in {self.output} were not made with {what}: name another --output, or replace them with "
@@ -246,6 +256,10 @@ class _Job:
     def _template(self, case: Case) -> Path | None:
         """The scan whose grid the files have, bit by bit."""
         return case.image if self.box is None else None
+
+
+def _as_stored(origin: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(origin))
 
 
 def volumes(prediction: Prediction, predictor: Predictor | Committee) -> dict[str, float]:

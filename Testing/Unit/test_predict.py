@@ -287,6 +287,13 @@ def test_a_folder_is_not_finished_by_another_model(
     assert main(["--model", str(copy), *command, "--skip-existing"]) == 3
     assert main(["--model", str(other), *command, "--overwrite"]) == 3
     assert main(["--model", str(other), *command, "--skip-existing"]) == 3
+    one = sorted(path for path in one_broken.iterdir() if (tmp_path / "out" / path.name).exists())[0]
+    alone = ["--input", str(one), *command[2:], "--overwrite"]
+    assert main(["--model", str(brightness_model), *alone]) == 0  # the others' masks are the other model's still
+    for model in (brightness_model, other):
+        assert main(["--model", str(model), *command, "--skip-existing"]) == 2
+    assert main(["--model", str(other), *command, "--overwrite"]) == 3
+    assert main(["--model", str(other), *command, "--skip-existing"]) == 3
 
 
 def test_several_models_predict_the_mean_of_their_probabilities(ball, make_brightness_model, tmp_path):
