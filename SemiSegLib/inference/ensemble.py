@@ -86,9 +86,10 @@ class Opinions:
         mine, p = self.judged == index, self.probabilities[index]
         return float(2 * p[mine].sum(dtype=np.float64) / (p.sum(dtype=np.float64) + mine.sum() + 1e-9))
 
-    def score(self, index: int) -> float:
-        """What the DSC of class `index` is estimated from: mean of both of the above on the logit scale."""
-        return float(logit(np.array([self.agreement(index), self.probable_dice(index)])).mean())
+    def signs(self, index: int) -> tuple[float, float]:
+        """What the DSC of class `index` is estimated from: agreement and probable DSC, on the logit scale."""
+        agreement, probable = logit(np.array([self.agreement(index), self.probable_dice(index)]))
+        return float(agreement), float(probable)
 
     def entropy(self) -> np.ndarray:
         """float32 (x, y, z): entropy of the mean probabilities, 0 (certain) to 1 (all classes equally likely)."""

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from SemiSegLib.data.cases import Case
 from SemiSegLib.data.images import read_image
+from SemiSegLib.inference.conformal import Signs, logit, score
 from SemiSegLib.inference.ensemble import AS_IT_IS, SHIFTED, Ensemble, Opinions, entropy, views_for
 from SemiSegLib.inference.predictor import load_predictor
 from SemiSegLib.inference.quality import look
@@ -133,6 +134,25 @@ def test_the_calibration_travels_in_the_model_s_file(off_by_one, balls, tmp_path
     assert len(after.card.quality["classes"]["Ball of Light"]["dsc"]) == 4
     assert "4 annotated cases of seen" in after.card.quality["source"]
     assert all((before.weights[name] == weight).all() for name, weight in after.weights.items())
+
+
+def test_a_model_calibrated_by_an_earlier_version_is_judged_as_it_was(off_by_one, balls, tmp_path):
+    """Its card has one figure of each case, the mean of the two that are kept now."""
+    model = tmp_path / "copy.safetensors"
+    model.write_bytes(off_by_one.read_bytes())
+    command = ["--model", str(model), "--device", "cpu", "--input", str(balls("new", (5.25,)) / "images")]
+    assert main([*command, "--calibrate", str(balls("seen", RADII)), "--output", str(tmp_path / "now.json")]) == 0
+    loaded = load_model(model)
+    [(name, kept)] = loaded.card.quality["classes"].items()
+    mean = [(a + p) / 2 for a, p in zip(kept["agreement"], kept["probable"], strict=True)]
+    loaded.card.quality["classes"] = {name: {"score": mean, "dsc": kept["dsc"]}}
+    rewrite_card(model, loaded)
+    assert main([*command, "--output", str(tmp_path / "then.json")]) == 0
+    [case] = read_json(tmp_path / "then.json")["cases"]
+    of_both = Signs(*(tuple(kept[key]) for key in ("agreement", "probable", "dsc"))).calibration(False)
+    figures = case["classes"][name]
+    found = score(tuple(logit(np.array([figures["agreement"], figures["probable_dice"]]))), alone=False)
+    assert case["expected_dsc"] == pytest.approx(of_both.estimate(found, 0.9).expected)
 
 
 def test_without_calibration_there_is_no_interval_and_it_is_said(make_brightness_model, balls, tmp_path, capsys):
