@@ -129,6 +129,7 @@ class Judge:
         return {
             "cases": len(calibration.dsc),
             "source": self.stored.get("source", ""),
+            "signs": ["agreement"] if self.agreement_alone else ["agreement", "probable_dice"],
             "mean_absolute_error": calibration.error(),
             "spearman": None if math.isnan(rank) else rank,
         }

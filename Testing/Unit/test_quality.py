@@ -150,6 +150,7 @@ def test_a_model_calibrated_by_an_earlier_version_is_judged_as_it_was(off_by_one
     assert main([*command, "--output", str(tmp_path / "then.json")]) == 0
     [case] = read_json(tmp_path / "then.json")["cases"]
     of_both = Signs(*(tuple(kept[key]) for key in ("agreement", "probable", "dsc"))).calibration(False)
+    assert read_json(tmp_path / "then.json")["calibration"]["signs"] == ["agreement", "probable_dice"]
     figures = case["classes"][name]
     found = score(tuple(logit(np.array([figures["agreement"], figures["probable_dice"]]))), alone=False)
     assert case["expected_dsc"] == pytest.approx(of_both.estimate(found, 0.9).expected)
