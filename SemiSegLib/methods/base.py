@@ -53,10 +53,10 @@ class Method(nn.Module):
 
     A subclass names its settings' dataclass (`MethodSettings`), builds its networks as attributes and implements
     `losses`; it may implement `after_step`, and `enter_stage` if it trains in several stages. It may say which views
-    of unlabelled patches it wants (`unlabelled_views`), how many patches a stage has (`patches`) and before which
-    stages the training labels its own scans (`labelling`); the loop makes all of that. All tensors it must
-    remember are parameters or buffers, so that `state_dict` holds the whole method. On several ranks each sees its part
-    of the batch and computes the loss of the whole: see SemiSegLib.compute.distributed.
+    of unlabelled patches it wants (`unlabelled_views`), how many patches a stage has (`patches`), before which stages
+    the training labels its own scans (`labelling`) and with which networks (`fresh`); the loop makes all of that. All
+    tensors it must remember are parameters or buffers, so that `state_dict` holds the whole method. On several ranks
+    each sees its part of the batch and computes the loss of the whole: see SemiSegLib.compute.distributed.
     """
 
     needs_sdm = False  # whether labelled patches come with true distance maps
@@ -65,6 +65,7 @@ class Method(nn.Module):
     idle_parameters = False  # whether some trained parameters take no part in some iterations with unlabelled patches
     stages: Mapping[str, float] = {"main": 1.0}  # in order, with their shares of all iterations
     labelling: Mapping[str, Labelling] = {}  # by stage: before which the training labels its unlabelled scans itself
+    fresh: Sequence[str] = ()  # stages that begin with new weights, while the network so far is kept to label with
     constant_rate: Sequence[str] = ()  # stages whose learning rate stays what it is at the start
     student: nn.Module
 

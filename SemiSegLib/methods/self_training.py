@@ -40,10 +40,16 @@ LEAST = 3000  # iterations
 class MethodSettings:
     """No source gives these: choices."""
 
+    members: int = setting(
+        1,
+        "networks that are trained with the annotated scans, one after the other from different weights; their mean "
+        "labels, and the last one is trained on",
+        at_least=1,
+    )
     shares: tuple[float, ...] = setting(
         (),
-        "shares of the supervised stage and of each round of all iterations; none: one round of two fifths, less where "
-        "the supervised stage would have fewer than 3000 iterations",
+        "shares of the supervised stage (of each member) and of each round of all iterations; none: one round of two "
+        "fifths, less where the supervised stage would have fewer than 3000 iterations",
         above=0,
     )
     confidence: float = setting(
@@ -64,24 +70,31 @@ class Method(base.Method):
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
-        shares = settings.shares or _lengths(plan.iterations)
+        members, shares = settings.members, settings.shares
+        if not shares:
+            members, shares = _lengths(plan.iterations, members)
         if settings.shares and (len(shares) < 2 or min(shares) <= 0):
             raise SemiSegError(
                 f"The setting 'method_settings.shares' is {list(shares)}; it needs a positive number for the "
                 "supervised stage and one for each round, at least one."
             )
-        names = ["supervised", *(f"round {index}" for index in range(1, len(shares)))]
-        self.stages = dict(zip(names, shares, strict=True))
-        self.labelling = dict.fromkeys(names[1:], Labelling(settings.confidence, settings.dropped))
+        self.fresh = [f"supervised {index}" for index in range(2, members + 1)]
+        rounds = [f"round {index}" for index in range(1, len(shares))]
+        self.stages = {
+            **dict.fromkeys(["supervised", *self.fresh], shares[0]),
+            **dict(zip(rounds, shares[1:], strict=True)),
+        }
+        self.labelling = dict.fromkeys(rounds, Labelling(settings.confidence, settings.dropped))
         self.student = plan.build_network()
 
     def patches(self, stage: str, labelled: int, unlabelled: int) -> tuple[int, int]:
         """The supervised stage fills the batch with labelled patches."""
-        return (labelled + unlabelled, 0) if stage == "supervised" else (labelled, unlabelled)
+        return (labelled, unlabelled) if stage in self.labelling else (labelled + unlabelled, 0)
 
     def enter_stage(self, stage: str, first: bool) -> None:
-        """A round may begin anew (the labels have been made by then)."""
-        if stage != "supervised" and first and self.settings.restart:
+        """A member begins anew, and a round may (the labels have been made by then)."""
+        anew = stage in self.fresh or (stage in self.labelling and self.settings.restart)
+        if anew and first:
             fresh = self.plan.build_network()
             self.student.load_state_dict(fresh.state_dict())
 
@@ -104,7 +117,10 @@ class Method(base.Method):
         }
 
 
-def _lengths(iterations: int) -> tuple[float, ...]:
-    """Iterations of the supervised stage and, where it leaves any, of one round."""
-    supervised = min(iterations, max(round(SUPERVISED * iterations), LEAST))
-    return (supervised, iterations - supervised) if supervised < iterations else (iterations,)
+def _lengths(iterations: int, members: int) -> tuple[int, tuple[float, ...]]:
+    """(members, iterations of the supervised stage of each and of one round): as many as there is time for."""
+    for count in range(members, 0, -1):
+        supervised = max(round(SUPERVISED * iterations / count), LEAST)
+        if count * supervised < iterations:
+            return count, (supervised, iterations - count * supervised)
+    return 1, (iterations,)

@@ -29,18 +29,23 @@ from SemiSegLib.runs import read_json, write_json
 
 
 def label_cases(
-    network: nn.Module, cases: Sequence[Prepared], folder: Path, choice: Labelling, settings: Settings, compute: Compute
+    networks: Sequence[nn.Module],
+    cases: Sequence[Prepared],
+    folder: Path,
+    choice: Labelling,
+    settings: Settings,
+    compute: Compute,
 ) -> list[str]:
     """Label `cases` into `folder` and return the names of those stable enough to train with.
 
-    A label is the argmax of the mean over views: mirrored as the task allows, else shifted and with other contrast, as
-    for `SemiSegLib.quality`. A case's stability is the mean DSC between pairs of views, over classes. What an
-    interrupted call has written is made again.
+    A label is the argmax of the mean over networks and views: mirrored as the task allows, else shifted and with other
+    contrast, as for `SemiSegLib.quality`. A case's stability is the mean DSC between pairs of these opinions, over
+    classes. What an interrupted call has written is made again.
     """
     marker = folder / "labels.json"
     if not marker.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        predicting = for_inference(network.eval(), compute)
+        predicting = [for_inference(network.eval(), compute) for network in networks]
         stability, found = {}, {}
         for case in cases:
             labels, sure, stability[case.name] = _label(predicting, case, settings, compute)
@@ -53,15 +58,15 @@ def label_cases(
 
 
 def _label(
-    network: nn.Module, case: Prepared, settings: Settings, compute: Compute
+    networks: Sequence[nn.Module], case: Prepared, settings: Settings, compute: Compute
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Class indices (x, y, z), the mean confidence of the views in the likeliest class, and the views' stability."""
+    """Class indices (x, y, z), the mean confidence of all opinions in the likeliest class, and their stability."""
     patch, classes = settings.training.patch_size, len(settings.data.labels)
     assert patch is not None
     image = np.array(case.image(), np.float32)
     plain = replace(settings.inference, mirror=False)
     total, masks = np.zeros((classes + 1, *image.shape), np.float32), []
-    for view in views_for(settings.augmentation.mirror_axes):
+    for network, view in itertools.product(networks, views_for(settings.augmentation.mirror_axes)):
         seen = torch.from_numpy(np.ascontiguousarray(view.of(image)))
         found = view.undone(predict_probabilities(network, seen, patch, plain, compute).numpy())
         total += found

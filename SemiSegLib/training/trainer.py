@@ -25,7 +25,7 @@ from SemiSegLib.errors import TrainingError
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Method, Plan
-from SemiSegLib.models import Card, save_model
+from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.networks.ema import make_teacher, update_average
 from SemiSegLib.networks.parts import InParts
 from SemiSegLib.runs import RunFolder
@@ -142,6 +142,8 @@ class Trainer:
             distributed.seed(self.settings.training.seed * 1_000_003 + self.iteration)
         if first and len(self.method.stages) > 1:
             self.run.event("stage", stage=stage, iteration=self.iteration)
+        if first and stage in self.method.fresh:
+            self._save_model(self._labeller(stage))
         if stage in self.method.labelling:
             self._label(stage)
         self.method.enter_stage(stage, first)
@@ -149,13 +151,19 @@ class Trainer:
         self.losses = distributed.parallel(_Losses(self.method), idle)
         self.optimiser = _optimiser(self.method, self.settings.training)
 
+    def _labeller(self, stage: str) -> Path:
+        """The network that was trained until a stage which began with new weights."""
+        return self.run.labels / "networks" / f"{stage.replace(' ', '-')}.safetensors"
+
     def _label(self, stage: str) -> None:
-        """Let the network that predicts label the unlabelled scans, or take the labels made before an interruption."""
+        """Let the network that predicts, with those kept for it, label the unlabelled scans, or take the labels made
+        before an interruption."""
         self.status("labelling")
-        network = self.predicting()
+        earlier = (load_model(self._labeller(fresh)).network() for fresh in self.method.fresh)
+        networks = [self.predicting(), *(network.to(self.compute.device) for network in earlier)]
         folder = self.run.labels / stage.replace(" ", "-")
         unlabelled = self.sampler.all_unlabelled
-        kept = label_cases(network, unlabelled, folder, self.method.labelling[stage], self.settings, self.compute)
+        kept = label_cases(networks, unlabelled, folder, self.method.labelling[stage], self.settings, self.compute)
         missing = never_found(folder, self.sampler.usual_classes()) if unlabelled else []
         self.sampler.use_labels(folder, [] if missing else kept)
         if missing:

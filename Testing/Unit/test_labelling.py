@@ -10,7 +10,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.methods.base import Labelling
-from SemiSegLib.models import Card, save_model
+from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.networks import build_network
 from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.presets import build_settings
@@ -74,7 +74,7 @@ def blob(value=9.0):
 def test_labels_are_what_the_network_sees(make_case, settings, tmp_path):
     image = blob()
     image[0, 0, 0] = 0.1  # sigmoid(0.1) = 0.52: not sure
-    names = label_cases(Bright(), [make_case("a", image)], tmp_path / "labels", Labelling(0.75, 0.0), settings, CPU)
+    names = label_cases([Bright()], [make_case("a", image)], tmp_path / "labels", Labelling(0.75, 0.0), settings, CPU)
     found = np.load(tmp_path / "labels" / "a.npy")
     expected = np.where(blob() > 0, 1, 0)
     expected[0, 0, 0] = IGNORE
@@ -84,16 +84,31 @@ def test_labels_are_what_the_network_sees(make_case, settings, tmp_path):
 
 
 def test_where_mirrored_views_disagree_nothing_is_learned(make_case, settings, tmp_path):
-    label_cases(Bright(sided=True), [make_case("a", blob())], tmp_path / "labels", Labelling(0.75, 0.0), settings, CPU)
+    label_cases(
+        [Bright(sided=True)], [make_case("a", blob())], tmp_path / "labels", Labelling(0.75, 0.0), settings, CPU
+    )
     found = np.load(tmp_path / "labels" / "a.npy")
     assert (found[blob() > 0] == IGNORE).all()  # one view says yes, the other no: mean 0.5
     assert (found[blob() < 0] == 0).all()
 
 
+def test_several_networks_label_together(make_case, settings, tmp_path):
+    """At 8.4 one is sure that there is something (8.4), the other not (-1): p 0.9998 and 0.27, so 0.63 in the mean."""
+    image = blob()
+    image[2:8] = np.where(image[2:8] > 0, 8.4, -9)
+    case, choice = make_case("a", image), Labelling(0.6, 0.0)
+    label_cases([Bright(), Brighter()], [case], tmp_path / "labels", choice, settings, CPU)
+    np.testing.assert_array_equal(np.load(tmp_path / "labels" / "a.npy"), blob() > 0)
+    label_cases([Bright(), Brighter()], [case], tmp_path / "surer", Labelling(0.75, 0.0), settings, CPU)
+    np.testing.assert_array_equal(np.load(tmp_path / "surer" / "a.npy") == IGNORE, image == 8.4)
+    # of six pairs of four opinions (two networks, two views) the two within a network agree; 216 of 432 voxels: 2/3
+    assert read_json(tmp_path / "surer" / "labels.json")["stability"]["a"] == pytest.approx((2 + 4 * 2 / 3) / 6)
+
+
 def test_the_least_stable_cases_are_left_out(make_case, settings, tmp_path):
     settings.augmentation.mirror_axes = (0,)
     cases = [make_case("even", np.full((16, 16, 16), 200.0)), make_case("odd", blob())]
-    names = label_cases(Bright(sided=True), cases, tmp_path / "labels", Labelling(0.75, 0.5), settings, CPU)
+    names = label_cases([Bright(sided=True)], cases, tmp_path / "labels", Labelling(0.75, 0.5), settings, CPU)
     assert names == ["even"]
 
 
@@ -101,7 +116,7 @@ def test_without_mirror_images_scans_are_shifted_and_seen_with_other_contrast(ma
     """A blob of 9 is lost where contrast is 0.87 times as strong (7.8): four of five views see it; one of 200 stays."""
     settings.augmentation.mirror_axes = ()
     cases = [make_case("faint", blob()), make_case("clear", blob(200.0))]
-    names = label_cases(Brighter(), cases, tmp_path / "labels", Labelling(0.75, 0.5), settings, CPU)
+    names = label_cases([Brighter()], cases, tmp_path / "labels", Labelling(0.75, 0.5), settings, CPU)
     stability = read_json(tmp_path / "labels" / "labels.json")["stability"]
     assert stability["faint"] == pytest.approx(6 / 10)  # of ten pairs of views, six without the one that sees nothing
     assert (stability["clear"], names) == (1.0, ["clear"])
@@ -115,7 +130,7 @@ def test_classes_that_the_network_sees_nowhere_are_named(make_case, settings, tm
     folders = []
     for name, image in (("seen", faint), ("unseen", np.full((16, 16, 16), -9.0))):
         folders.append(tmp_path / name)
-        label_cases(Bright(), [make_case(name, image)], folders[-1], Labelling(0.75, 0.0), settings, CPU)
+        label_cases([Bright()], [make_case(name, image)], folders[-1], Labelling(0.75, 0.0), settings, CPU)
     assert not (np.load(folders[0] / "seen.npy") == 1).any()
     assert [never_found(folder, [1]) for folder in folders] == [[], [1]]
     assert never_found(folders[0], [1, 2]) == [2]
@@ -146,21 +161,26 @@ def test_a_round_does_not_teach_that_a_class_does_not_exist(tiny_data, tmp_path)
     assert "left atrium" in said
 
 
-def test_a_run_labels_at_each_round_and_resumes_with_the_same_labels(tiny_data, tmp_path):
-    """Stopped in the middle of a round, it ends with the weights of an uninterrupted run."""
+@pytest.mark.parametrize(
+    ("members", "shares", "folders"),
+    [(1, "1,1,1", ["round-1", "round-2"]), (2, "1,1", ["networks", "round-1"])],
+)
+def test_a_run_labels_at_each_round_and_resumes_with_the_same_labels(members, shares, folders, tiny_data, tmp_path):
+    """Stopped in the middle, at the second of three stages, it ends with the weights of an uninterrupted run."""
     out, copy = tmp_path / "run", tmp_path / "copy"
     arguments = command(
-        *(tiny_data, out, "--iterations", "9", "--set", "method_settings.shares=1,1,1"),
+        *(tiny_data, out, "--iterations", "9", "--set", f"method_settings.shares={shares}"),
+        *("--set", f"method_settings.members={members}"),
         *("--set", "training.checkpoint_minutes=0", "--set", "training.validation_every=100"),
     )
     assert main(arguments) == 0
     run = RunFolder.open(out)
-    rounds = sorted(path.name for path in (out / "labels").iterdir())
-    assert rounds == ["round-1", "round-2"]
+    assert sorted(path.name for path in (out / "labels").iterdir()) == folders
     unlabelled = {case["name"] for case in read_json(run.cases_file)["unlabelled"]}
-    assert {path.stem for path in (out / "labels" / "round-2").glob("*.npy")} == unlabelled
+    assert {path.stem for path in (out / "labels" / folders[-1]).glob("*.npy")} == unlabelled
     terms = {e["iteration"]: set(e["losses"]) for e in run.history() if e["event"] == "iteration"}
-    assert [terms[index] for index in (3, 4, 9)] == [{"supervised"}, {"supervised", "pseudo"}, {"supervised", "pseudo"}]
+    middle = {"supervised"} if members == 2 else {"supervised", "pseudo"}
+    assert [terms[index] for index in (3, 4, 9)] == [{"supervised"}, middle, {"supervised", "pseudo"}]
 
     first = torch.load(run.checkpoint, weights_only=True)
     stopped = [*arguments]
@@ -185,3 +205,15 @@ def test_a_run_labels_at_each_round_and_resumes_with_the_same_labels(tiny_data, 
     resume(copy, quiet=True)
     second = torch.load(again.checkpoint, weights_only=True)
     assert all(torch.equal(first["method"][key], second["method"][key]) for key in first["method"])
+
+
+def test_the_first_of_two_networks_is_kept_as_it_was_and_the_second_begins_anew(tiny_data, tmp_path):
+    """Their first losses differ by more than three steps change; the first network's file is of iteration 3."""
+    out = tmp_path / "run"
+    more = ("--set", "method_settings.members=2", "--set", "method_settings.shares=1,1", "--iterations", "9")
+    assert main(command(tiny_data, out, *more, "--set", "training.learning_rate=1e-9")) == 0
+    kept = load_model(out / "labels" / "networks" / "supervised-2.safetensors")
+    last = load_model(out)
+    assert (kept.card.iteration, last.card.iteration) == (3, 9)
+    weight = next(name for name, value in last.weights.items() if value.dim() > 3)
+    assert not torch.allclose(kept.weights[weight], last.weights[weight], atol=1e-3)

@@ -75,6 +75,23 @@ def test_a_short_training_gives_its_labels_no_chance_to_do_harm(make_method, ite
     assert set(method.labelling) == set(stages) - {"supervised"}
 
 
+@pytest.mark.parametrize(
+    ("iterations", "stages"),
+    [
+        (5000, {"supervised": 3000, "round 1": 2000}),  # no time for two
+        (6000, {"supervised": 3600, "round 1": 2400}),
+        (8000, {"supervised": 3000, "supervised 2": 3000, "round 1": 2000}),
+        (20000, {"supervised": 6000, "supervised 2": 6000, "round 1": 8000}),
+    ],
+)
+def test_two_networks_are_trained_where_there_is_time(make_method, iterations, stages):
+    method = make_method("self-training", iterations=iterations, members=2)
+    assert method.stages == stages
+    assert method.fresh == [name for name in stages if name == "supervised 2"]
+    assert set(method.labelling) == {"round 1"}
+    assert method.patches("supervised 2", 2, 3) == (5, 0)
+
+
 @pytest.mark.parametrize("shares", [(1.0,), (1.0, 0.0)])
 def test_a_round_is_needed(make_method, shares):
     with pytest.raises(SemiSegError, match=r"method_settings\.shares"):
@@ -83,7 +100,7 @@ def test_a_round_is_needed(make_method, shares):
 
 def test_a_restarted_round_begins_with_new_weights(make_method):
     for restart in (True, False):
-        method = make_method("self-training", restart=restart)
+        method = make_method("self-training", iterations=5000, restart=restart)
         before = method.student.state_dict()["mask_head.weight"].clone()
         method.enter_stage("round 1", first=True)
         assert torch.equal(before, method.student.state_dict()["mask_head.weight"]) != restart
