@@ -5,9 +5,8 @@ python -m SemiSegLib.quality --model left-atrium-lge --input DIR --output qualit
 python -m SemiSegLib.quality --model model.safetensors --calibrate DATA        (annotated scans it has not seen)
 
 The model looks at each scan several times (mirrored; or shifted and with other contrast where left and right
-differ). How well these masks agree with the one that `predict` writes, and how sure the probabilities are of it, is
-turned into an expected DSC by what came of the same figures on annotated cases that the model was not trained on;
-by the agreement alone where that foretold these cases better, as of networks that learnt from their own labels.
+differ). How well these masks agree with the one that `predict` writes is turned into an expected DSC by what came of
+the same agreement on annotated cases that the model was not trained on.
 A training measures these at its end on its validation cases and keeps them in the model's file; for a run that has none
 `--cross-fit K` trains K times, each time without a part of the annotated cases, and says so in what it writes.
 
@@ -16,8 +15,8 @@ The file written (`QUALITY_SCHEMA` is its version):
     format_version  1
     model           what --model named
     coverage        share of cases whose DSC the intervals are to hold; null without calibration
-    calibration     cases (number), source (words), signs (what is estimated from), mean_absolute_error and spearman
-                    of its cases, each left out in turn; null without calibration
+    calibration     cases (number), source (words), mean_absolute_error and spearman of its cases, each left out
+                    in turn; null without calibration
     labels          value of each class by its name
     views           how the scan was looked at
     cases           the least good first: name, expected_dsc, low, high, empty (nothing was found), seconds, uncertainty

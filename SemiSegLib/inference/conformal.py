@@ -67,35 +67,6 @@ class Calibration:
         return np.array([dsc[i] - _line(score[rest], dsc[rest])(score[i]) for i, rest in enumerate(others)])
 
 
-@dataclass(frozen=True)
-class Signs:
-    """Agreement and probable DSC of cases (logit scale, higher is better), and the DSC that each turned out to have.
-
-    A network that was trained on its own labels is sure of them, right or wrong: its probabilities then say less than
-    whether its views agree. So the score of a case is the mean of both signs or the agreement alone, whichever foretold
-    better what was measured (each case from the others; of two choices, so the error is a little understated).
-    """
-
-    agreement: tuple[float, ...]
-    probable: tuple[float, ...]
-    dsc: tuple[float, ...]
-
-    def agreement_alone(self) -> bool:
-        """Whether agreement by itself foretells these cases better."""
-        both, alone = self.calibration(False), self.calibration(True)
-        return both.usable and alone.error() < both.error()
-
-    def calibration(self, alone: bool) -> Calibration:
-        """Scores of the cases as `score` gives them, and their DSC."""
-        signs = zip(self.agreement, self.probable, strict=True)
-        return Calibration(tuple(score(both, alone) for both in signs), self.dsc)
-
-
-def score(signs: tuple[float, float], alone: bool) -> float:
-    """One figure of a case's agreement and probable DSC: their mean, or the agreement `alone`."""
-    return signs[0] if alone else (signs[0] + signs[1]) / 2
-
-
 def promised(cases: int, coverage: float) -> float:
     """The coverage that an interval from so many cases can promise: `coverage`, or n / (n + 1) if that is less."""
     return min(coverage, cases / (cases + 1))

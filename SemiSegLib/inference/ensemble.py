@@ -86,10 +86,14 @@ class Opinions:
         mine, p = self.judged == index, self.probabilities[index]
         return float(2 * p[mine].sum(dtype=np.float64) / (p.sum(dtype=np.float64) + mine.sum() + 1e-9))
 
-    def signs(self, index: int) -> tuple[float, float]:
-        """What the DSC of class `index` is estimated from: agreement and probable DSC, on the logit scale."""
+    def score(self, index: int, with_probable: bool = False) -> float:
+        """What the DSC of class `index` is estimated from: the agreement, on the logit scale.
+
+        :param with_probable: the mean with the probable DSC instead, which says less: networks are sure of themselves,
+            right or wrong, most of all those that learnt from their own labels (Testing/Benchmarks)
+        """
         agreement, probable = logit(np.array([self.agreement(index), self.probable_dice(index)]))
-        return float(agreement), float(probable)
+        return float((agreement + probable) / 2 if with_probable else agreement)
 
     def entropy(self) -> np.ndarray:
         """float32 (x, y, z): entropy of the mean probabilities, 0 (certain) to 1 (all classes equally likely)."""

@@ -19,7 +19,7 @@ from SemiSegLib.data.grid import back_to_scan, to_network_grid
 from SemiSegLib.data.images import write_scalar
 from SemiSegLib.data.preprocess import class_indices
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.inference.conformal import LEAST_CASES, Calibration, Signs, promised, rank_correlation, score
+from SemiSegLib.inference.conformal import LEAST_CASES, Calibration, promised, rank_correlation
 from SemiSegLib.inference.ensemble import Ensemble, Opinions, entropy
 from SemiSegLib.inference.predictor import Predictor
 from SemiSegLib.metrics import dice
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 COVERAGE = 0.9
 ALL = "all classes"  # as in the tables of SemiSegLib.metrics
-FIGURES = ("agreement", "probable", "dsc")  # that a card keeps of each case: the signs of it, and its DSC
+FIGURES = ("agreement", "dsc")  # that a card keeps of each case: its score, see `Opinions.score`, and the true DSC
+FORMER = "score"  # in cards of an earlier version, which took the probable DSC into it
 
 
 class QualityError(SemiSegError):
@@ -82,7 +83,9 @@ class Judge:
         self.ensemble: Ensemble = Ensemble([Predictor(loaded, compute)])
         views = [view.name for view in self.ensemble.views]
         pairs = self.stored.get("classes", {}) if self.stored.get("views") == views else {}  # else of other figures
-        self.agreement_alone, self.calibrations = _calibrations(pairs)
+        self.former = any(FORMER in x for x in pairs.values())
+        score = FORMER if self.former else FIGURES[0]
+        self.calibrations = {name: Calibration(tuple(x[score]), tuple(x["dsc"])) for name, x in pairs.items()}
         cases = min((len(x.score) for x in self.calibrations.values() if x.usable), default=0)
         self.coverage = promised(cases, coverage) if cases else None
         self.names = [label.name for label in self.ensemble.data.labels]
@@ -99,8 +102,7 @@ class Judge:
         agreement, probable = opinions.agreement(index), opinions.probable_dice(index)
         if not (opinions.judged == index).any():
             return Expected(0.0, 0.0, 1.0, True, agreement, probable)
-        found = score(opinions.signs(index), self.agreement_alone)
-        expected = self._expected(self.calibrations.get(name), found, agreement)
+        expected = self._expected(self.calibrations.get(name), opinions.score(index, self.former), agreement)
         return Expected(*expected, False, agreement, probable)
 
     def _of_case(self, classes: dict[str, Expected], opinions: Opinions) -> Expected:
@@ -108,9 +110,9 @@ class Judge:
         if len(self.names) == 1 or not found:
             first = classes[self.names[0]]
             return Expected(first.expected_dsc, first.low, first.high, first.empty)
-        signs = case_signs(opinions, len(self.names))
+        score = case_score(opinions, len(self.names), self.former)
         mean = sum(float(classes[name].agreement or 0) for name in found) / len(found)
-        return Expected(*self._expected(self.calibrations.get(ALL), score(signs, self.agreement_alone), mean))
+        return Expected(*self._expected(self.calibrations.get(ALL), score, mean))
 
     def _expected(
         self, calibration: Calibration | None, score: float, agreement: float
@@ -129,7 +131,6 @@ class Judge:
         return {
             "cases": len(calibration.dsc),
             "source": self.stored.get("source", ""),
-            "signs": ["agreement"] if self.agreement_alone else ["agreement", "probable_dice"],
             "mean_absolute_error": calibration.error(),
             "spearman": None if math.isnan(rank) else rank,
         }
@@ -146,25 +147,14 @@ def look(case: Case, ensemble: Ensemble) -> tuple[Opinions, sitk.Image, sitk.Ima
     return ensemble.opinions(to_array(grid)), grid, scan
 
 
-def _calibrations(pairs: dict[str, Any]) -> tuple[bool, dict[str, Calibration]]:
-    """(whether a score is the agreement alone, calibrations by class) from what a card keeps."""
-    if any("score" in x for x in pairs.values()):  # a model of an earlier version, whose score is the mean of both
-        return False, {name: Calibration(tuple(x["score"]), tuple(x["dsc"])) for name, x in pairs.items()}
-    signs = {name: Signs(*(tuple(x[key]) for key in FIGURES)) for name, x in pairs.items()}
-    whole = signs.get(ALL) or next(iter(signs.values()), None)
-    alone = whole is not None and whole.agreement_alone()
-    return alone, {name: x.calibration(alone) for name, x in signs.items()}
-
-
-def case_signs(opinions: Opinions, classes: int) -> tuple[float, float]:
-    """Mean signs of the classes that were found, for the mean DSC of the case."""
-    found = [opinions.signs(index) for index in range(1, classes + 1) if (opinions.judged == index).any()]
-    agreement, probable = np.mean(found, axis=0)
-    return float(agreement), float(probable)
+def case_score(opinions: Opinions, classes: int, former: bool = False) -> float:
+    """Mean score of the classes that were found, for the mean DSC of the case."""
+    found = [index for index in range(1, classes + 1) if (opinions.judged == index).any()]
+    return sum(opinions.score(index, former) for index in found) / len(found)
 
 
 def measure(model: Path, cases: Sequence[Case], device: str = "auto") -> dict[str, Any]:
-    """Signs and true DSC of annotated cases by class: what an estimate is made from, as `Card.quality` keeps it.
+    """Score and true DSC of annotated cases by class: what an estimate is made from, as `Card.quality` keeps it.
 
     The DSC is that of the mask which prediction gives, on the scan's own grid; voxels that nobody annotated are left
     out. A class that was not found has no entry for that case. Raises SemiSegError.
@@ -212,7 +202,7 @@ def keep(model: Path, measured: dict[str, Any]) -> None:
     rewrite_card(path, loaded)
 
 
-def _measured(case: Case, ensemble: Ensemble, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+def _measured(case: Case, ensemble: Ensemble, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """FIGURES of each class, and of the case, that can be measured."""
     opinions, grid, scan = look(case, ensemble)
     given = read_case(case)[1]
@@ -222,9 +212,9 @@ def _measured(case: Case, ensemble: Ensemble, names: Sequence[str]) -> dict[str,
     mask[truth == IGNORE] = IGNORE
     dsc = {i: dice(mask == i, truth == i) for i in range(1, len(names) + 1) if i in mask or i in truth}
     found = [i for i in dsc if (opinions.judged == i).any()]
-    result = {names[i - 1]: (*opinions.signs(i), dsc[i]) for i in found}
+    result = {names[i - 1]: (opinions.score(i), dsc[i]) for i in found}
     if len(names) > 1 and found:
-        result[ALL] = (*case_signs(opinions, len(names)), sum(dsc.values()) / len(dsc))
+        result[ALL] = (case_score(opinions, len(names)), sum(dsc.values()) / len(dsc))
     return result
 
 

@@ -8,12 +8,10 @@ from scipy import stats
 
 from SemiSegLib.inference.conformal import (
     Calibration,
-    Signs,
     interpolated_quantile,
     logit,
     promised,
     rank_correlation,
-    score,
 )
 
 
@@ -76,18 +74,3 @@ def test_rank_correlation_is_spearman_s():
     first, second = [0.1, 0.5, 0.5, 0.9, 0.2], [3.0, 1.0, 7.0, 8.0, 2.0]
     assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second)[0])
     assert math.isnan(rank_correlation([1.0, 1.0], [1.0, 2.0]))
-
-
-def test_a_network_that_is_always_sure_is_judged_by_the_agreement_of_its_views():
-    """Agreement tells the DSC exactly; probabilities tell nothing, or as much with errors that even out in the mean."""
-    line = np.linspace(-2.0, 2.0, 9)
-    dsc = tuple(sigmoid(x) for x in line)
-    noise = np.array([1.0, -1, -1, 1, 0, 1, -1, -1, 1])
-    sure = Signs(tuple(line), tuple(3 * noise), dsc)
-    assert sure.agreement_alone()
-    assert sure.calibration(True).error() == pytest.approx(0, abs=1e-9)
-    assert score((1.0, 9.0), sure.agreement_alone()) == 1.0
-    helping = Signs(tuple(line + noise), tuple(line - noise), dsc)
-    assert not helping.agreement_alone()
-    assert helping.calibration(False).score == pytest.approx(tuple(line))
-    assert score((1.0, 9.0), helping.agreement_alone()) == 5.0

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from SemiSegLib.data.cases import Case
 from SemiSegLib.data.images import read_image
-from SemiSegLib.inference.conformal import Signs, logit, score
+from SemiSegLib.inference.conformal import Calibration, logit
 from SemiSegLib.inference.ensemble import AS_IT_IS, SHIFTED, Ensemble, Opinions, entropy, views_for
 from SemiSegLib.inference.predictor import load_predictor
 from SemiSegLib.inference.quality import look
@@ -60,6 +60,7 @@ def test_agreement_and_probable_dice_worked_by_hand():
     assert opinions.agreement(2) == pytest.approx((1 + 0) / 2)
     assert opinions.probable_dice(1) == pytest.approx(2 * 1.5 / (1.6 + 2))
     assert opinions.probable_dice(2) == pytest.approx(2 * 0.7 / (0.8 + 1))
+    assert opinions.score(1) == pytest.approx(np.log(11 / 4))  # of 11/15
 
 
 @pytest.mark.parametrize("view", [*views_for((0, 1)), *SHIFTED], ids=lambda view: view.name)
@@ -137,23 +138,20 @@ def test_the_calibration_travels_in_the_model_s_file(off_by_one, balls, tmp_path
 
 
 def test_a_model_calibrated_by_an_earlier_version_is_judged_as_it_was(off_by_one, balls, tmp_path):
-    """Its card has one figure of each case, the mean of the two that are kept now."""
+    """Its card has scores into which the probable DSC went, under their former name."""
     model = tmp_path / "copy.safetensors"
     model.write_bytes(off_by_one.read_bytes())
-    command = ["--model", str(model), "--device", "cpu", "--input", str(balls("new", (5.25,)) / "images")]
-    assert main([*command, "--calibrate", str(balls("seen", RADII)), "--output", str(tmp_path / "now.json")]) == 0
     loaded = load_model(model)
-    [(name, kept)] = loaded.card.quality["classes"].items()
-    mean = [(a + p) / 2 for a, p in zip(kept["agreement"], kept["probable"], strict=True)]
-    loaded.card.quality["classes"] = {name: {"score": mean, "dsc": kept["dsc"]}}
+    scores, dsc = (1.0, 2.0, 3.0, 4.0), (0.6, 0.7, 0.8, 0.9)
+    views = [view.name for view in views_for((0, 1))]
+    loaded.card.quality = {"classes": {"Ball of Light": {"score": scores, "dsc": dsc}}, "views": views}
     rewrite_card(model, loaded)
-    assert main([*command, "--output", str(tmp_path / "then.json")]) == 0
-    [case] = read_json(tmp_path / "then.json")["cases"]
-    of_both = Signs(*(tuple(kept[key]) for key in ("agreement", "probable", "dsc"))).calibration(False)
-    assert read_json(tmp_path / "then.json")["calibration"]["signs"] == ["agreement", "probable_dice"]
-    figures = case["classes"][name]
-    found = score(tuple(logit(np.array([figures["agreement"], figures["probable_dice"]]))), alone=False)
-    assert case["expected_dsc"] == pytest.approx(of_both.estimate(found, 0.9).expected)
+    command = ["--model", str(model), "--device", "cpu", "--input", str(balls("new", (5.25,)) / "images")]
+    assert main([*command, "--output", str(tmp_path / "quality.json")]) == 0
+    [case] = read_json(tmp_path / "quality.json")["cases"]
+    figures = case["classes"]["Ball of Light"]
+    former = logit(np.array([figures["agreement"], figures["probable_dice"]])).mean()
+    assert case["expected_dsc"] == pytest.approx(Calibration(scores, dsc).estimate(former, 0.8).expected)
 
 
 def test_without_calibration_there_is_no_interval_and_it_is_said(make_brightness_model, balls, tmp_path, capsys):
