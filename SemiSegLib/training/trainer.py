@@ -142,24 +142,26 @@ class Trainer:
             distributed.seed(self.settings.training.seed * 1_000_003 + self.iteration)
         if first and len(self.method.stages) > 1:
             self.run.event("stage", stage=stage, iteration=self.iteration)
-        if first and stage in self.method.fresh:
-            self._save_model(self._labeller(stage))
+        if first and (stage in self.method.fresh or stage in self.method.labelling):
+            self._save_model(self._network_before(stage))
         if stage in self.method.labelling:
             self._label(stage)
         self.method.enter_stage(stage, first)
+        if first and stage in self.method.fresh and self.average is not None:
+            self.average.load_state_dict(self.method.student.state_dict())
         idle = self.method.idle_parameters or (self.method.needs_unlabelled and self.sampler.counts[1] == 0)
         self.losses = distributed.parallel(_Losses(self.method), idle)
         self.optimiser = _optimiser(self.method, self.settings.training)
 
-    def _labeller(self, stage: str) -> Path:
-        """The network that was trained until a stage which began with new weights."""
+    def _network_before(self, stage: str) -> Path:
+        """Where the network stays that the training had when this stage began."""
         return self.run.labels / "networks" / f"{stage.replace(' ', '-')}.safetensors"
 
     def _label(self, stage: str) -> None:
         """Let the network that predicts, with those kept for it, label the unlabelled scans, or take the labels made
         before an interruption."""
         self.status("labelling")
-        earlier = (load_model(self._labeller(fresh)).network() for fresh in self.method.fresh)
+        earlier = (load_model(self._network_before(fresh)).network() for fresh in self.method.fresh)
         networks = [self.predicting(), *(network.to(self.compute.device) for network in earlier)]
         folder = self.run.labels / stage.replace(" ", "-")
         unlabelled = self.sampler.all_unlabelled
