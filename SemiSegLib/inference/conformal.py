@@ -57,7 +57,7 @@ class Calibration:
         return _sigmoid(logit(np.array(self.dsc)) - self._residuals())
 
     def error(self) -> float:
-        """Mean distance between those and the DSC that there was."""
+        """Mean absolute difference between the expected DSC of each case left out and its true one, 0 to 1."""
         return float(abs(self.left_out() - self.dsc).mean())
 
     def _residuals(self) -> np.ndarray:

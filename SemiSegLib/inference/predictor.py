@@ -74,7 +74,10 @@ class Predictor:
         return self.decided(foreground, part, whole=box is None)
 
     def foreground(self, scan: sitk.Image, box: Box | None = None) -> tuple[np.ndarray, sitk.Image]:
-        """(probabilities of the labels, float32 (classes, x, y, z), the scan or its part whose voxels they are of)."""
+        """(probabilities of the labels, float32 (classes, x, y, z), the scan or its part whose voxels they are of).
+
+        Arguments and errors are those of a call.
+        """
         grid = to_network_grid(scan, self.data)
         if box is None:
             return self._back(self.probabilities(to_array(grid)), grid, scan), scan
@@ -128,10 +131,11 @@ class Committee:
         self.members = list(members)
         self.data = self.members[0].data
         first, *others = ([(label.value, label.name) for label in member.data.labels] for member in self.members)
-        for labels in others:
+        for number, labels in enumerate(others, start=2):
             if labels != first:
                 raise ModelError(
-                    f"Models with different labels cannot predict together: {_listed(first)} and {_listed(labels)}."
+                    f"Model {number} of those named has the labels {_listed(labels)}, the first one {_listed(first)}: "
+                    "only models of the same labels predict together. Leave it out, or predict with it by itself."
                 )
 
     def __call__(self, scan: sitk.Image, box: Box | None = None) -> Prediction:
@@ -158,7 +162,12 @@ def load_predictor(
 
 
 def predictor_of(models: Sequence[Model], device: str, changes: Mapping[str, Any]) -> Predictor | Committee:
-    """A predictor for loaded models; `changes` are settings of inference by name, in force for each of them."""
+    """A predictor for loaded models; `changes` are settings of inference by name, in force for each of them.
+
+    Raises ModelError for none, or for labels that differ, and SemiSegError for a device or setting that does not exist.
+    """
+    if not models:
+        raise ModelError("No model is named: give a model file, a run folder or a model's name.")
     for model in models:
         model.card.settings.change_inference(changes)
     compute = choose_compute(device, models[0].card.settings.training.precision)

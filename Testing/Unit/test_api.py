@@ -110,6 +110,8 @@ def test_unsuitable_scans_are_explained(scan, how, part, predictor):
 def test_a_wrong_model_or_setting_is_explained(predictor, tmp_path):
     with pytest.raises(SemiSegError, match="no model nowhere"):
         Predictor("nowhere")
+    with pytest.raises(SemiSegError, match="No model is named"):
+        Predictor([])
     name = next(iter(models()))
     with pytest.raises(SemiSegError, match=r"no setting 'inference\.mirrored'"):
         Predictor(name, device="cpu", mirrored=True)

@@ -214,7 +214,7 @@ def test_a_run_labels_at_each_round_and_resumes_with_the_same_labels(
 
 
 def test_the_first_of_two_networks_is_kept_as_it_was_and_the_second_begins_anew(tiny_data, tmp_path):
-    """At a rate at which nothing is learnt each keeps the weights that it began with. Both can predict afterwards."""
+    """At a rate at which nothing is learnt each keeps the weights that it began with."""
     out = tmp_path / "run"
     more = ("--set", "method_settings.members=2", "--set", "method_settings.shares=1,1", "--iterations", "9")
     assert main(command(tiny_data, out, *more, "--set", "training.learning_rate=1e-9")) == 0

@@ -325,5 +325,5 @@ def test_models_of_other_labels_do_not_predict_together(ball, make_brightness_mo
     other = make_brightness_model(tmp_path / "other.safetensors", **{"data.labels": [Label(4, "vein", (1, 2, 3))]})
     command = ["--input", str(tmp_path / "scan.nii.gz"), "--output", str(tmp_path / "out"), "--device", "cpu"]
     assert main(["--model", str(one), str(other), *command]) == 2
-    assert "4 Ball of Light and 4 vein" in capsys.readouterr().err
+    assert "Model 2 of those named has the labels 4 vein, the first one 4 Ball of Light" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
