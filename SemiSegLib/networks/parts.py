@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -76,13 +75,6 @@ class InParts(nn.Module):
 
         rows = ([values[part::parts] for values in inputs] for part in range(parts))
         return [checkpoint(function, part, use_reentrant=False, context_fn=contexts) for part in rows]
-
-
-def normalisation(kind: str, dimensions: int) -> Callable[[int], nn.Module]:
-    """The layer that `network.normalisation` names, to be made for a number of channels."""
-    if kind == "instance":
-        return partial(nn.InstanceNorm2d if dimensions == 2 else nn.InstanceNorm3d, affine=True)
-    return nn.BatchNorm2d if dimensions == 2 else nn.BatchNorm3d
 
 
 @contextmanager

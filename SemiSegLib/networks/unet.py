@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from SemiSegLib.config import NetworkSettings
+from SemiSegLib.networks.normalisation import normalisation
 from SemiSegLib.networks.output import NetworkOutput
-from SemiSegLib.networks.parts import InParts, normalisation
+from SemiSegLib.networks.parts import InParts
 
 
 class UNet(InParts):

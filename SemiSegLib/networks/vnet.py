@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from SemiSegLib.config import NetworkSettings
+from SemiSegLib.networks.normalisation import normalisation
 from SemiSegLib.networks.output import NetworkOutput
-from SemiSegLib.networks.parts import InParts, normalisation
+from SemiSegLib.networks.parts import InParts
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
