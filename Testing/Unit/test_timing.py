@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -108,3 +109,20 @@ def test_the_speed_of_every_kind_of_method_can_be_measured(method):
     settings = build_settings(method, "custom", overrides={"data.spacing": "1,1,1", "training.patch_size": "32,16,16"})
     settings.data.labels = [Label(1, "one", (1, 2, 3)), Label(2, "two", (4, 5, 6))]
     assert 0 < timing.measured_seconds(settings, CPU, (32, 16, 16)) < 60
+
+
+@pytest.mark.parametrize(
+    ("durations", "expected"),
+    [
+        ([50, 1, 1.1, 0.9, 1, 8], 1.0),  # the first warms up, the last was disturbed
+        ([40, 4, 6, 5], 5.0),  # long ones are not repeated more than needed
+    ],
+)
+def test_a_moment_of_other_work_does_not_decide(durations, expected, monkeypatch):
+    settings = build_settings("supervised", "custom", overrides={"data.spacing": "1,1,1"})
+    settings.training.patch_size = (32, 16, 16)
+    settings.data.labels = [Label(1, "one", (1, 2, 3))]
+    clock = iter(np.cumsum([moment for taken in durations for moment in (0, taken)]).tolist())
+    monkeypatch.setattr(timing.time, "monotonic", lambda: next(clock))
+    assert timing.measured_seconds(settings, CPU, (32, 16, 16)) == pytest.approx(1.2 * expected)
+    assert next(clock, None) is None
