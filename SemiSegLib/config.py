@@ -223,8 +223,8 @@ class InferenceSettings:
     largest_component: bool = setting(False, "keep only the largest connected part of each class")
     touching: bool = setting(
         False,
-        "with largest_component: structures touch, as ventricles and myocardium do, and parts apart from the largest "
-        "connected part of all classes together are left out first",
+        "with largest_component: structures touch, as ventricles and myocardium do, and all but one connected part of "
+        "all classes together is left out first: that with most voxels of 0.9 probability or more",
     )
     mirror: bool = setting(
         False,

@@ -6,34 +6,40 @@ import numpy as np
 
 from SemiSegLib.config import InferenceSettings
 
+SURE = 0.9  # probability of being any structure at all; 0.9 to 0.98 choose alike (a choice: Testing/Benchmarks)
 
-def cleaned(indices: np.ndarray, classes: int, settings: InferenceSettings) -> np.ndarray:
-    """A predicted mask (x, y, z) of classes 1 to `classes`, with the parts that the settings keep."""
+
+def cleaned(indices: np.ndarray, foreground: np.ndarray, classes: int, settings: InferenceSettings) -> np.ndarray:
+    """A predicted mask (x, y, z) of classes 1 to `classes`, with the parts that the settings keep.
+
+    :param foreground: probability (x, y, z) of all classes together
+    """
     if not settings.largest_component:
         return indices
-    return largest_components(indices, classes, settings.touching)
+    if settings.touching:
+        whole = part_with_most(indices > 0, foreground >= SURE)
+        indices = np.where(whole, indices, 0).astype(indices.dtype)
+    return largest_components(indices, classes)
 
 
-def largest_components(mask: np.ndarray, classes: int, touching: bool = False) -> np.ndarray:
-    """Keep the largest face-connected part of each class 1 to `classes`; the rest becomes background.
-
-    Where structures are `touching`, only parts within the largest part of all classes together count.
-    """
-    if touching:
-        mask = np.where(_largest(mask > 0), mask, 0).astype(mask.dtype)
+def largest_components(mask: np.ndarray, classes: int) -> np.ndarray:
+    """Keep the largest face-connected part of each class 1 to `classes`; the rest becomes background."""
     result = np.zeros_like(mask)
     for index in range(1, classes + 1):
-        result[_largest(mask == index)] = index
+        result[part_with_most(mask == index, mask == index)] = index
     return result
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """The largest face-connected part of a bool mask; nothing where there is none."""
+def part_with_most(mask: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    """The face-connected part of a bool mask that holds most of the `voxels` (bool), the larger one of equals.
+
+    Of sure voxels rather than of all: a stomach or a liver taken for a heart is large, but nowhere sure.
+    """
     from scipy import ndimage
 
     parts, count = ndimage.label(mask)
     if not count:
         return mask
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.asarray(parts == sizes.argmax())
+    sizes = np.bincount(parts.ravel())[1:]
+    held = np.bincount(parts[voxels], minlength=count + 1)[1:]
+    return np.asarray(parts == 1 + np.lexsort((sizes, held))[-1])

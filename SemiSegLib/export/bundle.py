@@ -122,10 +122,12 @@ def _postprocessing(settings: Any) -> list[dict[str, Any]]:
     labels = settings.data.labels
     values = [0, *(label.value for label in labels)]
     dtype = "uint8" if max(values) < 256 else "uint16"
-    part = {"_target_": f"{_SCRIPTS}.LargestPartd", "keys": "pred", "touching": settings.inference.touching}
-    largest = [part] if settings.inference.largest_component else []
+    kept = settings.inference.largest_component
+    surest = [{"_target_": f"{_SCRIPTS}.SurestPartd", "keys": "pred"}] if kept and settings.inference.touching else []
+    largest = [{"_target_": f"{_SCRIPTS}.LargestPartd", "keys": "pred"}] if kept else []
     return [
         {"_target_": f"{_SCRIPTS}.BackToScand", "keys": "pred", "scan": "scan"},
+        *surest,
         {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
         *largest,
         {

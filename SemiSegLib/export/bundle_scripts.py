@@ -17,6 +17,8 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from monai.transforms import MapTransform, Orientation, Transform
 from torch.nn import functional
 
+SURE = 0.9  # probability; see SemiSegLib.data.components
+
 
 class NormaliseTissued(MapTransform):
     """Zero mean and unit sd of the voxels brighter than the darkest by 5 % of the range up to the 99.5th percentile."""
@@ -96,26 +98,37 @@ class BackToScand(MapTransform):
         return result
 
 
-class LargestPartd(MapTransform):
-    """Of a mask (1, x, y, z) the largest face-connected part of each class.
+class SurestPartd(MapTransform):
+    """Probability maps (C, x, y, z), background first: of all other classes together one face-connected part is left.
 
-    touching   only parts within the largest part of all classes together count
+    It is the part with most voxels of SURE probability, the larger one of equals.
     """
 
-    def __init__(self, keys: Sequence[Hashable], touching: bool = False) -> None:
-        super().__init__(keys)
-        self.touching = touching
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The items with background outside that part."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            maps = result[key].as_tensor().cpu()
+            sure = (maps[1:].sum(0) >= SURE).numpy()
+            part = torch.from_numpy(_part_with_most((maps.argmax(0) > 0).numpy(), sure))
+            background = torch.zeros_like(maps)
+            background[0] = 1
+            left = torch.where(part, maps, background)
+            result[key] = MetaTensor(left, affine=result[key].affine, meta=result[key].meta)
+        return result
+
+
+class LargestPartd(MapTransform):
+    """Of a mask (1, x, y, z) the largest face-connected part of each class."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The items without smaller parts."""
         result = dict(data)
         for key in self.key_iterator(result):
             mask = result[key].as_tensor().cpu().numpy()[0]
-            if self.touching:
-                mask = np.where(_largest(mask > 0), mask, 0)
             kept = np.zeros_like(mask)
             for index in np.unique(mask[mask > 0]):
-                kept[_largest(mask == index)] = index
+                kept[_part_with_most(mask == index, mask == index)] = index
             result[key] = MetaTensor(torch.from_numpy(kept)[None], affine=result[key].affine, meta=result[key].meta)
         return result
 
@@ -191,15 +204,15 @@ def predict(
     return postprocessing({**item, "pred": MetaTensor(maps, affine=image.affine)})
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def _part_with_most(mask: np.ndarray, voxels: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     parts, count = ndimage.label(mask)
     if not count:
         return mask
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.asarray(parts == sizes.argmax())
+    sizes = np.bincount(parts.ravel())[1:]
+    held = np.bincount(parts[voxels], minlength=count + 1)[1:]
+    return np.asarray(parts == 1 + np.lexsort((sizes, held))[-1])
 
 
 def _spacing(image: MetaTensor) -> list[float]:

@@ -143,4 +143,4 @@ class Ensemble:
 
     def _mask(self, probabilities: np.ndarray) -> np.ndarray:
         indices = probabilities.argmax(0).astype(np.uint8)
-        return cleaned(indices, len(probabilities) - 1, self.members[0].settings)
+        return cleaned(indices, probabilities[1:].sum(0), len(probabilities) - 1, self.members[0].settings)

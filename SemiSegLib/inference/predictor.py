@@ -108,7 +108,7 @@ class Predictor:
         """
         indices = _choose(foreground)
         if whole:
-            indices = cleaned(indices, len(foreground), self.settings)
+            indices = cleaned(indices, foreground.sum(0), len(foreground), self.settings)
         values = np.array([0, *(label.value for label in self.data.labels)])
         mask = values[indices].astype(np.uint8 if values.max() < 256 else np.uint16)
         return Prediction(scan, from_array(mask, scan), foreground, indices)

@@ -71,8 +71,9 @@ def _label(
         found = view.undone(predict_probabilities(network, seen, patch, plain, compute).numpy())
         total += found
         masks.append(found.argmax(0).astype(np.uint8))
-    indices = cleaned(total.argmax(0).astype(np.uint8), classes, settings.inference)
-    return indices, total.max(0) / len(masks), _stability(masks, classes)
+    total /= len(masks)
+    indices = cleaned(total.argmax(0).astype(np.uint8), total[1:].sum(0), classes, settings.inference)
+    return indices, total.max(0), _stability(masks, classes)
 
 
 def never_found(folder: Path, wanted: Collection[int]) -> list[int]:

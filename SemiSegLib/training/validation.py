@@ -33,9 +33,10 @@ def validation_dice(network: torch.nn.Module, case: Prepared, settings: Settings
     assert patch is not None
     image = torch.from_numpy(np.array(case.image(), np.float32))
     inference: InferenceSettings = replace(settings.inference, mirror=False)
-    indices = predict_probabilities(network, image, patch, inference, compute).argmax(0).numpy().astype(np.uint8)
+    probabilities = predict_probabilities(network, image, patch, inference, compute).numpy()
+    indices = probabilities.argmax(0).astype(np.uint8)
     reference = np.asarray(case.mask())
     classes = len(settings.data.labels)
-    indices = np.where(reference == IGNORE, IGNORE, cleaned(indices, classes, inference))
+    indices = np.where(reference == IGNORE, IGNORE, cleaned(indices, probabilities[1:].sum(0), classes, inference))
     present = [(indices == c, reference == c) for c in range(1, classes + 1)]
     return [dice(a, b) if a.any() or b.any() else math.nan for a, b in present]

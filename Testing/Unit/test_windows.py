@@ -1,5 +1,6 @@
 """A network over a whole scan: the windows must not show."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -107,9 +108,23 @@ def test_of_touching_structures_only_parts_of_the_largest_whole_count():
     heart = mask.copy()
     heart[9:] = 0
     assert (mask == 1).sum() > 2 * (heart == 1).sum()
-    assert (largest_components(mask, 2, touching=True) == heart).all()
     assert (largest_components(mask, 2) == 1)[9:].sum() == 48  # the wrong one, without
     settings = InferenceSettings(largest_component=True, touching=True)
-    assert (cleaned(mask, 2, settings) == heart).all()
-    assert (cleaned(mask, 2, InferenceSettings(touching=True)) == mask).all()
-    assert not cleaned(mask * 0, 2, settings).any()
+    foreground = np.where(mask > 0, 0.8, 0.1)  # sure of nothing: size decides
+    assert (cleaned(mask, foreground, 2, settings) == heart).all()
+    assert (cleaned(mask, foreground, 2, InferenceSettings(touching=True)) == mask).all()
+    assert not cleaned(mask * 0, foreground, 2, settings).any()
+
+
+def test_of_touching_structures_the_part_that_is_sure_counts_not_a_larger_doubtful_one():
+    mask = np.zeros((20, 12, 3), np.uint8)
+    mask[1:6, 1:7], mask[3:5, 3:5] = 2, 1
+    mask[9:19, 1:11], mask[12:16, 3:9] = 2, 1  # a stomach
+    foreground = np.where(mask > 0, 0.85, 0.05)
+    foreground[2:5, 2:6] = 0.97
+    foreground[10, 2:5] = 0.93
+    heart = mask.copy()
+    heart[9:] = 0
+    settings = InferenceSettings(largest_component=True, touching=True)
+    assert (cleaned(mask, foreground, 2, settings) == heart).all()
+    assert (cleaned(mask, np.where(mask > 0, 0.85, 0.05), 2, settings)[9:] > 0).any()
