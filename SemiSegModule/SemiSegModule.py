@@ -540,9 +540,9 @@ class SemiSegModuleTest(ScriptedLoadableModuleTest):
         """A synthetic scan is loaded with its annotation and exported for training."""
         import tempfile
 
-        from SemiSegModuleLib.scene.case import State
         from SemiSegModuleLib.scene.case_table import CaseTable
         from SemiSegModuleLib.scene.loading import add_files
+        from SemiSegModuleLib.scene.records import State
         from SemiSegModuleLib.scene.training_files import export_cases
 
         from SemiSegLib.presets import PRESETS

@@ -117,7 +117,7 @@ def test_before_the_first_training_scans_are_suggested_by_their_looks(with_cases
 
 
 def test_a_search_that_fails_or_is_cancelled_leaves_what_was_suggested(with_cases, monkeypatch, tmp_path):
-    from SemiSegModuleLib.scene.case import Suggestion
+    from SemiSegModuleLib.scene.records import Suggestion
 
     opened, work = with_cases, with_cases.logic.suggesting
     case = opened.work.cases.cases[3]
@@ -388,7 +388,7 @@ def test_what_is_expected_of_a_round_is_of_the_masks_of_its_model(predicted):
     from types import SimpleNamespace
 
     from SemiSegModuleLib.logic.rounds import Round
-    from SemiSegModuleLib.scene.case import Expected, Quality
+    from SemiSegModuleLib.scene.records import Expected, Quality
 
     work, models = predicted.work, [predicted.work.folder / f"training-{n}" / "models" / "m" for n in (1, 2)]
     work.cases.rounds = [dataclasses.asdict(Round(f"training-{n}", "", 60.0 * n, {})) for n in (1, 2)]

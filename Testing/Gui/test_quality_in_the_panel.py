@@ -123,8 +123,9 @@ def test_the_quality_is_known_after_a_prediction_and_sorts_the_review(predicted)
 
 def test_a_mask_with_a_part_of_its_own_is_not_judged_and_the_panel_says_why(with_prediction):
     from SemiSegModuleLib.scene import volumes
-    from SemiSegModuleLib.scene.case import CaseError, Expected, Quality
+    from SemiSegModuleLib.scene.case import CaseError
     from SemiSegModuleLib.scene.predictions import load_part
+    from SemiSegModuleLib.scene.records import Expected, Quality
 
     opened, case = with_prediction, with_prediction.work.case
     case.quality = Quality(Expected(0.9, 0.8, 0.95), {})

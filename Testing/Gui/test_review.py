@@ -51,7 +51,7 @@ def test_the_least_certain_comes_first(reviewing):
 
 
 def test_what_is_expected_to_be_worst_comes_first_and_what_is_not_known_by_its_confidence(reviewing):
-    from SemiSegModuleLib.scene.case import Expected, Quality
+    from SemiSegModuleLib.scene.records import Expected, Quality
 
     one, two, _three, four = reviewing.work.cases.cases
     one.quality = Quality(Expected(0.71, 0.6, 0.8), {})
@@ -70,7 +70,7 @@ def test_what_is_expected_to_be_worst_comes_first_and_what_is_not_known_by_its_c
 
 def test_state_and_expected_dsc_are_seen_in_a_narrow_dock(reviewing):
     """The name makes room: its middle is left out, so that both patient and number can be told apart."""
-    from SemiSegModuleLib.scene.case import Expected, Quality, Suggestion
+    from SemiSegModuleLib.scene.records import Expected, Quality, Suggestion
 
     for rank, case in enumerate(reviewing.work.cases, 1):
         case.suggestion = Suggestion(rank, 0.5, 2, (3,))

@@ -186,8 +186,8 @@ def test_a_saved_scene_knows_its_frames_again(application, table, a_cine, tmp_pa
 
 def test_a_4d_file_is_loaded_frame_by_frame_with_its_masks(table, tmp_path):
     import SimpleITK as sitk
-    from SemiSegModuleLib.scene.case import State
     from SemiSegModuleLib.scene.loading import add_files
+    from SemiSegModuleLib.scene.records import State
     from SemiSegModuleLib.scene.volumes import world_image
 
     scans = [sitk.GetImageFromArray(np.random.default_rng(n).normal(size=(5, 6, 7)).astype(np.float32)) for n in (0, 1)]

@@ -15,7 +15,7 @@ def case(table, a_volume):
 
 def test_every_third_slice_is_proposed_and_suggested_ones_come_first(case, table):
     from SemiSegModuleLib.scene import slices
-    from SemiSegModuleLib.scene.case import Suggestion
+    from SemiSegModuleLib.scene.records import Suggestion
 
     assert slices.propose(table, case, "axial", 3).proposed == (1, 4, 7)
     assert slices.propose(table, case, "sagittal", 5).proposed == (2, 7, 12)
@@ -96,7 +96,7 @@ def test_a_slice_is_found_in_the_world(table, an_oblique_volume):
 
 
 def test_a_suggestion_ends_when_the_scan_is_done(case, table):
-    from SemiSegModuleLib.scene.case import Suggestion
+    from SemiSegModuleLib.scene.records import Suggestion
 
     heard = []
     table.case_changed.connect(lambda changed: heard.append(changed.suggestion))

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ..i18n import _
 from ..processes.prediction_process import PredictionProcess
-from ..scene.case import ORIENTATIONS, Case, CaseError, State
+from ..scene.case import Case, CaseError
 from ..scene.identity import check_identity, new_identifier, write_identity
 from ..scene.names_list import write_names
 from ..scene.predictions import find_prediction, load_part, load_prediction
+from ..scene.records import ORIENTATIONS, State
 from ..scene.region import shown_place, slab
 from ..scene.training_files import Progress, export_cases
 from ..scene.volumes import VoxelBox

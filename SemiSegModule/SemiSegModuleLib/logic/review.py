@@ -14,7 +14,8 @@ from typing import Any
 
 from ..i18n import _
 from ..scene.annotations import accept_prediction
-from ..scene.case import Case, CaseError, State
+from ..scene.case import Case, CaseError
+from ..scene.records import State
 from ..scene.undo import keep_annotation, keep_removed
 from ..signal import Signal
 from .study import Study

@@ -14,8 +14,9 @@ from typing import Any
 
 from ..i18n import _
 from ..processes.command_process import CommandProcess
-from ..scene.case import Case, CaseError, Suggestion
+from ..scene.case import Case, CaseError
 from ..scene.identity import check_identity
+from ..scene.records import Suggestion
 from ..scene.training_files import Progress, export_cases
 from .child_work import ChildWork
 from .study import Study

@@ -20,9 +20,10 @@ from SemiSegLib.runs import RunError, RunFolder
 
 from ..i18n import _
 from ..processes.training_process import TrainingProcess
-from ..scene.case import CaseError, State
+from ..scene.case import CaseError
 from ..scene.curves import TrainingCurves
 from ..scene.names_list import write_names
+from ..scene.records import State
 from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
 from .poller import Poller

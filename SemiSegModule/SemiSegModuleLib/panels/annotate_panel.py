@@ -15,7 +15,8 @@ from ..i18n import _
 from ..logic.stopwatch import Stopwatch
 from ..logic.study import Study
 from ..scene.annotations import add_region, edited_elsewhere, make_annotation
-from ..scene.case import ORIENTATIONS, Case, State
+from ..scene.case import Case
+from ..scene.records import ORIENTATIONS, State
 from ..scene.region import voxels_outside
 from ..signal import Signal
 from . import dialogs, texts

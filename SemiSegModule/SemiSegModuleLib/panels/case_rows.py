@@ -18,7 +18,8 @@ from SemiSegLib.errors import SemiSegError
 
 from ..i18n import _
 from ..logic.study import Study
-from ..scene.case import Case, State
+from ..scene.case import Case
+from ..scene.records import State
 from . import texts, thumbnails
 
 _STATE_COLORS = {

@@ -8,8 +8,9 @@ import slicer
 
 from ..i18n import _
 from ..logic.workbench import Workbench
-from ..scene.case import ORIENTATIONS, Case
+from ..scene.case import Case
 from ..scene.overlays import jump_to
+from ..scene.records import ORIENTATIONS
 from ..scene.slices import place_of
 from . import dialogs, texts
 from .busy import Busy

@@ -12,7 +12,7 @@ from SemiSegLib.models import named_models
 
 from ..i18n import _
 from ..logic.workbench import Workbench
-from ..scene.case import State
+from ..scene.records import State
 from . import dialogs
 
 

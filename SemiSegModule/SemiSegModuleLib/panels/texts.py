@@ -15,7 +15,8 @@ from ..processes.command_process import CommandProcess
 from ..processes.prediction_process import PredictionProcess
 from ..processes.training_process import TrainingProcess
 from ..scene import slices
-from ..scene.case import Case, Expected, State
+from ..scene.case import Case
+from ..scene.records import Expected, State
 
 _GPU_GB = 2**30  # as graphics cards are sold
 

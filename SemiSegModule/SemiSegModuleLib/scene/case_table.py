@@ -30,8 +30,9 @@ from SemiSegLib.errors import SemiSegError
 
 from ..signal import Signal
 from . import segments, sequences
-from .case import ROLE, Case, CaseError, State
+from .case import ROLE, Case, CaseError
 from .identity import new_identifier
+from .records import State
 from .volumes import VoxelBox
 
 
@@ -221,7 +222,7 @@ class CaseTable:
         self._work().SetParameter("names_hidden", "true" if hidden else "false")
         with self.paused():
             for case in self:
-                case._set_flag("name_hidden", hidden)
+                case.name_hidden = hidden
 
     @property
     def run_folder(self) -> Path | None:
@@ -389,11 +390,8 @@ class CaseTable:
 
     def _new_case(self, volume_node) -> Case:
         number = max((case.number for case in self), default=0) + 1
-        case = Case(self._new_node("case", f"SemiSeg case {number}"))
-        case._set("file_name", f"scan_{number:03d}")
-        case._set("identifier", new_identifier())
-        case._set_flag("name_hidden", self.names_hidden)
-        case._refer("volume", volume_node)
+        node = self._new_node("case", f"SemiSeg case {number}")
+        case = Case.new(node, volume_node, f"scan_{number:03d}", self.names_hidden)
         self.scene.AddNode(case.node)  # when it is complete: a case without a scan leaves the table at once
         return case
 

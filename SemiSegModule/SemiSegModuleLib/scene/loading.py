@@ -18,10 +18,11 @@ from SemiSegLib.config import Label
 
 from . import segments, volumes
 from .annotations import IGNORE_VALUE, ignore_slices, make_annotation
-from .case import ORIENTATIONS, Case, CaseError
+from .case import Case, CaseError
 from .case_table import CaseTable
 from .identity import new_identifier
 from .mask_files import relabelled, scene_labels
+from .records import ORIENTATIONS
 from .training_files import Progress
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from . import volumes
-from .case import Case, Expected, Quality
+from .case import Case
 from .case_table import CaseTable
 from .predictions import show_maps
+from .records import Expected, Quality
 
 WHOLE_CASE = 0  # stands for a label's value: the map is of all structures together
 

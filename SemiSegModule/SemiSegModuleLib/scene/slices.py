@@ -20,8 +20,9 @@ from SemiSegLib.config import Label
 
 from . import segments, volumes
 from .annotations import make_annotation
-from .case import ORIENTATIONS, Case, CaseError, SlicePlan
+from .case import Case, CaseError
 from .case_table import CaseTable
+from .records import ORIENTATIONS, SlicePlan
 from .region import marked_slices
 
 

@@ -23,9 +23,10 @@ from SemiSegLib.runs import write_json
 
 from . import segments, volumes
 from .annotations import IGNORE_VALUE, annotation_mask
-from .case import Case, CaseError, State
+from .case import Case, CaseError
 from .case_table import CaseTable
 from .identity import write_identity
+from .records import State
 
 MANIFEST = "exported_from_scene.json"
 FILE_FORMATS = (".nrrd", ".nii.gz")
