@@ -185,8 +185,8 @@ class Trainer:
         labelled, unlabelled = self.method.patches(stage, training.labelled_batch, training.unlabelled_batch)
         if self.sampler.cases[1]:
             return labelled, unlabelled
-        supervised = stage in self.method.labelling  # a round of labelling that finds no scan to label
-        return (labelled + unlabelled if supervised else labelled), 0
+        # Where there is nothing unlabelled, or no label came of it, annotated patches take those places.
+        return (labelled + unlabelled if self.method.needs_unlabelled else labelled), 0
 
     def uses_unlabelled(self) -> bool:
         """Whether the batches of some stage have unlabelled patches (where there are unlabelled scans)."""

@@ -1,12 +1,20 @@
-"""The method that is taken where nobody names one, with and without scans that nobody annotated."""
+"""The method that is taken where nobody names one, and trainings without scans that nobody annotated."""
+
+from dataclasses import replace
 
 import pytest
 
+from SemiSegLib import methods
+from SemiSegLib.compute.devices import choose_compute
 from SemiSegLib.config import DEFAULT_METHOD, Settings
+from SemiSegLib.data.layouts import find_cases
+from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.train import main
+from SemiSegLib.training.session import prepare_cases
+from SemiSegLib.training.trainer import Trainer
 
 TINY = (
     *("--preset", "left-atrium", "--spacing", "4,4,4", "--patch", "32,16,16", "--iterations", "4", "--quiet"),
@@ -30,6 +38,20 @@ def test_without_scans_to_label_the_whole_batch_is_annotated(tmp_path):
     losses = [event["losses"] for event in run.events() if event["event"] == "iteration"]
     assert losses
     assert all(set(terms) == {"supervised"} for terms in losses)
+
+
+@pytest.mark.parametrize("method", methods.available())
+def test_without_unlabelled_scans_annotated_patches_take_their_places(method, tiny_data, tiny_settings, tmp_path):
+    settings = tiny_settings(method, **{"training.labelled_batch": 2, "training.unlabelled_batch": 2})
+    settings.data.cache = str(tmp_path / "cache")
+    run = RunFolder.create(tmp_path / "run")
+    cases = apply_splits(find_cases(tiny_data), f"{tiny_data / 'splits.json'}:demo")
+    prepared = prepare_cases(run, settings, replace(cases, unlabelled=()), lambda: False)
+    trainer = Trainer(run, settings, prepared, choose_compute("cpu", "fp32"))
+    batch = trainer.sampler.draw(0)
+    asks = method != "supervised" or settings.method_settings.get("fill", False)
+    assert (len(batch.labelled), len(batch.unlabelled)) == (4 if asks else 2, 0)
+    trainer.step(batch)
 
 
 @pytest.mark.parametrize(("shares", "said"), [("none", True), ("3,1", False)])
