@@ -28,9 +28,7 @@ _FOR_TRAINING = 0.85  # of the time; preparing, validating and the report take t
 _SMALLEST_SIDE = 32  # voxels; the bottleneck has a sixteenth of them
 _TIMED = 9  # iterations, after one that is not counted; fewer, but three, once they take long
 _LONG = 10.0  # seconds
-# Drawing patches takes time of the cores that compute: 0.55 s in the mean of a training on the left atrium, all cores,
-# where the best of five iterations on noise had taken 0.42 s.
-_WHILE_DRAWING = {"cpu": 1.2}
+_WHILE_DRAWING = 1.2  # a choice: on a CPU drawing patches takes cores from iterations, a fifth of all work with slices
 Grid = tuple[tuple[float, ...], tuple[int, ...]]  # voxel size (mm), patch (voxels)
 
 
@@ -105,7 +103,8 @@ def _coarser(spacing: Sequence[float], patch: Sequence[int], factor: float) -> G
 def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int]) -> float:
     """Seconds of one iteration of the method with patches of this size, in the stage that takes most of the time.
 
-    The median of a few, so that a moment of other work on the machine does not decide about hours.
+    The median of a few, so that a moment of other work on the machine does not decide about hours; on a CPU with the
+    time that drawing the patches takes.
     """
     from SemiSegLib.training.trainer import build_method
 
@@ -131,7 +130,7 @@ def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int])
         method.after_step(step)
         float(total.detach())  # waits for a GPU
         seconds.append(time.monotonic() - started)
-    return statistics.median(seconds[1:]) * _WHILE_DRAWING.get(compute.device.type, 1.0)
+    return statistics.median(seconds[1:]) * (_WHILE_DRAWING if compute.device.type == "cpu" else 1.0)
 
 
 def _random_batch(settings: Settings, patch: Sequence[int], labelled: int, unlabelled: int, views: int) -> Batch:
