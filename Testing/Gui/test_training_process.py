@@ -226,10 +226,10 @@ def test_end_now_does_not_wait(start):
 @pytest.mark.parametrize(
     ("lines", "kind", "words"),
     [
-        ("raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')", "memory", "smaller patch size"),
+        ("raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')", "memory", "Advanced and train anew"),
         ("raise MemoryError", "memory", "Memory ran out"),
         ("import nonsense_package", "package", "'nonsense_package'"),
-        ("raise OSError(28, 'No space left on device')", "disk", "Free some space"),
+        ("raise OSError(28, 'No space left on device')", "disk", "another folder and train anew"),
         ("raise PermissionError(13, 'Permission denied', 'a.nrrd')", "permission", "a.nrrd"),
         ("print('error: a.nii.gz is no scan: cut off.', file=sys.stderr); sys.exit(2)", "input", "a.nii.gz is no"),
         ("run.set_status('failed', message='b.nrrd: no mask.'); sys.exit(2)", "input", "b.nrrd: no mask."),

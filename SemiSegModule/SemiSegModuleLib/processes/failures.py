@@ -72,13 +72,16 @@ def _words(kind: str, detail: str) -> tuple[str, str]:
         "memory": (
             _("Memory ran out."),
             _(
-                "Close other programs that use the graphics card, or choose a smaller patch size or a larger "
-                "voxel spacing under Advanced; then press Resume."
+                "Close other programs that use the graphics card, then press Resume; or choose a smaller patch size or "
+                "a larger voxel spacing under Advanced and train anew."
             ),
         ),
         "disk": (
             _("The disk is full."),
-            _("Free some space on the disk of the study folder, or choose another folder; then press Resume."),
+            _(
+                "Free some space on the disk of the study folder, then press Resume; or choose another folder and "
+                "train anew."
+            ),
         ),
         "package": (
             _("A Python package is missing: {detail}").format(detail=detail.rstrip(".") + "."),
