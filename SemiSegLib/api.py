@@ -45,6 +45,9 @@ def train(
 ) -> RunFolder:
     """Train on the scans in the folder `data`, as `semiseg train` does; returns the run folder, which is `out`.
 
+    Where `settings` give no length ("training.minutes" or "training.iterations"), the preset's iterations are trained,
+    at its voxel size; the command's default of an hour is not taken.
+
     :param settings: any settings by name, {"training.iterations": 3000}; they win over `config`, a JSON file
     :param splits: FILE:NAME of named splits
     :param labelled: use only so many annotations, or those of the cases that a file names

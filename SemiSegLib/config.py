@@ -172,8 +172,8 @@ class AugmentationSettings:
 
     geometry: str = setting(
         "turns",
-        "warp: turned by any angle, scaled, mirrored and deformed in one resampling; turns: quarter turns and flips "
-        "alone (training.rotate, training.flip), as the papers do",
+        "warp: turned by any angle within turn and tilt, scaled, mirrored and deformed in one resampling; turns: "
+        "quarter turns and flips alone (training.rotate, training.flip), as the papers do",
         choices=("warp", "turns"),
     )
     mirror_axes: tuple[int, ...] = setting(

@@ -1,4 +1,4 @@
-"""The built-in demonstration: synthetic scans, a short SimCVD training, predictions for all, scores, a picture."""
+"""The built-in demonstration: synthetic scans, a short SimCVD training, predictions for all, scores, pictures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder
 
-# A length and a resolution that two CPU cores manage in about two minutes.
+# A length and a resolution that two CPU cores manage in minutes.
 _SETTINGS: dict[str, Any] = {
     "training.iterations": 360,
     "method": "simcvd",
-    "recipe": "published",  # a training of two minutes is too short for strong augmentation
+    "recipe": "published",  # so short a training is too short for strong augmentation
     "training.patch_size": (48, 48, 32),
     "data.spacing": (2.0, 2.0, 2.0),
     "training.validation_every": 120,

@@ -11,7 +11,10 @@
     lock              held by the operating system for the trainer alone; freed even when it is killed
     checkpoints/      last.pt: everything needed to go on
     models/           last.safetensors, best.safetensors: a network with its card, ready to share
-    report/           table and pictures; predictions/ masks
+    report/           table, pictures and a page
+    labels/           those that a training gave its own unlabelled scans (self-training)
+    cache/            preprocessed scans, unless data.cache names another folder
+    tensorboard/      and trackers/: what experiment trackers read
 
 Nothing here imports torch.
 """

@@ -116,7 +116,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--time",
         metavar="15m|1h|8h",
-        help="how long to train (default: 1h); the rest follows from the device's speed",
+        help="how long to train; voxel size, patch and iterations follow from the device's speed (default: 1h, but not "
+        "with --iterations, --config, --recipe published or torchrun)",
     )
     add("--preset", choices=list(PRESET_TITLES), help="the task (default: custom)")
     add("--splits", metavar="FILE:NAME", help="JSON file with named splits, and the one to use")

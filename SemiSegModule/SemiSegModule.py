@@ -48,13 +48,13 @@ class SemiSegModule(ScriptedLoadableModule):
         ]
         self.parent.contributors = ["SemiSeg contributors"]
         self.parent.helpText = _(
-            "Annotate a few scans, train with the unlabeled ones by semi-supervised contrastive learning, and "
+            "Annotate a few scans, train with these and the unlabeled ones by semi-supervised learning, and "
             "review, correct and export the segmentations of all of them. "
             'See the <a href="{url}">documentation</a>.'
         ).format(url="https://github.com/semiseg/SlicerSemiSeg#readme")
         self.parent.acknowledgementText = _(
-            "The training methods are those of You et al. (SimCVD and its successors); see the documentation for "
-            "how to cite them. SemiSeg is not a medical device."
+            "The training methods are those of the literature, SimCVD and its successors (You et al.) among them; see "
+            "the documentation for how to cite them. SemiSeg is not a medical device."
         )
         self.parent.icon = qt.QIcon(str(paths.resource_path("Icons/SemiSegModule.png")))
         slicer.app.connect("startupCompleted()", registerSampleData)

@@ -1,6 +1,6 @@
 """Predicted masks and maps from files into the scene, below the transform of their scan.
 
->>> load_predictions(table, run_folder / "predictions")                                # doctest: +SKIP
+>>> load_predictions(table, folder)                                                    # doctest: +SKIP
 """
 
 from __future__ import annotations
