@@ -142,7 +142,8 @@ def load_model(source: Path, which: str = "last") -> Model:
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
-            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+            # Copies: the tensors themselves are the file, mapped into memory, which Windows then lets nobody replace.
+            weights = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read as a model: {error}.") from error
     if metadata.get("format") != _FORMAT:

@@ -96,3 +96,15 @@ def test_the_same_model_is_the_same_file(tmp_path, card, network):
         state = network.state_dict()
         assert set(file.keys()) == set(state)
         assert all(torch.equal(file.get_tensor(name), state[name]) for name in state)
+
+
+def test_a_loaded_model_does_not_hold_its_file(tmp_path, card, network):
+    """Windows replaces no file that is mapped into memory, and a calibration replaces the model's own."""
+    path = tmp_path / "m.safetensors"
+    save_model(path, network, card)
+    model = load_model(path)
+    before = model.fingerprint()
+    with path.open("rb+") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(path.stat().st_size // 2))
+    assert model.fingerprint() == before
