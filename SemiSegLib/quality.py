@@ -102,11 +102,25 @@ def cross_fit(run: Path, folds: int, device: str = "auto") -> None:
         if not RunFolder(part).has_training():
             remaining = dataclasses.replace(cases, labelled=rest, unlabelled=bare, validation=())
             session.start(RunFolder.create(part), settings, remaining)
-        elif RunFolder(part).status().state != "finished":
-            session.resume(RunFolder.open(part))
+        else:
+            _refuse_other_division(part, rest, folds)
+            if RunFolder(part).status().state != "finished":
+                session.resume(RunFolder.open(part))
         measured.append(measure(part, held_out, device))
     source = f"cross-fitted: {folds} trainings, each without a part of the {count} annotated cases"
     keep(run, {"source": source, **joined(measured)})
+
+
+def _refuse_other_division(part: Path, trained: Sequence[Case], folds: int) -> None:
+    """A training that is there already must be one of this division, or it would be measured on cases that it knows."""
+    from SemiSegLib.runs import RunFolder
+    from SemiSegLib.training.intent import load_cases
+
+    if {case.name for case in load_cases(RunFolder.open(part)).labelled} != {case.name for case in trained}:
+        raise QualityOptionsError(
+            f"--cross-fit {folds}: {part} was trained without other cases than this division into {folds} parts leaves "
+            f"out. Give the same number as before, or remove {part.parent} to train anew."
+        )
 
 
 def to_json(model: Path, judge: Judge, cases: Sequence[CaseQuality]) -> dict[str, Any]:

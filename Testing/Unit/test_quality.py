@@ -200,6 +200,16 @@ def test_a_run_without_validation_cases_is_cross_fitted(tiny_settings, tmp_path)
     assert main(["--model", str(run.path), "--cross-fit", "5", "--device", "cpu"]) == 2
 
 
+def test_networks_of_another_division_are_not_measured_on_what_they_were_trained_with(tiny_settings, tmp_path, capsys):
+    data = make_dataset(tmp_path / "data", cases=4, labelled=4, validation=0, size=(32, 32, 16))
+    run = train(data, tmp_path / "run", tiny_settings("supervised", **{"training.iterations": 2}), quiet=True)
+    assert main(["--model", str(run.path), "--cross-fit", "2", "--device", "cpu"]) == 0
+    stored = load_model(run.path).card.quality
+    assert main(["--model", str(run.path), "--cross-fit", "4", "--device", "cpu"]) == 2
+    assert str(run.path / "cross-fit" / "1") in capsys.readouterr().err
+    assert load_model(run.path).card.quality == stored
+
+
 @pytest.mark.parametrize("validation", [2, 4])
 def test_a_training_leaves_its_calibration_if_it_has_cases_for_it(validation, tiny_settings, tmp_path):
     data = make_dataset(tmp_path / "data", cases=6, labelled=2, validation=validation, size=(32, 32, 16))
