@@ -38,7 +38,7 @@ from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import is_temporary, remove_temporary, write_whole
 
 FORMAT_VERSION = 1
-ACTIVE_STATES = ("preparing", "training", "validating", "reporting")
+ACTIVE_STATES = ("preparing", "training", "labelling", "validating", "reporting")
 FINAL_STATES = ("finished", "stopped", "failed")
 
 

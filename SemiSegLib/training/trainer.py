@@ -177,6 +177,7 @@ class Trainer:
         else:
             text = f"labelled {len(unlabelled)} scans, {len(kept)} of them stable enough to train with"
         self.run.event("message", level="warning" if missing else "info", text=text)
+        self.status("training")
         self.log.since = time.monotonic()
 
     def _patches_at(self, iteration: int) -> tuple[int, int]:

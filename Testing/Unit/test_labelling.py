@@ -224,3 +224,18 @@ def test_the_first_of_two_networks_is_kept_as_it_was_and_the_second_begins_anew(
     weight = next(name for name, value in last.weights.items() if value.dim() > 3)
     assert torch.allclose(second.weights[weight], last.weights[weight], atol=1e-6)
     assert not torch.allclose(first.weights[weight], last.weights[weight], atol=1e-3)
+
+
+def test_a_run_that_labels_is_at_work(tiny_data, tmp_path, monkeypatch):
+    """So that one that is killed then counts as interrupted, and nobody starts a second one beside it."""
+    active = {}
+
+    def look(run, *_):
+        run.listeners.append(
+            lambda event: active.update({event["state"]: run.status().active} if event["event"] == "state" else {})
+        )
+
+    monkeypatch.setattr("SemiSegLib.train._listen", look)
+    assert main(command(tiny_data, tmp_path / "run", "--iterations", "4", "--set", "method_settings.shares=1,1")) == 0
+    assert active["labelling"]
+    assert {state for state, at_work in active.items() if not at_work} == {"finished"}

@@ -193,6 +193,7 @@ def _training_state(state: str) -> str:
         "starting": _("Starting"),
         "preparing": _("Preparing the scans"),
         "training": _("Training"),
+        "labelling": _("Labelling the scans without a mask"),
         "validating": _("Validating"),
         "reporting": _("Writing the report"),
         "stopping": _("Stopping: the checkpoint is being written"),

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from SemiSegLib.runs import RunFolder, Status, read_json, write_json
+from SemiSegLib.runs import ACTIVE_STATES, RunFolder, Status, read_json, write_json
 
 from .child_process import ChildProcess, LogFile, end_process_tree, is_of_semiseg, memory_of
 from .failures import Failure, explain
 
-ACTIVE = ("starting", "preparing", "training", "validating", "reporting", "stopping")
+ACTIVE = ("starting", *ACTIVE_STATES, "stopping")
 GRACE_SECONDS = 60.0  # for the checkpoint, once a stop was asked for
 
 
