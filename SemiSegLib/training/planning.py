@@ -67,8 +67,8 @@ def _geometry(cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:
     sizes, spacings = [], []
     for case in cases:
         geometry = read_geometry(case.image)
-        # Column j of the direction is where the file's axis j points; rows are left, posterior, superior.
-        axes = np.abs(np.reshape(geometry.direction, (3, 3))).argmax(1)
+        # Each axis of the file is one of the patient's: of slices turned about two axes, two may be nearest to one.
+        axes = [next(j for j, end in enumerate(geometry.orientation) if end in ends) for ends in ("LR", "PA", "SI")]
         sizes.append(np.array(geometry.size, float)[axes])
         spacings.append(np.array(geometry.spacing)[axes])
     return np.array(sizes), np.array(spacings)
