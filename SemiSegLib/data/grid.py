@@ -21,6 +21,8 @@ from SemiSegLib.errors import SemiSegError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+_MOST_VOXELS = 2**31  # 8 GB a map; a scan that has more is one whose header has another unit
+
 
 def target_spacing(image: sitk.Image, spacing: Sequence[float] | None) -> tuple[float, ...]:
     """Spacing in mm that a canonical image is resampled to: `spacing`, its own where that is 0 or None."""
@@ -46,6 +48,14 @@ def resample_image(image: sitk.Image, spacing: Sequence[float] | None) -> sitk.I
     wanted = target_spacing(image, spacing)
     if wanted == image.GetSpacing():
         return image
+    if math.prod(_sides(image, wanted)) > _MOST_VOXELS:
+        sides, own, target = (
+            " x ".join(f"{n:g}" for n in part) for part in (image.GetSize(), image.GetSpacing(), wanted)
+        )
+        raise SemiSegError(
+            f"its {sides} voxels of {own} mm are too many at {target} mm, to which they would be resampled; is the "
+            "voxel size in its header right (mm)?"
+        )
     for axis, (new, old) in enumerate(zip(wanted, image.GetSpacing(), strict=True)):
         if new > 1.2 * old and image.GetSize()[axis] >= 4:
             # The sd (mm) that widens a voxel of the old spacing to one of the new.
@@ -144,10 +154,7 @@ def _resampled_grid(image: sitk.Image, spacing: tuple[float, ...]) -> sitk.Image
     """An empty image that covers the old one's extent, its centre in the same place."""
     import SimpleITK as sitk
 
-    size = [
-        max(1, math.ceil(n * old / new - 0.01))
-        for n, old, new in zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
-    ]
+    size = _sides(image, spacing)
     middle_old = [(n - 1) / 2 for n in image.GetSize()]
     middle = np.array(image.TransformContinuousIndexToPhysicalPoint(middle_old))
     direction = np.array(image.GetDirection()).reshape(3, 3)
@@ -157,6 +164,12 @@ def _resampled_grid(image: sitk.Image, spacing: tuple[float, ...]) -> sitk.Image
     grid.SetDirection(image.GetDirection())
     grid.SetOrigin(origin.tolist())
     return grid
+
+
+def _sides(image: sitk.Image, spacing: tuple[float, ...]) -> list[int]:
+    """Voxels of this spacing along x, y, z that cover the image."""
+    axes = zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)
+    return [max(1, math.ceil(n * old / new - 0.01)) for n, old, new in axes]
 
 
 def _edge(image: sitk.Image) -> float:

@@ -160,3 +160,11 @@ def test_voxels_drawn_on_a_coarse_grid_fill_a_fine_one():
     found = sparse_on_grid(drawn, scan, resample_image(scan, (0.5, 0.5, 0.5)))
     assert (found == 2).sum() == 8
     assert (found[2:4, 4:6, 6:8] == 2).all()
+
+
+def test_a_grid_that_no_memory_holds_is_refused_and_the_voxel_size_is_named():
+    """A header in the wrong unit: voxels of half a metre."""
+    scan = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32))
+    scan.SetSpacing((500, 500, 500))
+    with pytest.raises(SemiSegError, match=r"500 x 500 x 500 mm.*1 x 1 x 1 mm"):
+        to_network_grid(scan, DataSettings(spacing=(1, 1, 1)))
