@@ -112,15 +112,14 @@ def _labels_from_masks(cases: list[Case], given: list[Label] | None) -> tuple[li
     """The `given` labels, or those that Slicer segmentations name. The name decides: where files number the same names
     differently, each case gets the mapping to common numbers. A file that names none of the given goes by its numbers.
     """
-    from SemiSegLib.data.segnrrd import read_segments
+    from SemiSegLib.data.images import mask_labels
 
     known = {label.name for label in given or []}
     named: dict[str, list[Label]] = {}
     for case in cases:
-        if case.label and extension(case.label) == ".seg.nrrd":
-            own = [segment.label for segment in read_segments(case.label)]
-            if given is None or any(label.name in known for label in own):
-                named[case.name] = own
+        own = (case.label and mask_labels(case.label)) or []
+        if own and (given is None or any(label.name in known for label in own)):
+            named[case.name] = own
     joint = joint_labels(named.values(), given or [])
     value = {label.name: label.value for label in joint}
     mapped = []
@@ -286,6 +285,8 @@ def _listed_cases(root: Path, dataset: Mapping[str, Any], file: Path) -> list[Ca
     cases = []
     missing: list[Path] = []
     for name, entry in _training_entries(dataset, file):
+        if name != Path(name).name or re.search(r"[\\/:]", name):
+            raise CasesError(f"{file}: the case '{name}' has a name that no file can have; rename it there")
         image = _listed_file(root, entry["image"])
         label = _listed_file(root, entry["label"]) if entry.get("label") else None
         missing += [path for path in (image, label) if path and not path.exists()]

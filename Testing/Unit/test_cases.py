@@ -499,3 +499,27 @@ def test_a_list_of_cases_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes("Größe\n".encode("latin-1"))
     with pytest.raises(CasesError, match=r"list\.txt: .* UTF-8"):
         apply_splits(find_cases(tmp_path), labelled=tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("name", ["site/x_1", "../x_1", "a\\b", "C:x"])
+def test_names_that_would_be_paths_are_refused(tmp_path: Path, name: str) -> None:
+    """Everything that is made of a case is a file of its name in some folder."""
+    save(tmp_path / "imagesTr" / "x_1_0000.nii.gz")
+    save(tmp_path / "labelsTr" / "x_1.nii.gz")
+    entry = {"images": ["imagesTr/x_1_0000.nii.gz"], "label": "labelsTr/x_1.nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"liver": 1}, "dataset": {name: entry}}))
+    with pytest.raises(CasesError, match=r"dataset\.json: .*name"):
+        find_cases(tmp_path)
+
+
+def test_segmentations_that_end_in_nrrd_are_read_by_their_names_too(tmp_path: Path) -> None:
+    """Two files that number the same names differently, renamed from .seg.nrrd."""
+    for name, values in (("a", {"left": 1, "right": 2}), ("b", {"right": 1, "left": 2})):
+        save(tmp_path / "images" / f"{name}.nii.gz")
+        segmentation(tmp_path / "labels" / f"{name}.seg.nrrd", values)
+        (tmp_path / "labels" / f"{name}.seg.nrrd").rename(tmp_path / "labels" / f"{name}.nrrd")
+    found = find_cases(tmp_path)
+    assert [(label.value, label.name) for label in found.labels or []] == [(1, "left"), (2, "right")]
+    mask = read_case(by_name(found)["b"])[1]
+    assert mask is not None
+    assert sitk.GetArrayFromImage(mask.image).T[0, 0].tolist() == [2, 1, 0]
