@@ -25,6 +25,8 @@ class Label:
 
 RECIPES = ("strong", "published")
 DEFAULT_METHOD = "self-training"  # the best that was measured under the strong recipe: Testing/Benchmarks
+MOST_LABELS = 254  # class indices have 8 bits, and 255 marks what nobody annotated
+LARGEST_VALUE = 65535  # masks have 16 bits at most
 TRACKERS = ("mlflow", "wandb")
 
 
@@ -383,5 +385,7 @@ def _check_labels(data: DataSettings) -> None:
     values, names = [label.value for label in data.labels], [label.name for label in data.labels]
     if len(set(values)) < len(values) or len(set(names)) < len(names):
         raise SettingsError(f"Labels must differ in value and in name: {', '.join(names)}.")
+    if len(values) > MOST_LABELS or max(values, default=0) > LARGEST_VALUE:
+        raise SettingsError(f"There may be {MOST_LABELS} labels, with values of at most {LARGEST_VALUE}.")
     if any(value < 1 or value == data.ignore_value for value in values):
         raise SettingsError(f"Label values must be at least 1 and not the ignore value {data.ignore_value}.")

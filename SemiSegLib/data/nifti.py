@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
-MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # by the header's code: metre, mm, micron; others mean nothing
 
 
 def read(path: Path, frame: int | None = None) -> sitk.Image:
@@ -78,7 +78,7 @@ def _geometry(stored: Any, path: Path, several: bool) -> Geometry:
         return Geometry(
             size, tuple(abs(float(side)) or 1.0 for side in sides), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel())
         )
-    scale = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    scale = MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)
     affine = np.asarray(stored.affine, dtype=float)
     axes = RAS_TO_LPS @ affine[:3, :3] * scale
     lengths = np.linalg.norm(axes, axis=0)

@@ -68,7 +68,7 @@ def merge_layers(layers: np.ndarray, segments: Sequence[Segment], path: Path) ->
 
     Where segments overlap, the later one in the file wins, and a warning says so.
     """
-    merged = np.zeros(layers.shape[:3], np.uint16)
+    merged = np.zeros(layers.shape[:3], np.uint32)
     overlap = 0
     for segment in segments:
         if segment.layer >= layers.shape[3]:

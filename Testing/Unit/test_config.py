@@ -63,6 +63,8 @@ def test_paper_defaults_of_simcvd():
         ("method_settings.tau", 1, "temperature"),
         ("data.labels", [Label(1, "a", (0, 0, 0)), Label(1, "b", (0, 0, 0))], "differ"),
         ("data.labels", [Label(255, "a", (0, 0, 0))], "ignore value"),
+        ("data.labels", [Label(65536, "a", (0, 0, 0))], "at most 65535"),
+        ("data.labels", [Label(value, f"v{value}", (0, 0, 0)) for value in range(300, 555)], "254 labels"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(key, value, part):

@@ -107,6 +107,13 @@ def test_nifti_scaling_units_and_byte_order_are_honoured(tmp_path: Path) -> None
     np.testing.assert_allclose(found.GetSpacing(), (0.7, 0.7, 2.0), rtol=1e-6)
 
 
+def test_a_nifti_unit_that_is_none_is_taken_for_mm(tmp_path: Path) -> None:
+    made = nibabel.Nifti1Image(np.ones(SHAPE, np.int16), np.diag([2.0, 2.0, 3.0, 1.0]))
+    made.header["xyzt_units"] = 5
+    nibabel.save(made, tmp_path / "a.nii")
+    assert images.read_image(tmp_path / "a.nii").GetSpacing() == (2, 2, 3)
+
+
 def test_a_2d_image_becomes_one_slice(tmp_path: Path) -> None:
     flat = np.arange(12, dtype=np.uint8).reshape(4, 3)
     sitk.WriteImage(sitk.GetImageFromArray(flat), str(tmp_path / "flat.mha"))
@@ -451,6 +458,13 @@ def test_overlapping_slicer_layers_are_merged_with_a_warning(
     expected = np.where(layers[1] > 0, 2, layers[0])
     np.testing.assert_array_equal(images.to_array(mask.image), expected)
     assert images.bring_to(mask, slicer_scan).image.GetSize() == (8, 9, 10)
+
+
+def test_segments_may_have_values_beyond_16_bits(tmp_path: Path) -> None:
+    array = np.zeros(SHAPE, np.uint32)
+    array[0, 0, 0] = 70_000
+    images.write_mask(sitk.GetImageFromArray(array.T), tmp_path / "a.seg.nrrd", [Label(70_000, "x", (1, 2, 3))])
+    assert images.to_array(images.read_mask(tmp_path / "a.seg.nrrd").image)[0, 0, 0] == 70_000
 
 
 def test_values_are_mapped_all_at_once() -> None:
