@@ -170,11 +170,22 @@ def _reference_readers(source: Path | Mapping[str, Path]) -> dict[str, Callable[
     """By case name, what reads the reference: a mask file, or the mask of a case of a data set on its scan's grid."""
     from SemiSegLib.data.layouts import find_cases
 
-    files = _mask_files(source)
-    if files or isinstance(source, Mapping):
-        return _readers(files, drawn=True)
+    if not _is_data_set(source):
+        return _readers(_mask_files(source), drawn=True)
+    assert isinstance(source, Path)
     annotated = (case for case in find_cases(source) if case.label is not None)
     return {case.name: partial(_read_annotation, case) for case in annotated}
+
+
+def _is_data_set(source: Path | Mapping[str, Path]) -> bool:
+    """Whether a folder holds scans, with their masks in other folders or as segmentations beside them."""
+    from SemiSegLib.data.formats import extension, is_image, is_mask, stem
+
+    if isinstance(source, Mapping) or not source.is_dir():
+        return False
+    files = [path for path in source.iterdir() if path.is_file() and is_mask(path)]
+    segmentations = {stem(path) for path in files if extension(path) == ".seg.nrrd"}
+    return not files or any(is_image(path) and stem(path) in segmentations for path in files)
 
 
 def _readers(files: Mapping[str, Path], drawn: bool = False) -> dict[str, Callable[[], Mask]]:
@@ -239,7 +250,7 @@ def _find_labels(
             return named
     from SemiSegLib.data.layouts import find_cases
 
-    in_data_set = isinstance(references, Path) and not _mask_files(references) and find_cases(references).labels
+    in_data_set = isinstance(references, Path) and _is_data_set(references) and find_cases(references).labels
     if in_data_set:
         return {label.name: label.value for label in in_data_set}
     import numpy as np

@@ -312,3 +312,17 @@ def test_classes_are_those_that_any_reference_names(tmp_path):
     assert report.labels == {"left ventricle": 1, "right ventricle": 2}
     assert report.messages == []
     assert {name: scores["dsc"] for name, scores in report.cases["b"].items()} == dict.fromkeys(report.labels, 1)
+
+
+def test_scans_with_their_segmentations_beside_them_serve_as_references(tmp_path):
+    """A scan and a mask of one name are no two masks; the mask is compared on the scan's grid."""
+    prediction, reference = masks(0)
+    data, labels = tmp_path / "data", [Label(1, "cavity", (1, 2, 3)), Label(2, "wall", (4, 5, 6))]
+    for name in "ab":
+        save(reference.astype(np.int16) * 100, data / f"{name}.nrrd")
+        save(prediction, tmp_path / "p" / f"{name}.nii.gz")
+    save(reference, data / "a.seg.nrrd", labels=labels)
+    report = evaluate(tmp_path / "p", data)
+    assert list(report.cases) == ["a"]
+    assert report.labels == {"cavity": 1, "wall": 2}
+    assert report.cases["a"] == case_metrics(prediction, reference, (1.0, 1.5, 2.0), report.labels)
