@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -71,6 +72,8 @@ def run_command(work: Callable[[], int | None], json_progress: bool = False) -> 
 
     `json_progress`: the message is also printed as a JSON object, for programs that read the output.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of scans may have characters that the output has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return work() or 0
     except (SemiSegError, OSError) as raised:

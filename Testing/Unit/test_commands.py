@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -176,3 +177,17 @@ def test_a_training_that_cannot_make_its_folder_says_so(tiny_data, tmp_path, cap
     train = importlib.import_module("SemiSegLib.train").main
     assert train(["--data", str(tiny_data), "--out", str(tmp_path / "file" / "run"), "--method", "supervised"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}")
+
+
+def test_what_an_output_cannot_show_does_not_end_a_command():
+    """As on Windows, where what goes to a file or another program has the characters of one region."""
+    code = "from SemiSegLib.commands import run_command; raise SystemExit(run_command(lambda: print('Łódź 陳.nii.gz')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(b".nii.gz" + os.linesep.encode())
