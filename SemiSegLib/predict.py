@@ -154,6 +154,8 @@ class _Job:
         labels = [{"value": x.value, "name": x.name, "color": list(x.color)} for x in settings.data.labels]
         content = {"labels": labels, "ignore_value": settings.data.ignore_value}
         self._refuse_masks_of_other_labels(content)
+        if self.sdm or self.probabilities:
+            self._refuse_maps_of_one_name([x.name for x in settings.data.labels])
         weights = "+".join(model.fingerprint() for model in models)
         origin = {"weights": weights, "inference": asdict(settings.inference), "box": str(self.box)}
         self._refuse_a_mixture(origin)
@@ -182,6 +184,15 @@ class _Job:
         unnamed = [path for path in self._kept() if extension(path) != ".seg.nrrd"]
         if unnamed:
             raise SemiSegError(f"{unnamed[0]} is a mask with other labels than this model's: name another --output.")
+
+    def _refuse_maps_of_one_name(self, labels: Sequence[str]) -> None:
+        """Also where they differ in case alone, which not every file system tells apart."""
+        seen: dict[str, str] = {}
+        for case, label in ((case.name, label) for case in self.found for label in labels):
+            what = f"'{label}' in {case}"
+            other = seen.setdefault(map_stem(case, label).casefold(), what)
+            if other != what:
+                raise SemiSegError(f"The maps of {other} and of {what} would have the same name: leave the maps out.")
 
     def _kept(self) -> list[Path]:
         """Masks in the folder that stay as they are."""

@@ -12,6 +12,9 @@ from scipy import ndimage
 from SemiSegLib.config import Label
 from SemiSegLib.data.box import Box
 from SemiSegLib.data.images import read_mask
+from SemiSegLib.errors import SemiSegError
+from SemiSegLib.models import load_model, save_model
+from SemiSegLib.networks import build_network
 from SemiSegLib.predict import PredictionError, main, predict
 
 GRIDS = {
@@ -326,4 +329,16 @@ def test_models_of_other_labels_do_not_predict_together(ball, make_brightness_mo
     command = ["--input", str(tmp_path / "scan.nii.gz"), "--output", str(tmp_path / "out"), "--device", "cpu"]
     assert main(["--model", str(one), str(other), *command]) == 2
     assert "Model 2 of those named has the labels 4 vein, the first one 4 Ball of Light" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("names", [("LV/blood", "LV?blood"), ("rv", "RV")])
+def test_maps_of_two_labels_never_share_a_file(names, ball, make_brightness_model, tmp_path):
+    labels = {"data.labels": [Label(4, names[0], (1, 2, 3)), Label(5, names[1], (1, 2, 3))]}
+    card = load_model(make_brightness_model(tmp_path / "one.safetensors")).card
+    card.settings.set("data.labels", labels["data.labels"])
+    save_model(tmp_path / "two.safetensors", build_network(3, 3), card)
+    sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], tmp_path / "scan.nii.gz")
+    with pytest.raises(SemiSegError, match="same name"):
+        list(predict(tmp_path / "two.safetensors", tmp_path / "scan.nii.gz", tmp_path / "out", sdm=True, device="cpu"))
     assert not (tmp_path / "out").exists()
