@@ -42,7 +42,7 @@ def _has_magic(path: Path) -> bool:
 
 
 def read(folder: Path) -> sitk.Image:
-    """The volume of the only series in `folder`, with any number type, slices ordered by their positions.
+    """The volume of the only series in `folder`, as stored or as float32, slices ordered by their positions.
 
     Of several series the longest is taken if all others are localisers (LOCALISER_SLICES), with a warning;
     otherwise ImageError lists them. ImageError too for missing or doubled slices and for a tilted gantry.
@@ -56,6 +56,8 @@ def read(folder: Path) -> sitk.Image:
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames(files)
         reader.MetaDataDictionaryArrayUpdateOn()
+        if _values_a_voxel(files[0]) == 1:  # else the first slice's type is that of all, and other factors do not fit
+            reader.SetOutputPixelType(sitk.sitkFloat32)
         image = reader.Execute()
     except RuntimeError as error:
         raise ImageError(f"{folder}: the DICOM series cannot be read: {str(error).strip()}") from error
@@ -80,6 +82,15 @@ def _chosen_series(folder: Path) -> list[str]:
         logger.warning("%s: took the longest of several series: %s", folder, listed)
         return longest
     raise ImageError(f"{folder}: holds {len(series)} series, keep one in a folder of its own: {listed}")
+
+
+def _values_a_voxel(file: str) -> int:
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(file)
+    reader.ReadImageInformation()
+    return reader.GetNumberOfComponents()
 
 
 def _describe(file: str) -> str:

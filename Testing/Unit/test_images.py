@@ -293,6 +293,20 @@ def test_a_dicom_folder_is_read_in_spatial_order_at_its_place(tmp_path: Path, ct
     np.testing.assert_allclose(affine_of(found), affine_of(ct), atol=1e-4)
 
 
+def test_slices_of_a_series_may_be_scaled_each_in_its_way(tmp_path: Path, ct: sitk.Image) -> None:
+    """As PET stores them: the lowest slice in whole numbers, the others in fractions or beyond 16 bits."""
+    pydicom = pytest.importorskip("pydicom")
+    write_series(tmp_path / "dcm", ct)
+    slopes = [(1.0, 0.25, 4000.0)[z % 3] for z in range(24)]
+    for z, slope in enumerate(slopes):
+        file = next((tmp_path / "dcm").glob(f"*_{24 - z:03}.dcm"))
+        stored = pydicom.dcmread(file)
+        stored.RescaleSlope, stored.RescaleIntercept = slope, 0
+        stored.save_as(file)
+    found = images.to_array(images.read_image(tmp_path / "dcm"))
+    np.testing.assert_allclose(found, images.to_array(ct) * np.array(slopes), rtol=1e-6)
+
+
 def test_a_localiser_beside_the_series_is_passed_over_but_a_second_series_is_not(
     tmp_path: Path, ct: sitk.Image, caplog: pytest.LogCaptureFixture
 ) -> None:
