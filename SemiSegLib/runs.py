@@ -39,6 +39,7 @@ from SemiSegLib.files import is_temporary, remove_temporary, write_whole
 
 FORMAT_VERSION = 1
 ACTIVE_STATES = ("preparing", "training", "labelling", "validating", "reporting")
+_OF_FILE_MANAGERS = (".ds_store", "desktop.ini", "thumbs.db")  # in folders that were merely looked at
 FINAL_STATES = ("finished", "stopped", "failed")
 
 
@@ -166,10 +167,11 @@ class RunFolder:
         if self.run_file.exists() or not self.path.is_dir():
             return
         own = {"data", "config.json", "trainer.log", self.lock_file.name, self.intent_file.name}
-        foreign = [x.name for x in self.path.iterdir() if x.name not in own and not is_temporary(x.name)]
+        names = [path.name for path in self.path.iterdir() if path.name.casefold() not in _OF_FILE_MANAGERS]
+        foreign = [name for name in names if name not in own and not is_temporary(name)]
         if foreign:
-            names = ", ".join(sorted(foreign)[:3])
-            raise RunError(f"{self.path} holds other files ({names}); name a new or empty folder.")
+            shown = ", ".join(sorted(foreign)[:3])
+            raise RunError(f"{self.path} holds other files ({shown}); name a new or empty folder.")
 
     def _clear(self) -> None:
         """Remove what an earlier start wrote, its intent first; preprocessed scans are used again."""

@@ -109,6 +109,13 @@ def test_existing_runs_and_foreign_files_are_not_overwritten(tmp_path, run):
         RunFolder.create(other)
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "desktop.ini", "Thumbs.db"])
+def test_what_a_file_manager_leaves_is_no_file_of_anybody_s(tmp_path, name):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / name).write_bytes(b"")
+    assert RunFolder.create(tmp_path / "new").run_file.exists()
+
+
 def test_newer_and_foreign_folders_are_named(tmp_path, run):
     with pytest.raises(RunError, match="not a run folder"):
         RunFolder.open(tmp_path)
