@@ -195,11 +195,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _annotated(data: Path, splits: str | None) -> Sequence[Case]:
     from SemiSegLib.data.layouts import find_cases
-    from SemiSegLib.data.splits import apply_splits
+    from SemiSegLib.data.splits import validation_cases
 
     cases = find_cases(data)
     if splits:
-        return apply_splits(cases, splits, 1).validation  # which cases train is of no interest here
+        return validation_cases(cases, splits)
     return [case for case in cases if case.label is not None]
 
 

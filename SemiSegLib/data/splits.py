@@ -52,6 +52,16 @@ def apply_splits(cases: CaseList, splits: str | None = None, labelled: int | Pat
     )
 
 
+def validation_cases(cases: CaseList, splits: str) -> list[Case]:
+    """Those that 'FILE:SECTION' holds out, whichever of the others train; raises CasesError as `apply_splits` does."""
+    file, name = parse(splits)
+    section = _section(_read(file), name, file)
+    validation = _resolve(_names(section, VALIDATION_KEYS), cases, splits)
+    _refuse_both(_training(section, cases, validation, splits), validation, splits)
+    _require_masks(validation, "chosen for validation")
+    return validation
+
+
 def parse(splits: str) -> tuple[Path, str | None]:
     r"""File and section of 'FILE:SECTION' or 'FILE'; a drive letter as in C:\x\splits.json:dev is no section."""
     file, colon, name = splits.rpartition(":")

@@ -1,6 +1,7 @@
 """Expected DSC: pairwise agreement worked by hand, and a model whose error and disagreement are both known."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -135,6 +136,17 @@ def test_the_calibration_travels_in_the_model_s_file(off_by_one, balls, tmp_path
     assert len(after.card.quality["classes"]["Ball of Light"]["dsc"]) == 4
     assert "4 annotated cases of seen" in after.card.quality["source"]
     assert all((before.weights[name] == weight).all() for name, weight in after.weights.items())
+
+
+def test_a_split_s_validation_cases_calibrate_where_no_other_scan_has_a_mask(off_by_one, balls, tmp_path):
+    data, model = balls("data", RADII[:5]), tmp_path / "model.safetensors"
+    for radius in RADII[:2]:
+        (data / "labels" / f"ball_{radius}.nii.gz").unlink()
+    (data / "splits.json").write_text(json.dumps({"dev": {"validation": [f"ball_{r}" for r in RADII[2:5]]}}))
+    shutil.copy(off_by_one, model)
+    splits = f"{data / 'splits.json'}:dev"
+    assert main(["--model", str(model), "--calibrate", str(data), "--splits", splits, "--device", "cpu"]) == 0
+    assert len(load_model(model).card.quality["classes"]["Ball of Light"]["dsc"]) == 3
 
 
 def test_a_model_calibrated_by_an_earlier_version_is_judged_as_it_was(off_by_one, balls, tmp_path):
