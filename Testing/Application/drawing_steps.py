@@ -69,8 +69,10 @@ class DrawingSteps:
         middle = np.array(case.region.GetCenter())
         side = middle + np.array([before[0] / 2, 0, 0])
         self.look_at(middle)
-        start = self.on_view(widget, side)
-        self.pull(widget, start, (start[0] + 20 * (1 if start[0] > self.on_view(widget, middle)[0] else -1), start[1]))
+        handle = self.on_view(widget, side)
+        outwards = 1 if handle[0] > self.on_view(widget, middle)[0] else -1
+        start = handle[0] + 3 * outwards, handle[1]  # on the very line of the box Slicer takes the line, which stays
+        self.pull(widget, start, (start[0] + 20 * outwards, start[1]))
         after = np.array(case.region.GetSize())
         assert after[0] > before[0] + 1, f"{before} became {after}"
         case.region.SetCenter(middle)

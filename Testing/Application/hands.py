@@ -179,7 +179,6 @@ class Hands:
     def pull(self, widget, start, end):
         """Press the left button in a view, move, let go."""
         slicer.util.clickAndDrag(widget, button="None", start=start, end=start)
-        self.wait(0.3)  # what lies under the cursor is found when the view is drawn: late on a busy machine
         slicer.util.clickAndDrag(widget, start=start, end=end)
         self.wait(0.5)
 
