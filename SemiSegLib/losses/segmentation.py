@@ -8,6 +8,7 @@ from torch.nn import functional
 from SemiSegLib.compute.distributed import all_sum
 from SemiSegLib.compute.precision import single_precision
 from SemiSegLib.constants import IGNORE
+from SemiSegLib.losses.learnt import silent_about
 from SemiSegLib.networks.output import NetworkOutput
 
 
@@ -40,16 +41,23 @@ def mask_loss(logits: torch.Tensor, target: torch.Tensor, background: bool = Fal
     return 0.5 * (cross_entropy(logits, target) + dice_loss(logits.float().softmax(1), target, background))
 
 
-def output_loss(output: NetworkOutput, target: torch.Tensor, background: bool = False) -> torch.Tensor:
+def output_loss(
+    output: NetworkOutput, target: torch.Tensor, background: bool = False, learnt: torch.Tensor | None = None
+) -> torch.Tensor:
     """`mask_loss` of an output, with deep supervision that of its coarser logits, too.
 
     Each resolution has half the weight of the next finer one, all together 1 (nnU-Net); targets (B, *S) are taken at
-    every second, fourth voxel.
+    every second, fourth voxel. `learnt` (C,) bool: the target says nothing about the other classes (losses.learnt);
+    0 where background alone is learnt.
     """
+    if learnt is not None and int(learnt.sum()) < 2:
+        return 0.0 * output.logits.float().sum()
     logits, losses, shares = [output.logits, *reversed(output.coarse)], [], []
     for level, part in enumerate(logits):
         every = slice(None, None, 2**level)
         coarser = target[(slice(None),) + (every,) * (target.dim() - 1)]
+        if learnt is not None:
+            part, coarser = silent_about(~learnt, part, coarser)
         shares.append(0.5**level)
         losses.append(shares[-1] * mask_loss(part, coarser, background))
     return torch.stack(losses).sum() / sum(shares)

@@ -8,13 +8,15 @@ Yang, Qi, Feng, Zhang, Shi: "Revisiting Weak-to-Strong Consistency in Semi-Super
     strong    views u_s of the same geometry with changed intensities, and CutMix: inside a box each shows the next
               patch of the batch, its label likewise
     features  the weak view once more through the decoder with half of the feature maps' channels dropped
-    L = [L_x + sum_i w_s / n L_s_i + w_f L_f] / (1 + w_s + w_f), each L = (CE + Dice) / 2
+    L = [L_x + r (sum_i w_s / n L_s_i + w_f L_f)] / (1 + r (w_s + w_f)), each L = (CE + Dice) / 2
 
 Choices: the labelling network is by default an average of the student's weights (EMA) instead of the student itself,
 since its labels are steadier (`ema_decay=0` is the paper's single network); CE besides Dice on unlabelled voxels (the
 medical code has Dice alone); a CutMix box of half the patch's area through all slices (the code: a random rectangle of
-2 to 40 % in half of the patches); the loss of unlabelled voxels ramps up within a tenth of the training. Under
-`published` the strong views differ in intensity, too (`augmentation.intensity`), since the paper has no other geometry.
+2 to 40 % in half of the patches); r (the paper: 1) rises to 1 within a tenth of the training. Under `published` the
+strong views differ in intensity, too (`augmentation.intensity`), since the paper has no other geometry. Under `strong`
+the labels say nothing about classes that are not learnt yet (`learnt`; losses.learnt says why), and r is smaller by the
+share of these.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from SemiSegLib.config import setting
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.views import half_boxes, mix_with_next
+from SemiSegLib.losses.learnt import LearntClasses
 from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term
@@ -36,7 +39,12 @@ from SemiSegLib.networks.ema import copy_statistics, make_teacher, update_teache
 from SemiSegLib.schedules import Step, gaussian_ramp
 
 TRAINING_DEFAULTS = {"training.schedule": "poly", "augmentation.intensity": 1.0}
-STRONG_DEFAULTS = {"method_settings.views": 1, "method_settings.features": 0.0, "method_settings.strong": 1.0}
+STRONG_DEFAULTS = {
+    "method_settings.views": 1,
+    "method_settings.features": 0.0,
+    "method_settings.strong": 1.0,
+    "method_settings.learnt": 0.5,
+}
 
 
 @dataclass
@@ -51,8 +59,18 @@ class MethodSettings:
     ema_decay: float = setting(
         0.99, "decay of the labelling network's average; 0: the student labels", at_least=0, below=1
     )
+    learnt: float = setting(
+        0.0,
+        "DSC on annotated patches from which a class counts as learnt; the network's labels say nothing about the "
+        "others; 0: about all from the start, as in the paper",
+        at_least=0,
+        below=1,
+    )
+    supervised: float = setting(
+        0.0, "share of the training that goes before, with annotated patches alone", at_least=0, below=1
+    )
     ramp: float = setting(
-        0.1, "share of the training after which the unlabelled terms have their full weight", at_least=0, at_most=1
+        0.1, "share of what is left after which the unlabelled terms have their full weight", at_least=0, at_most=1
     )
 
 
@@ -62,19 +80,30 @@ class Method(base.Method):
     settings: MethodSettings
     student: Network
     teacher: Network
+    learnt: LearntClasses
     unlabelled_views: Sequence[str] = ("weak", "strong", "strong")
+    constant_rate = ("supervised",)
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
         self.unlabelled_views = ("weak", *["strong"] * settings.views)
+        if settings.supervised > 0:
+            self.stages = {"supervised": settings.supervised, "weak to strong": 1 - settings.supervised}
         self.student = plan.build_network()
         self.teacher = make_teacher(self.student)
+        self.learnt = LearntClasses(plan.classes, settings.learnt)
+
+    def patches(self, stage: str, labelled: int, unlabelled: int) -> tuple[int, int]:
+        """The supervised stage fills the batch with labelled patches."""
+        return (labelled + unlabelled, 0) if stage == "supervised" else (labelled, unlabelled)
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Term]:
         """Supervised term, strong views, dropped features."""
         s, labelled = self.settings, len(batch.labelled)
         if not len(batch.unlabelled):
-            return {"supervised": Term(output_loss(self.student(batch.labelled.image), batch.labelled.mask))}
+            output = self.student(batch.labelled.image)
+            self.learnt.update(output.logits, batch.labelled.mask)
+            return {"supervised": Term(output_loss(output, batch.labelled.mask))}
         target = self._labels(batch.unlabelled.image)
         strong, targets = self._strong_views(batch.unlabelled, target)
         weak = [batch.unlabelled.image] if s.features > 0 else []
@@ -83,12 +112,14 @@ class Method(base.Method):
             features = [_drop_channels(level, len(weak[0])) for level in features]
         output = self.student.decode(features)
         parts = [output[rows] for rows in _rows([labelled, *map(len, strong), *map(len, weak)])]
-        whole, ramp = 1 + s.strong + s.features, gaussian_ramp(step.fraction / s.ramp if s.ramp > 0 else 1.0)
+        learnt = self.learnt.update(parts[0].logits, batch.labelled.mask)
+        rise = gaussian_ramp(step.fraction / s.ramp if s.ramp > 0 else 1.0) * learnt[1:].float().mean().item()
+        whole = 1 + rise * (s.strong + s.features)
         terms = {"supervised": Term(output_loss(parts[0], batch.labelled.mask), 1 / whole)}
-        losses = [output_loss(part, wanted) for part, wanted in zip(parts[1:], targets, strict=False)]
-        terms["strong"] = Term(torch.stack(losses).mean(), ramp * s.strong / whole)
+        losses = [output_loss(part, wanted, learnt=learnt) for part, wanted in zip(parts[1:], targets, strict=False)]
+        terms["strong"] = Term(torch.stack(losses).mean(), rise * s.strong / whole)
         if weak:
-            terms["features"] = Term(output_loss(parts[-1], target), ramp * s.features / whole)
+            terms["features"] = Term(output_loss(parts[-1], target, learnt=learnt), rise * s.features / whole)
         return terms
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ ROUND = Step(5, 10, "round 1")
 
 def test_the_terms_are_those_of_two_separate_batches(make_method, make_batch):
     """Without CutMix and with fixed statistics the network sees patches one by one."""
-    method = make_method("self-training", classes=3, cutmix=0.0, weight=0.5).eval()
+    method = make_method("self-training", classes=3, cutmix=0.0, weight=0.5, learnt=0.0).eval()
     batch = make_batch(classes=3, labels=True)
     terms = method.losses(batch, ROUND)
     for name, patches, weight in (("supervised", batch.labelled, 1 / 1.5), ("pseudo", batch.unlabelled, 0.5 / 1.5)):
@@ -42,8 +42,17 @@ def test_with_cutmix_labels_go_where_the_pixels_go(make_method, make_batch):
     assert terms["pseudo"].value < 1e-3
 
 
+def test_own_labels_say_nothing_about_classes_that_are_not_learnt(make_method, make_batch):
+    """A network of new weights finds none of the classes: whatever its labels are, they teach nothing."""
+    method, batch = make_method("self-training", cutmix=0.0, learnt=0.9).eval(), make_batch(labels=True)
+    assert method.losses(batch, ROUND)["pseudo"].value == 0
+    for _ in range(200):  # annotated patches on which it is right
+        method.learnt.update(torch.stack([1.0 - batch.labelled.mask, batch.labelled.mask], 1), batch.labelled.mask)
+    assert method.losses(batch, ROUND)["pseudo"].value > 0
+
+
 def test_unsure_voxels_have_no_influence(make_method, make_batch):
-    method, values = make_method("self-training", cutmix=0.0).eval(), []
+    method, values = make_method("self-training", cutmix=0.0, learnt=0.0).eval(), []
     for other in (0, 1):
         batch = make_batch(labels=True)
         batch.unlabelled.mask[:, :10] = other

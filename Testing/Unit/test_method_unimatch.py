@@ -84,3 +84,15 @@ def test_without_an_average_the_student_labels(make_method, make_batch):
     labels = method._labels(batch.unlabelled.image)
     assert (labels == 1).all()
     assert method.student.training
+
+
+def test_a_supervised_stage_goes_before_with_the_whole_batch(make_method):
+    method = make_method("unimatch", supervised=0.25)
+    assert {name: round(share, 9) for name, share in method.stages.items()} == {
+        "supervised": 0.25,
+        "weak to strong": 0.75,
+    }
+    assert method.patches("supervised", 2, 3) == (5, 0)
+    assert method.patches("weak to strong", 2, 3) == (2, 3)
+    assert "supervised" in method.constant_rate
+    assert list(make_method("unimatch").stages) == ["main"]
