@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from SemiSegLib.compute.devices import Compute
-from SemiSegLib.config import Label, SettingsError
+from SemiSegLib.config import Label, Settings, SettingsError
 from SemiSegLib.durations import duration, parse_minutes
 from SemiSegLib.presets import at_preset, build_settings
 from SemiSegLib.training import timing
@@ -109,6 +109,12 @@ def test_the_speed_of_every_kind_of_method_can_be_measured(method):
     settings = build_settings(method, "custom", overrides={"data.spacing": "1,1,1", "training.patch_size": "32,16,16"})
     settings.data.labels = [Label(1, "one", (1, 2, 3)), Label(2, "two", (4, 5, 6))]
     assert 0 < timing.measured_seconds(settings, CPU, (32, 16, 16)) < 60
+
+
+@pytest.mark.parametrize(("share", "stage"), [(0.7, "supervised"), (0.5, "weak to strong"), (0.2, "weak to strong")])
+def test_the_stage_that_takes_most_of_the_time_is_measured(share, stage, make_method):
+    method = make_method("unimatch", supervised=share)
+    assert timing._timed_stage(method, Settings().training) == stage
 
 
 @pytest.mark.parametrize(
