@@ -173,6 +173,8 @@ class Method(base.Method):
         update_teacher(self.teacher, self.student, self.settings.ema_decay, step.iteration)
         update_teacher(self.teacher_head, self.student_head, self.settings.ema_decay, step.iteration)
         for name in ("up", "decoder", "mask_head"):
+            if not hasattr(self.student, name):  # a DynUNet's way up is in its decoder
+                continue
             update_teacher(getattr(self.teacher, name), getattr(self.student, name), 0.0, step.iteration)
 
 

@@ -6,9 +6,11 @@ import math
 import pytest
 import torch
 
+from SemiSegLib.config import NetworkSettings
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.methods import available, describe, method_class
+from SemiSegLib.methods.base import Plan
 from SemiSegLib.schedules import Step
 
 torch.set_num_threads(1)
@@ -139,6 +141,14 @@ def test_batches_without_unlabelled_patches_or_with_one_of_each(name, make_metho
         method = make_method(name, (32, 32), 3, iterations=2 * len(stages(name)))
         history, _ = train_steps(method, make_batch((32, 32), 3, labelled, unlabelled))
         assert all(math.isfinite(value) for terms in history for value in terms.values())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_the_other_network_too(name, make_method, make_batch, train_steps):
+    method = make_method(name, (32, 32), 3, iterations=2)
+    plan = Plan(2, 3, (32, 32), 2 * len(stages(name)), NetworkSettings("dynunet", "instance", 0.0, True))
+    history, _ = train_steps(type(method)(method.settings, plan).train(), make_batch((32, 32), 3))
+    assert all(math.isfinite(value) for terms in history for value in terms.values())
 
 
 @pytest.mark.parametrize("name", METHODS)
