@@ -166,7 +166,7 @@ def case_figure(
     _explain(figure, masks, labels)
     if sdm is not None:
         _colour_bar(figure, [row[2] for row in panels])
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # a name's "$" begins no formula
     save_figure(figure, path)
 
 
@@ -344,7 +344,7 @@ def _explain(figure: Figure, masks: Mapping[str, np.ndarray], labels: Mapping[st
         prediction, reference = masks["prediction"], masks["reference"]
         scores = (f"{name} {100 * dice(prediction == v, reference == v):.1f} %" for name, v in labels.items())
         text = f"DSC of this scan: {', '.join(scores)}. {text}"
-    figure.legend(
+    legend = figure.legend(
         handles=lines,
         title=text,
         loc="outside lower center",
@@ -353,6 +353,7 @@ def _explain(figure: Figure, masks: Mapping[str, np.ndarray], labels: Mapping[st
         fontsize=8,
         title_fontsize=8,
     )
+    legend.get_title().set_parse_math(False)
 
 
 def _colour_bar(figure: Figure, panels: Sequence[Axes]) -> None:

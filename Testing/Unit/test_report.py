@@ -139,6 +139,15 @@ def test_empty_masks_unknown_distances_and_single_slices_still_give_a_picture(tm
     assert imread(tmp_path / "empty.png").ndim == 3
 
 
+def test_names_are_shown_as_they_are(tmp_path):
+    """What stands between two dollar signs is a formula to Matplotlib, and most names are none."""
+    mask = np.zeros((20, 24, 8), dtype=np.uint8)
+    mask[5:10, 5:10, 2:6] = 1
+    labels = {"$liver_{$": 1}
+    case_figure(mask, mask, mask, None, (1, 1, 2), labels, tmp_path / "case.png", "A$1_^$ and $2_^$")
+    assert imread(tmp_path / "case.png").ndim == 3
+
+
 EVENTS = [
     {"event": "state", "state": "training"},
     {"event": "iteration", "iteration": 10, "losses": {"dice": 0.5, "contrast": 5.0}, "total": 3.0},
