@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from SemiSegLib import __version__
 from SemiSegLib.commands import file_to_write, program, run_command
-from SemiSegLib.config import Settings
+from SemiSegLib.config import Settings, SettingsError
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import whole
 from SemiSegLib.runs import RunFolder, finite, read_json
@@ -148,12 +148,21 @@ def load_model(source: Path, which: str = "last") -> Model:
         raise ModelError(f"{path} cannot be read as a model: {error}.") from error
     if metadata.get("format") != _FORMAT:
         raise ModelError(f"{path} is not a SemiSeg model of this version (it says {metadata.get('format')!r}).")
-    content = json.loads(metadata["card"])
+    try:
+        return Model(_card(json.loads(metadata["card"])), weights)
+    except (SettingsError, TypeError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"The card of {path} cannot be read by SemiSeg {__version__} ({error}): if a newer one made the model, "
+            "update SemiSeg; else the file is damaged."
+        ) from error
+
+
+def _card(content: dict[str, Any]) -> Card:
     older = "augmentation" not in content["settings"]  # its axes were mirrored as the task allows
-    content["settings"] = Settings.from_dict(content["settings"])
+    settings = Settings.from_dict(content["settings"])
     if older:
-        content["settings"].augmentation.mirror_axes = () if content["settings"].preset == "custom" else (0, 1)
-    return Model(Card(**content), weights)
+        settings.augmentation.mirror_axes = () if settings.preset == "custom" else (0, 1)
+    return Card(**{**content, "settings": settings})
 
 
 def named_models() -> dict[str, Path]:

@@ -1,10 +1,12 @@
 """Model files and checkpoints: whole, portable, and unable to execute code."""
 
+import json
 import pickle
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from SemiSegLib.models import Card, ModelError, load_model, save_model
 from SemiSegLib.networks import build_network
@@ -44,6 +46,20 @@ def test_half_precision_halves_the_file(tmp_path, card, network):
         torch.testing.assert_close(found, network(image).logits, atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize("place", ["card", "settings", "training"])
+def test_a_model_of_a_newer_version_is_named_and_updating_advised(place, tmp_path, card, network):
+    path = tmp_path / "m.safetensors"
+    save_model(path, network, card)
+    with safe_open(path, framework="pt") as stored:
+        metadata, weights = stored.metadata(), {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    content = json.loads(metadata["card"])
+    part = {"card": content, "settings": content["settings"], "training": content["settings"]["training"]}[place]
+    part["of_tomorrow"] = 1
+    save_file(weights, path, metadata | {"card": json.dumps(content)})
+    with pytest.raises(ModelError, match=r"m\.safetensors.*of_tomorrow.*update SemiSeg"):
+        load_model(path)
+
+
 def test_damaged_absent_and_foreign_files_are_named(tmp_path, card, network):
     path = tmp_path / "m.safetensors"
     with pytest.raises(ModelError, match=r"no model .*m\.safetensors"):
@@ -52,8 +68,6 @@ def test_damaged_absent_and_foreign_files_are_named(tmp_path, card, network):
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelError, match=r"m\.safetensors cannot be read"):
         load_model(path)
-    from safetensors.torch import save_file
-
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ModelError, match="not a SemiSeg model"):
         load_model(path)
