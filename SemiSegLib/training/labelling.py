@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from SemiSegLib.compute import distributed
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import Settings
 from SemiSegLib.constants import IGNORE
@@ -40,18 +41,25 @@ def label_cases(
 
     A label is the argmax of the mean over networks and views: mirrored as the task allows, else shifted and with other
     contrast, as for `SemiSegLib.quality`. A case's stability is the mean DSC between pairs of these opinions, over
-    classes. What an interrupted call has written is made again.
+    classes. What an interrupted call has written is made again. Several processes divide the cases.
     """
     marker = folder / "labels.json"
-    if not marker.exists():
+    if any(distributed.any_rank(not marker.exists())):
         folder.mkdir(parents=True, exist_ok=True)
         predicting = [for_inference(network.eval(), compute) for network in networks]
         stability, found = {}, {}
-        for case in cases:
+        for case in cases[distributed.rank() :: distributed.size()]:
             labels, sure, stability[case.name] = _label(predicting, case, settings, compute)
             found[case.name] = np.unique(labels).tolist()
             np.save(folder / f"{case.name}.npy", np.where(sure >= choice.confidence, labels, IGNORE).astype(np.uint8))
-        write_json(marker, {"stability": stability, "found": found})
+        parts = distributed.from_all((stability, found))  # nobody reads labels before all of them are written
+        stability, found = (
+            {case.name: part[i % len(parts)][case.name] for i, case in enumerate(cases)}
+            for part in zip(*parts, strict=True)
+        )
+        with distributed.agreement():
+            if distributed.rank() == 0:
+                write_json(marker, {"stability": stability, "found": found})
     stability = read_json(marker)["stability"]
     ranked = sorted(stability, key=lambda name: -stability[name])
     return sorted(ranked[: max(1, round(len(ranked) * (1 - choice.dropped)))])

@@ -143,7 +143,8 @@ class Trainer:
         if first and len(self.method.stages) > 1:
             self.run.event("stage", stage=stage, iteration=self.iteration)
         if first and (stage in self.method.fresh or stage in self.method.labelling):
-            self._save_model(self._network_before(stage))
+            with distributed.agreement():  # which all processes wait for, and then load it
+                self._save_model(self._network_before(stage))
         if stage in self.method.labelling:
             self._label(stage)
         self.method.enter_stage(stage, first)

@@ -21,7 +21,7 @@ from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.losses.contrastive import dimensional_info_nce, info_nce, symmetric_info_nce
 from SemiSegLib.runs import RunFolder
-from SemiSegLib.training import session, summary, trainer
+from SemiSegLib.training import labelling, session, summary, trainer
 
 
 class Job:
@@ -35,15 +35,26 @@ class Job:
         """Exit code, and of a training a digest of the last state and the iteration it ended at."""
         if self.program == "predict":
             return {"code": predict.main(self.arguments)}
-        kept = session.Trainer, Patches.to, summary.write_summary
+        kept = session.Trainer, Patches.to, summary.write_summary, labelling._label
         session.Trainer = self._trainer()
         summary.write_summary = lambda *arguments: None  # its pictures take longer than these trainings
+        labelling._label = self._counted(labelling._label)
         if self.pin == "double":
             Patches.to = in_double(Patches.to)
         try:
             return {"code": train.main(self.arguments), **self.outcome}
         finally:
-            session.Trainer, Patches.to, summary.write_summary = kept
+            session.Trainer, Patches.to, summary.write_summary, labelling._label = kept
+
+    def _counted(self, label):
+        """`label`, which notes the cases that this process labels."""
+        self.outcome["labelled"] = []
+
+        def labelled(networks, case, *rest):
+            self.outcome["labelled"].append(case.name)
+            return label(networks, case, *rest)
+
+        return labelled
 
     def _trainer(self):
         job = self
@@ -63,7 +74,7 @@ class Job:
 
             def run_to_end(self, stop):
                 result = super().run_to_end(stop)
-                job.outcome = {"digest": digest(self.method), "iteration": self.iteration}
+                job.outcome |= {"digest": digest(self.method), "iteration": self.iteration}
                 return result
 
         return Trainer

@@ -92,6 +92,14 @@ def alone(tiny_data, tmp_path_factory):
     return folder
 
 
+def two_processes(folder, jobs):
+    """The outcomes of both processes by job."""
+    (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
+    subprocess.run(torchrun(HERE / "ranks.py", folder), check=True, env=environment(), timeout=600)
+    each = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
+    return dict(zip(jobs, zip(*each, strict=True), strict=True))
+
+
 @pytest.fixture(scope="module")
 def together(tiny_data, alone, tmp_path_factory):
     """(folder, outcomes of both processes by job): everything that two processes do in these tests."""
@@ -127,10 +135,7 @@ def together(tiny_data, alone, tmp_path_factory):
         "odd": job("train", arguments(tiny_data, folder / "odd", "mean-teacher", 2, unlabelled_batch=3)),
         "pairs": job("train", arguments(tiny_data, folder / "pairs", "bcp", 2)),
     }
-    (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
-    subprocess.run(torchrun(HERE / "ranks.py", folder), check=True, env=environment(), timeout=600)
-    each = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
-    return folder, dict(zip(jobs, zip(*each, strict=True), strict=True))
+    return folder, two_processes(folder, jobs)
 
 
 @pytest.mark.parametrize("method", PAPERS)
@@ -194,6 +199,17 @@ def test_a_batch_that_cannot_be_divided_is_refused(name, setting, together):
     status = RunFolder.open(folder / name).status()
     assert status.state == "failed"
     assert setting in status.message
+
+
+def test_processes_divide_the_scans_that_they_label(tiny_data, tmp_path):
+    """Each is written once: nobody draws patches of labels that another process is still writing."""
+    own = {"members": 2, "shares": "1,1"}
+    values = arguments(tiny_data, tmp_path / "run", "self-training", 6, own, sync_batchnorm=False, **FOUR)
+    first, second = two_processes(tmp_path, {"run": job("train", values)})["run"]
+    assert first["digest"] == second["digest"]
+    unlabelled = [case["name"] for case in json.loads((tmp_path / "run" / "cases.json").read_text())["unlabelled"]]
+    assert sorted(first["labelled"] + second["labelled"]) == sorted(unlabelled)
+    assert {path.stem for path in (tmp_path / "run" / "labels" / "round-1").glob("*.npy")} == set(unlabelled)
 
 
 def test_prediction_divides_the_scans(alone, together, tiny_data, tmp_path):
