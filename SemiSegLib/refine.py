@@ -168,7 +168,7 @@ def _read(scan_file: Path, strokes_file: Path, settings: Settings) -> _Task:
 
 
 def _replayed(source: Path, settings: Settings, asked: bool) -> PatchSampler | None:
-    """Old annotations of a run, one patch at a time; None where the model is no run, or its scans are gone."""
+    """Old annotations of a run, one patch at a time; None where the model is no run, or its scans or masks are gone."""
     from SemiSegLib.data.patches import PatchSampler
     from SemiSegLib.data.preprocess import prepare
     from SemiSegLib.methods import method_class
@@ -180,13 +180,13 @@ def _replayed(source: Path, settings: Settings, asked: bool) -> PatchSampler | N
     run = RunFolder.open(source)
     try:
         cases = load_cases(run).labelled[:MOST_REPLAYED]
-    except SemiSegError:
+        sdm = method_class(settings.method).needs_sdm
+        cache = run.cache_at(read_json(run.settings_file)["data"]["cache"])  # a model's card names none
+        prepared = [prepare(case, settings.data, cache, sdm) for case in cases]
+    except (SemiSegError, OSError):
         if asked:
             raise
         return None
-    sdm = method_class(settings.method).needs_sdm
-    cache = run.cache_at(read_json(run.settings_file)["data"]["cache"])  # a model's card names none
-    prepared = [prepare(case, settings.data, cache, sdm) for case in cases]
     return PatchSampler(prepared, [], settings.data, replace(settings.training, labelled_batch=1), sdm=False)
 
 

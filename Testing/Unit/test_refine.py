@@ -8,11 +8,15 @@ import SimpleITK as sitk
 import torch
 
 from SemiSegLib.config import Label
+from SemiSegLib.data.cases import Case, CaseList
+from SemiSegLib.errors import SemiSegError
 from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.networks import build_network
 from SemiSegLib.predict import predict
 from SemiSegLib.presets import build_settings
-from SemiSegLib.refine import main, refine, share_right
+from SemiSegLib.refine import _replayed, main, refine, share_right
+from SemiSegLib.runs import RunFolder, write_json
+from SemiSegLib.training.intent import cases_to_dict
 from SemiSegLib.training.refinement import RefinementSettings, between, keeping_loss, nearness, stroke_loss
 
 
@@ -137,6 +141,23 @@ def test_a_kept_model_goes_part_of_the_way():
 def test_each_drawn_class_counts_the_same():
     drawn = np.array([0, 0, 0, 0, 1, 255])
     assert share_right(np.array([0, 0, 0, 1, 0, 1]), drawn) == pytest.approx((3 / 4 + 0) / 2)
+
+
+def test_a_run_whose_masks_are_gone_refines_without_them(corrected, tmp_path):
+    """Unless they were asked for: then it is said what is missing."""
+    scan, strokes, _ = corrected
+    mask, run = tmp_path / "mask.nii.gz", RunFolder.create(tmp_path / "run")
+    sitk.WriteImage(sitk.ReadImage(str(strokes)), str(mask))
+    settings = build_settings(
+        "supervised", overrides={"data.labels": [Label(4, "ball", (10, 200, 30))], "training.patch_size": "32,16,16"}
+    )
+    write_json(run.settings_file, settings.to_dict())
+    write_json(run.cases_file, cases_to_dict(CaseList((Case("one", scan, mask),), (), (), None, tmp_path)))
+    assert _replayed(run.path, settings, asked=False) is not None
+    mask.unlink()
+    assert _replayed(run.path, settings, asked=False) is None
+    with pytest.raises(SemiSegError, match=r"mask\.nii\.gz"):
+        _replayed(run.path, settings, asked=True)
 
 
 def test_scan_and_strokes_are_never_replaced(untrained, corrected, capsys):
