@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from SemiSegLib.config import Settings
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.schedules import learning_rate, step_at
 
 
-def lengthen(settings: Settings, stages: Mapping[str, float], done: int, iterations: int) -> str:
+def lengthen(
+    settings: Settings, stages: Mapping[str, float], done: int, iterations: int, constant: Collection[str] = ()
+) -> str:
     """Give a run of which `done` iterations are done another end; returns what that does, in words.
 
-    `stages` are the method's. Stages that are over keep their length; the one at work and those to come share the
-    rest as before. `settings` are changed: `training.iterations`, and `method_settings.shares` where there are several
-    stages. Raises SemiSegError where the new end has been passed already.
+    `stages` are the method's, `constant` those whose learning rate stays what it is at the start. Stages that are over
+    keep their length; the one at work and those to come share the rest as before. `settings` are changed:
+    `training.iterations`, and `method_settings.shares` where there are several stages. Raises SemiSegError where the
+    new end has been passed already.
     """
     training, before = settings.training, settings.training.iterations
     if iterations <= done:
@@ -27,9 +30,10 @@ def lengthen(settings: Settings, stages: Mapping[str, float], done: int, iterati
             raise SemiSegError(f"--iterations {iterations} is too few for the stage '{last.stage}' that is at work.")
         settings.method_settings["shares"] = tuple(float(length) for length in lengths.values())
         stages = lengths
-    rate = learning_rate(last, training)
+    rate = learning_rate(last, training, constant)
     training.iterations = iterations
-    goes_on, ends = (learning_rate(step_at(i, iterations, stages), training) for i in (done, iterations - 1))
+    steps = (step_at(i, iterations, stages) for i in (done, iterations - 1))
+    goes_on, ends = (learning_rate(step, training, constant) for step in steps)
     return (
         f"{iterations} iterations instead of {before}, {done} of them done: the schedule and the ramps of the losses "
         f"are stretched over {'the longer stage' if len(stages) > 1 else 'all of them'}. The learning rate was "

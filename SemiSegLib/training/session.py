@@ -28,7 +28,7 @@ from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
 from SemiSegLib.training.announcement import announce
 from SemiSegLib.training.checkpoints import load_checkpoint
 from SemiSegLib.training.intent import Intent, cases_from_dict, cases_to_dict
-from SemiSegLib.training.lengthening import lengthen
+from SemiSegLib.training.lengthening import lengthen, stage_lengths
 from SemiSegLib.training.signals import stop_signals
 from SemiSegLib.training.trainer import PreparedCases, Trainer, build_method
 from SemiSegLib.training.warnings import warnings_to
@@ -123,7 +123,7 @@ def _changed(run: RunFolder, remembered: Remembered, changes: dict[str, Any]) ->
     if iterations != settings.training.iterations:
         settings.training.minutes = 0.0  # the number counts now
         done = load_checkpoint(run.checkpoint)["iteration"] if run.checkpoint.exists() else 0
-        notes.append(lengthen(settings, build_method(settings).stages if done else {"main": 1.0}, done, iterations))
+        notes.append(_lengthened(settings, done, iterations))
         if remembered.begun and distributed.rank() == 0:
             write_json(run.settings_file, settings.to_dict())
     for name, value in changes.items():
@@ -133,6 +133,22 @@ def _changed(run: RunFolder, remembered: Remembered, changes: dict[str, Any]) ->
         notes.append("Precision fp16 needs a CUDA GPU, and there is none here: going on with training.precision=auto.")
     settings.check()
     return notes
+
+
+def _lengthened(settings: Settings, done: int, iterations: int) -> str:
+    """`lengthen`; raises RunError, too, where the method's settings cannot say what its stages are to be."""
+    if not done:
+        return lengthen(settings, {"main": 1.0}, done, iterations)
+    method = build_method(settings)
+    note = lengthen(settings, method.stages, done, iterations, method.constant_rate)
+    if len(method.stages) > 1:
+        wanted = dict(zip(method.stages, settings.method_settings["shares"], strict=True))
+        if stage_lengths(build_method(settings).stages, iterations) != wanted:
+            raise RunError(
+                f"The stages of this run ({', '.join(method.stages)}) cannot be made longer one by one: start a new "
+                "run from its model instead, with --init."
+            )
+    return note
 
 
 @dataclass

@@ -278,6 +278,24 @@ def test_stages_that_are_over_keep_their_length(tiny_settings):
         lengthen(tiny_settings("action", **{"training.iterations": 120}), stages, 120, 100)
 
 
+def test_a_constant_rate_is_said_to_stay(tiny_settings):
+    settings = tiny_settings("bcp", **{"training.iterations": 120, "training.schedule": "poly"})
+    settings.training.learning_rate = 0.01
+    note = lengthen(settings, {"pre-training": 1.0, "self-training": 1.0}, 30, 240, ("pre-training",))
+    assert "was 0.01, goes on at 0.01 and ends at" in note
+
+
+def test_stages_that_settings_cannot_say_are_not_made_longer(tiny_data, tmp_path, capsys):
+    """Each network of two has as many iterations as the other: with the shares of three stages there were four."""
+    run = RunFolder(tmp_path / "run")
+    chosen = {"method_settings.shares": "1,1", "method_settings.members": "2"}
+    assert main(command(tiny_data, run.path, "self-training", 3, chosen)) == 0
+    before = read_json(run.settings_file)
+    assert main(["--out", str(run.path), "--resume", "--iterations", "6", "--quiet"]) == 2
+    assert "supervised, supervised 2, round 1" in capsys.readouterr().err
+    assert read_json(run.settings_file) == before
+
+
 def test_a_finished_run_of_stages_goes_on_in_its_last(tiny_data, tmp_path):
     run = RunFolder(tmp_path / "run")
     assert main(command(tiny_data, run.path, "bcp", 4, {"method_settings.shares": "1,1"})) == 0
