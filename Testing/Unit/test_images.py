@@ -123,6 +123,24 @@ def test_a_2d_image_becomes_one_slice(tmp_path: Path) -> None:
     assert images.read_image(tmp_path / "flat.nii").GetSize() == (4, 3, 1)
 
 
+def test_a_compressed_scan_whose_sum_is_wrong_is_named(tmp_path):
+    """A bit that flipped on a disk: as many voxels as there should be, not those that were written."""
+    path = tmp_path / "flipped.nii.gz"
+    voxels = np.random.default_rng(0).integers(0, 9999, (32, 32, 32), np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+    assert np.array_equal(images.to_array(images.read_image(path)), voxels)
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the sum of all voxels, before their number
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"flipped\.nii\.gz.*damaged"):
+        images.read_image(path)
+
+
+def test_a_mask_is_written_though_its_file_is_held_for_a_moment(held_for_a_moment, tmp_path):
+    images.write_mask(sitk.Image((4, 4, 4), sitk.sitkUInt8), tmp_path / "mask.nii.gz")
+    assert [path.name for path in tmp_path.iterdir()] == ["mask.nii.gz"]
+
+
 @pytest.mark.parametrize("kind", ["nii.gz", "nrrd", "mha"])
 def test_one_volume_in_4d_is_accepted_and_several_are_refused(tmp_path: Path, kind: str) -> None:
     scan = some_scan()
