@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,14 +42,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def replace(source: Path, target: Path) -> None:
-    """os.replace, patient with Windows, where a reader or virus scanner may hold the target for a moment."""
+def replace(source: Path, target: Path, in_vain: Callable[[], bool] = lambda: False) -> None:
+    """os.replace, patient with Windows, where a reader or virus scanner may hold either for a moment.
+
+    `in_vain` says whether waiting cannot help.
+    """
     for attempt in range(10):
         try:
             os.replace(source, target)
             return
         except PermissionError:
-            if attempt == 9:
+            if attempt == 9 or in_vain():
                 raise
             time.sleep(0.05 * 2**attempt)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +42,7 @@ from SemiSegLib.data.geometry import (
     turned_like,
 )
 from SemiSegLib.files import remove_abandoned, writer_mark
+from SemiSegLib.files import replace as move
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -491,7 +491,7 @@ def _whole(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(unfinished)
-        os.replace(unfinished, path)
+        move(unfinished, path)
     except (OSError, RuntimeError) as error:
         raise ImageError(f"{path}: cannot be written: {_last_line(error)}") from error
     finally:

@@ -22,7 +22,7 @@ from SemiSegLib.data.geometry import Geometry, canonical, from_array, to_array
 from SemiSegLib.data.grid import resample_mask, sparse_on_grid, to_network_grid
 from SemiSegLib.data.stored import stored_in
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.files import remove_abandoned, writer_mark
+from SemiSegLib.files import remove_abandoned, replace, writer_mark
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -79,7 +79,8 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
             _make(case, settings, temporary, sdm)
             if folder.exists() and not (folder / "meta.json").exists():  # left unfinished
                 shutil.rmtree(folder, ignore_errors=True)
-            temporary.replace(folder)  # fails where another run made it meanwhile and may be reading it: also good
+            # Fails where another run made it meanwhile and may be reading it: also good.
+            replace(temporary, folder, in_vain=(folder / "meta.json").exists)
         except OSError:
             if not (folder / "meta.json").exists():
                 raise

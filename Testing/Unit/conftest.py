@@ -1,6 +1,7 @@
 """Small scans and data sets for the tests of the library."""
 
 import importlib.util
+import os
 import signal
 import sys
 from importlib import import_module
@@ -69,6 +70,19 @@ def tiny_settings():
         return build_settings(method, "custom", overrides={**values, **overrides})
 
     return make
+
+
+@pytest.fixture
+def held_for_a_moment(monkeypatch):
+    """Renaming fails twice, as on Windows while a virus scanner reads the new file."""
+    failures, rename = [PermissionError("held"), PermissionError("held")], os.replace
+
+    def replace(source, target):
+        if failures:
+            raise failures.pop()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Preprocessed cases: classes, ignored voxels, distance maps, and masks that must not be looked at."""
 
+import os
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -65,6 +67,26 @@ def test_the_cache_is_used_and_follows_the_files(case, tmp_path):
     assert prepare(case, settings, tmp_path / "cache", sdm=False).folder != first.folder
     other = prepare(case, DataSettings(labels=LABELS, spacing=(2, 2, 2)), tmp_path / "cache", sdm=False)
     assert other.shape == (16, 15, 15)
+
+
+def test_a_case_is_kept_though_its_files_are_held_for_a_moment(held_for_a_moment, case, tmp_path):
+    prepared = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [prepared.folder.name]
+
+
+def test_nobody_waits_for_a_case_that_another_run_made_meanwhile(case, tmp_path, monkeypatch):
+    """On Windows a folder that is there is refused as one that is held."""
+    moved, rename = [], os.replace
+
+    def replace(source, target):
+        if not moved:
+            rename(source, target)
+        moved.append(target)
+        raise PermissionError("it is there already")
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False).mask().any()
+    assert len(moved) == 1
 
 
 def test_one_scan_under_two_names_is_preprocessed_once(case, tmp_path):
