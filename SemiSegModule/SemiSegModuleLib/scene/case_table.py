@@ -32,7 +32,9 @@ from ..signal import Signal
 from . import segments, sequences
 from .case import ROLE, Case, CaseError
 from .identity import new_identifier
+from .merging import keep_meaning, tell_apart
 from .records import State
+from .scan import stem_of
 from .volumes import VoxelBox
 
 
@@ -54,8 +56,10 @@ class CaseTable:
         self._last_seen: dict[str, tuple] = {}  # case ID: what was seen of it
         self._pauses = 0
         self._giving_way: list[str] = []
+        self._here_already: set[str] = set()  # IDs of cases and work before another scene is added
         self._touched: set[str] | None = set()  # IDs of cases that changed during a pause; None: look at all
         self._scene_tags = self._observe_scene()
+        tell_apart(self)
         self.refresh()
 
     def close(self) -> None:
@@ -192,8 +196,7 @@ class CaseTable:
     @property
     def labels(self) -> list[Label]:
         """The task's labels; every annotation and prediction has segments for these."""
-        text = self._read("labels")
-        return [Label(entry["value"], entry["name"], tuple(entry["color"])) for entry in json.loads(text or "[]")]
+        return _labels(self._read("labels"))
 
     @labels.setter
     def labels(self, labels: Sequence[Label]) -> None:
@@ -357,13 +360,24 @@ class CaseTable:
     def _import_begins(self, *_caller_and_event) -> None:
         """A study without cases gives way to the one that a loaded scene brings along."""
         self._giving_way = [node.GetID() for node in self._nodes("work")] if not len(self) else []
+        self._here_already = {node.GetID() for role in ("case", "work") for node in self._nodes(role)}
 
     def _import_ends(self, *_caller_and_event) -> None:
         if len(self._nodes("work")) > len(self._giving_way):
             for node in [self.scene.GetNodeByID(identifier) for identifier in self._giving_way]:
                 self.scene.RemoveNode(node) if node is not None else None
         self._giving_way = []
+        self._merge()
         self._scene_changed()
+
+    def _merge(self) -> None:
+        """Cases that a scene brought along, into the study that was here before."""
+        tell_apart(self)
+        brought = [node for node in self._nodes("work") if node.GetID() not in self._here_already]
+        if brought and brought[-1].GetID() != self._work().GetID():
+            theirs, ours = _labels(brought[-1].GetParameter("labels")), self.labels
+            for case in [case for case in self if case.id not in self._here_already]:
+                keep_meaning(case, theirs, ours)
 
     def _scene_changed(self, *_caller_and_event) -> None:
         if self._busy():
@@ -389,9 +403,13 @@ class CaseTable:
         return (existing[0].GetParameter(parameter) or "") if existing else ""
 
     def _new_case(self, volume_node) -> Case:
-        number = max((case.number for case in self), default=0) + 1
+        number = max((case.number for case in self), default=0)
+        number = (
+            max(number, int(self._read("last_number") or 0)) + 1
+        )  # files of a case that was removed are still there
         node = self._new_node("case", f"SemiSeg case {number}")
-        case = Case.new(node, volume_node, f"scan_{number:03d}", self.names_hidden)
+        case = Case.new(node, volume_node, stem_of(number), self.names_hidden)
+        self._work().SetParameter("last_number", str(number))
         self.scene.AddNode(case.node)  # when it is complete: a case without a scan leaves the table at once
         return case
 
@@ -410,6 +428,10 @@ def find_run(scene=None) -> Path | None:
     folder = table.run_folder
     table.close()
     return folder if folder and (folder / "run.json").exists() else None
+
+
+def _labels(text: str) -> list[Label]:
+    return [Label(entry["value"], entry["name"], tuple(entry["color"])) for entry in json.loads(text or "[]")]
 
 
 def _part_of(case: Case) -> VoxelBox | str | None:

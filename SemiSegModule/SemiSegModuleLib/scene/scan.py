@@ -54,6 +54,14 @@ class Scan:
             self._identifier = uuid.uuid4().hex
         return self._identifier
 
+    def rename_files(self, number: int) -> None:
+        """Another case of the scene has this stem already: take that of another number."""
+        self.node.SetParameter("file_name", stem_of(number))
+
+    def renew_identifier(self) -> None:
+        """This is a copy of another case of the scene."""
+        self.node.SetParameter("identifier", uuid.uuid4().hex)
+
     @property
     def name(self) -> str:
         """What the user sees: patient, where known, and the name of the volume; a number while names are hidden."""
@@ -89,6 +97,11 @@ class Scan:
         """Of the case in its study, from 1, as in `file_name`."""
         digits = self.file_name.rpartition("_")[2]
         return int(digits) if digits.isdigit() else 0
+
+
+def stem_of(number: int) -> str:
+    """Stem of the files of the case with this number in its study."""
+    return f"scan_{number:03d}"
 
 
 def patient_of(node) -> str:

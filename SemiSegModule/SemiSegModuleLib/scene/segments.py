@@ -100,6 +100,16 @@ def add_not_sure(segmentation_node) -> None:
         segmentation.AddSegment(segment, NOT_SURE)
 
 
+def take_ids_away(segmentation_node, labels: Sequence[Label]) -> None:
+    """Segments with the IDs of these labels get others: from now on they stand for what they are called."""
+    segmentation = segmentation_node.GetSegmentation()
+    for identifier in {segment_id(label) for label in labels} & set(segmentation.GetSegmentIDs()):
+        copy = slicer.vtkSegment()
+        copy.DeepCopy(segmentation.GetSegment(identifier))
+        segmentation.RemoveSegment(identifier)
+        segmentation.AddSegment(copy, segmentation.GenerateUniqueSegmentID(f"{identifier}_of_another_study"))
+
+
 def set_voxels(segmentation_node, array: np.ndarray, ijk_to_ras: np.ndarray, labels: Sequence[Label]) -> None:
     """Replace all segments by those of a label map.
 

@@ -1,0 +1,44 @@
+"""Cases of several scenes in one: told apart by their files, and by what their segments stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from SemiSegLib.config import Label
+
+from . import segments
+from .case import Case
+
+
+def tell_apart(cases: Iterable[Case]) -> None:
+    """Give cases other stems and identifiers where earlier ones have theirs: every study has a scan_001."""
+    every = list(cases)
+    number = max((case.number for case in every), default=0)
+    stems: set[str] = set()
+    identifiers: set[str] = set()
+    for case in every:
+        if case.file_name in stems:
+            number += 1
+            case.rename_files(number)
+        if case.identifier in identifiers:  # the same scene twice
+            case.renew_identifier()
+        stems.add(case.file_name)
+        identifiers.add(case.identifier)
+
+
+def keep_meaning(case: Case, theirs: Sequence[Label], ours: Sequence[Label]) -> None:
+    """Segments of a study whose labels were others stand for what they are called, not for our label of that value."""
+    names = segments.by_value(ours)
+    other = [label for label in theirs if label.value in names and not _same(label.name, names[label.value].name)]
+    accepted, edited = case.accepted, case.prediction_edited
+    for node in (case.annotation, case.prediction):
+        if node is not None:
+            segments.take_ids_away(node, other)
+    if accepted:
+        case.remember_accepted(True)
+    if case.prediction is not None and not edited:
+        case.remember_prediction()
+
+
+def _same(first: str, second: str) -> bool:
+    return first.strip().casefold() == second.strip().casefold()

@@ -1,0 +1,110 @@
+"""Cases keep their own files and structures when studies come together in one scene, or cases come and go."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from drawing import draw
+
+from SemiSegLib.config import Label
+
+
+def stems(table):
+    return [case.file_name for case in table]
+
+
+@pytest.fixture
+def add_study(application, table, add_volume, tmp_path):
+    """Add a saved study of one annotated scan to a new study, of one scan without a mask: add(theirs, ours)."""
+
+    def add(theirs, ours):
+        table.labels = theirs
+        case = table.add_volume(add_volume("theirs"))
+        draw(table, case, theirs[0].value)
+        case.mark_done()
+        application.save(tmp_path / "theirs.mrb")
+        application.scene.Clear(0)
+        table.labels = ours
+        table.add_volume(add_volume("ours, longer"))
+        application.add(tmp_path / "theirs.mrb")
+        return {case.name: case for case in table}
+
+    return add
+
+
+def test_scans_of_two_studies_have_files_of_their_own(table, add_study, tmp_path):
+    """Both have a scan_001: written to one file, the mask of one patient would lie on the other's scan."""
+    from SemiSegModuleLib.scene.training_files import export_cases
+
+    cases = add_study([Label(1, "left atrium", (1, 2, 3))], [Label(1, "left atrium", (1, 2, 3))])
+    assert cases["ours, longer"].file_name == "scan_001"
+    assert cases["theirs"].file_name == "scan_002"
+    export = export_cases(table, tmp_path / "export")
+    assert (export.unlabelled, export.labelled) == (["scan_001"], ["scan_002"])
+    import slicer
+
+    for case in cases.values():
+        written = sitk.GetArrayFromImage(sitk.ReadImage(str(export.images / f"{case.file_name}.nrrd")))
+        assert (written == slicer.util.arrayFromVolume(case.volume)).all()
+
+
+def test_a_scene_that_is_added_twice_brings_two_studies(application, table, add_volume, tmp_path):
+    table.add_volume(add_volume())
+    application.save(tmp_path / "scene.mrb")
+    application.add(tmp_path / "scene.mrb")
+    assert stems(table) == ["scan_001", "scan_002"]
+    assert len({case.identifier for case in table}) == 2
+
+
+def test_masks_of_another_study_stand_for_what_they_are_called(table, add_study):
+    """Both studies have a label 1; that of the other one is no left atrium."""
+    ours = [Label(1, "left atrium", (1, 2, 3)), Label(3, "aorta", (4, 5, 6))]
+    cases = add_study([Label(1, "pancreas", (1, 2, 3))], ours)
+    assert cases["theirs"].has_drawing
+    assert cases["theirs"].labels_present(ours) == []
+
+
+def test_the_same_structures_of_another_study_count_whatever_their_values(table, add_study):
+    ours = [Label(1, "left atrium", (1, 2, 3)), Label(3, "aorta", (4, 5, 6))]
+    cases = add_study([Label(3, "Left atrium", (1, 2, 3)), Label(1, "aorta", (1, 2, 3))], ours)
+    assert cases["theirs"].labels_present(ours) == ours[:1]
+    assert cases["theirs"].state.value == "annotated"
+
+
+def test_a_prediction_accepted_in_another_study_is_so_here(table, add_volume, application, tmp_path):
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    case = table.add_volume(add_volume("theirs"))
+    mask = np.zeros((9, 12, 15), np.uint8)
+    mask[2:5, 3:8, 4:9] = 1
+    volumes.write_image(volumes.world_image(case.volume, mask), tmp_path / "mask.nrrd")
+    load_prediction(table, case, tmp_path / "mask.nrrd")
+    accept_prediction(table, case)
+    application.save(tmp_path / "theirs.mrb")
+    application.scene.Clear(0)
+    table.labels = [Label(1, "pancreas", (1, 2, 3)), Label(2, "left atrium", (1, 2, 3))]
+    table.add_volume(add_volume("ours, longer"))
+    application.add(tmp_path / "theirs.mrb")
+    theirs = next(case for case in table if case.name == "theirs")
+    assert [label.name for label in theirs.labels_present(table.labels)] == ["left atrium"]
+    assert theirs.accepted
+    assert not theirs.prediction_edited
+
+
+def test_files_of_a_removed_case_are_not_those_of_the_next(table, add_volume):
+    """Those of earlier trainings are still on the disk, and scans.csv says whose they are."""
+    table.add_volume(add_volume("one"))
+    table.remove(table.add_volume(add_volume("two")))
+    assert table.add_volume(add_volume("three")).file_name == "scan_003"
+
+
+def test_a_case_that_is_brought_back_shares_its_files_with_no_other(table, add_volume):
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    case = table.add_volume(add_volume("one"))
+    back = keep_removed(table, case)
+    table.remove(case)
+    table.add_volume(add_volume("two"))
+    back()
+    assert sorted(stems(table)) == ["scan_001", "scan_002"]
