@@ -227,6 +227,40 @@ def test_a_correction_under_way_does_not_train_yet(table, predicted, tmp_path):
     assert case.state.value == "corrected"
 
 
+def test_an_annotation_drawn_anew_is_no_correction(scene, table, predicted, tmp_path):
+    """After the correction was deleted: otherwise what the prediction had and it lacks would count as erased."""
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.predictions import load_predictions
+    from SemiSegModuleLib.scene.strokes import base_of
+
+    case, _ = predicted(3)
+    load_predictions(table, tmp_path / "predictions")
+    accept_prediction(table, case, done=False)
+    case.refinement = "the first one"
+    scene.RemoveNode(case.annotation)
+    draw(table, case)
+    case.mark_done()
+    assert (case.origin, case.refinement) == ("drawn", "")
+    assert base_of(case, table.labels) is None
+
+
+def test_what_nobody_is_sure_of_stays_when_a_prediction_is_accepted(table, predicted, tmp_path):
+    """It is no drawing, so nobody is asked whether it may go."""
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.annotations import accept_prediction, make_annotation
+    from SemiSegModuleLib.scene.predictions import load_predictions
+
+    case, mask = predicted(3)
+    load_predictions(table, tmp_path / "predictions")
+    node, where = make_annotation(table, case), np.zeros(mask.shape, bool)
+    where[0, 0, :3] = where[2, 3, 6] = True
+    segments.set_not_sure(node, where, volumes.ijk_to_ras(case.volume))
+    accept_prediction(table, case)
+    assert (segments.not_sure_on_grid(node, case.volume) == where).all()
+    assert (segments.voxels_on_grid(node, case.volume, table.labels) == mask).all()
+    assert case.accepted
+
+
 def test_accepting_over_a_human_annotation_needs_to_be_asked_for(table, predicted, tmp_path):
     from SemiSegModuleLib.scene import segments
     from SemiSegModuleLib.scene.annotations import accept_prediction

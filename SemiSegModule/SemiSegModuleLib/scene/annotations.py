@@ -83,6 +83,7 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         )
     with table.paused():
         annotation = make_annotation(table, case)
+        not_sure = segments.not_sure_on_grid(annotation, case.volume)
         if outside is None:
             segments.copy_segments(case.prediction, annotation)
             follow(annotation, case.prediction.GetParentTransformNode())
@@ -92,6 +93,9 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
             segments.set_voxels(annotation, joined, volumes.ijk_to_ras(case.volume), table.labels)
             follow(annotation, case.volume.GetParentTransformNode())
         segments.add_segments(annotation, table.labels)
+        if not_sure.any():
+            into_node = np.linalg.inv(segments.world_matrix(annotation)) @ segments.world_matrix(case.volume)
+            segments.set_not_sure(annotation, not_sure, into_node @ volumes.ijk_to_ras(case.volume))
         segments.add_not_sure(annotation)
         annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         case.partial = case.refinement = ""

@@ -323,9 +323,10 @@ class Case(Scan):
             self.node.SetParameter(name, text)
 
     def forget_deleted(self) -> None:
-        """After the user deleted the annotation: a new one has to be marked as done anew."""
-        if self.annotation is None and (self._done or self.partial):
-            self._done = False
+        """After the user deleted the annotation: a new one is no prediction, and has to be marked as done anew."""
+        if self.annotation is None and (self._done or self.partial or self._corrected or self.refinement):
+            self._done = self._corrected = False
+            self._accepted = None
             self.partial = self.refinement = ""
 
     def shown_segmentation(self):
