@@ -277,22 +277,55 @@ def test_scans_of_one_name_are_told_apart_by_their_patients(scene, table, add_vo
     ]
 
 
-def test_hidden_names_are_hidden_everywhere(scene, table, add_volume, tmp_path, caplog):
-    """In the table, in what is made of it, in the list beside files, and in what is logged."""
-    from SemiSegModuleLib.scene.annotations import make_annotation
+def test_the_list_of_names_is_read_as_a_spreadsheet_saved_it(table, a_volume, tmp_path):
+    """With semicolons and in the letters of one region, as German Windows does; without it no training would start."""
+    import csv
+
     from SemiSegModuleLib.scene.names_list import write_names
+
+    case = table.add_volume(a_volume)
+    (tmp_path / "scans.csv").write_bytes("file;patient;scan\r\nscan_007;Müller;CT, Thorax\r\n".encode("cp1252"))
+    write_names(tmp_path, {case.file_name: case})
+    rows = list(csv.reader((tmp_path / "scans.csv").open(encoding="utf-8-sig", newline="")))
+    assert rows[1:] == [["scan_001", "", "scan"], ["scan_007", "Müller", "CT, Thorax"]]
+
+
+def bend(scene, case):
+    """Put a case's scan and annotation below a transform that no file can hold."""
+    transform = scene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    for node in (case.volume, case.annotation):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def test_hidden_names_are_hidden_everywhere(scene, table, add_volume, tmp_path, caplog):
+    """In the table, in what is made of it, in the list beside files, in messages, and in what is logged."""
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.annotations import add_region, make_annotation
+    from SemiSegModuleLib.scene.names_list import write_names
+
+    from SemiSegLib.errors import SemiSegError
 
     volume = add_volume("secret scan")
     file_under_a_patient(scene, volume, "secret patient")
     case = table.add_volume(volume)
+    draw(table, case)
     write_names(tmp_path, {case.file_name: case})
     table.names_hidden = True
     assert (case.name, case.patient) == ("Scan 1", "")
-    assert make_annotation(table, case).GetName() == "Scan 1 annotation"
+    assert make_annotation(table, table.add_volume(add_volume("x"))).GetName() == "Scan 2 annotation"
     write_names(tmp_path, {case.file_name: case})
     assert "secret" not in (tmp_path / "scans.csv").read_text(encoding="utf-8-sig")
+    region = add_region(table, case)
+    assert "secret" not in region.GetName()
+    region.SetCenter(9999, 0, 0)
+    with pytest.raises(SemiSegError, match="'Scan 1' lies outside"):
+        case.box()
+    bend(scene, case)
+    for failing in (case.box, lambda: volumes.world_image(volume), lambda: case.volumes_ml(table.labels)):
+        with pytest.raises(SemiSegError, match="Scan 1"):
+            failing()
     other = table.add_volume(add_volume("another secret"))
-    assert other.name == "Scan 2"
+    assert other.name == "Scan 3"
     with caplog.at_level("DEBUG"):
         scene.RemoveNode(volume)
     assert "leaves the table" in caplog.text

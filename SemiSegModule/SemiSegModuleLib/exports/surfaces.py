@@ -21,6 +21,7 @@ from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.file_names import safe_file_name
 from ..scene.names_list import write_names
+from ..scene.scan import shown_name
 from .choice import ExportError, check_format, refuse_existing, segmentation_of, with_mask
 from .names import stems
 
@@ -83,7 +84,7 @@ def world_surface(segmentation_node, label: Label, labels: Sequence[Label], smoo
         None,
     )
     if identifier is None or segments.is_empty(segmentation_node, identifier):
-        raise ExportError(f"'{segmentation_node.GetName()}' has nothing drawn for '{label.name}'.")
+        raise ExportError(f"'{shown_name(segmentation_node)}' has nothing drawn for '{label.name}'.")
     pipeline = _Pipeline(_closed_surface(segmentation_node, identifier, smoothing))
     transform = vtk.vtkTransform()
     transform.SetMatrix(segments.world_matrix(segmentation_node).ravel())
@@ -146,7 +147,7 @@ def _closed_surface(segmentation_node, identifier: str, smoothing: float):
     segmentation.SetConversionParameter("Smoothing factor", str(smoothing))
     segmentation.GetSegment(identifier).RemoveRepresentation(segments.SURFACE)
     if not segmentation.CreateRepresentation(segments.SURFACE, True):
-        raise ExportError(f"No surface could be made of '{segmentation_node.GetName()}'.")
+        raise ExportError(f"No surface could be made of '{shown_name(segmentation_node)}'.")
     return segmentation.GetSegment(identifier).GetRepresentation(segments.SURFACE)
 
 

@@ -31,7 +31,14 @@ def write_names(folder: Path, cases: Mapping[str, Case]) -> None:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
+    """Also as a spreadsheet saves it: in letters of one region, and with the separator of one language."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        return [row for row in csv.DictReader(stream) if row.get("file")]
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", errors="replace")
+    heading = text.partition("\n")[0]
+    separator = max(",;\t", key=heading.count)
+    return [row for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=separator) if row.get("file")]

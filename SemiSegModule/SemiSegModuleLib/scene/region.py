@@ -20,6 +20,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from . import segments, volumes
+from .scan import shown_name
 from .volumes import VoxelBox
 
 MARGIN_MM = 10.0  # our choice: surroundings to tell the organ from
@@ -62,7 +63,7 @@ def voxel_box(roi_node, volume_node) -> VoxelBox:
 
     :raises SemiSegError: the box misses the scan, is too thin, or one of both is under a non-linear transform
     """
-    name, image = volume_node.GetName(), volume_node.GetImageData()
+    name, image = shown_name(volume_node), volume_node.GetImageData()
     if image is None:
         raise RegionError(f"'{name}' has no voxels any more.")
     shape = np.array(image.GetDimensions())
@@ -98,7 +99,7 @@ def slab(volume_node, orientation: str, place: Sequence[float], thickness_mm: fl
     to_index = _to_index(volume_node)
     middle = (to_index @ [*place, 1.0])[axis]
     if not -0.5 <= middle <= shape[axis] - 0.5:
-        raise RegionError(f"The {orientation} slice lies beside '{volume_node.GetName()}': show one of its slices.")
+        raise RegionError(f"The {orientation} slice lies beside '{shown_name(volume_node)}': show one of its slices.")
     spacing = np.linalg.norm(np.linalg.inv(to_index)[:3, axis])
     nearest, reach = min(round(middle), shape[axis] - 1), thickness_mm / 2 / spacing + _ON_THE_FACE
     first = max(0, min(nearest, int(np.ceil(middle - reach))))
@@ -158,7 +159,7 @@ def _on_scan(segmentation_node, volume_node, voxels: Iterable[tuple[np.ndarray, 
 
 def _new_region(volume_node):
     node = volume_node.GetScene().AddNewNodeByClass(
-        "vtkMRMLMarkupsROINode", f"{volume_node.GetName()} region of interest"
+        "vtkMRMLMarkupsROINode", f"{shown_name(volume_node)} region of interest"
     )
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()

@@ -9,7 +9,7 @@ import slicer
 
 from SemiSegLib.data.frames import patient_of as patient_of_frame
 
-from .node_values import Flag, Reference, Text, WholeNumber
+from .node_values import Flag, Reference, Text, WholeNumber, role
 
 Kind = TypeVar("Kind", bound="Scan")
 
@@ -108,6 +108,15 @@ def patient_of(node) -> str:
     """Name of the patient above a node in the subject hierarchy; '' where there is none."""
     above = patient_item(node)
     return _hierarchy(node).GetItemName(above) if above else ""
+
+
+def shown_name(node) -> str:
+    """What a message calls a node: its name, or that of its case while names are hidden."""
+    for keeper in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode", node.GetScene()):
+        own = [keeper.GetNodeReferenceID(role(kind)) for kind in ("volume", "annotation", "prediction", "region")]
+        if node.GetID() in own and Scan(keeper).name_hidden:
+            return Scan(keeper).name
+    return node.GetName()
 
 
 def patient_item(node) -> int:

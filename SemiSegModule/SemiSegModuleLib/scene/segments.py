@@ -19,6 +19,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from ..i18n import _
+from .scan import shown_name
 
 BINARY = "Binary labelmap"  # names of representations, as in Slicer's files
 SURFACE = "Closed surface"
@@ -154,7 +155,7 @@ def segments_by_label(segmentation_node, labels: Sequence[Label]) -> dict[str, i
             continue
         if label.value in found.values():
             raise SegmentError(
-                f"'{segmentation_node.GetName()}' has two segments for '{label.name}': "
+                f"'{shown_name(segmentation_node)}' has two segments for '{label.name}': "
                 "join them with Logical operators, rename one or delete it."
             )
         found[identifier] = label.value
@@ -306,7 +307,7 @@ def world_matrix(transformable_node) -> np.ndarray:
     parent = transformable_node.GetParentTransformNode()
     if parent is not None and not parent.IsTransformToWorldLinear():
         raise SegmentError(
-            f"'{transformable_node.GetName()}' is under the non-linear transform '{parent.GetName()}', which does "
+            f"'{shown_name(transformable_node)}' is under the non-linear transform '{parent.GetName()}', which does "
             "not keep voxels on a grid. Harden the transform in the Data module (right click, Harden transform) "
             "or take the node out of it, then try again."
         )
@@ -386,7 +387,7 @@ def _segment_on_grid(segmentation_node, identifier: str, volume_node, labelmap) 
         segmentation_node, [identifier], labelmap, volume_node, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
     )
     if not exported:
-        raise SegmentError(f"A segment of '{segmentation_node.GetName()}' could not be turned into voxels.")
+        raise SegmentError(f"A segment of '{shown_name(segmentation_node)}' could not be turned into voxels.")
     return slicer.util.arrayFromVolume(labelmap) != 0
 
 

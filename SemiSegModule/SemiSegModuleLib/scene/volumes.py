@@ -13,6 +13,7 @@ import vtk
 
 from SemiSegLib.errors import SemiSegError
 
+from .scan import shown_name
 from .segments import world_matrix
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -69,7 +70,7 @@ def world_image(volume_node, array: np.ndarray | None = None, box: VoxelBox | No
     direction = matrix[:3, :3] / spacing
     if np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR:
         raise VolumeError(
-            f"The axes of '{volume_node.GetName()}' are not at right angles in the world, which files cannot hold: "
+            f"The axes of '{shown_name(volume_node)}' are not at right angles in the world, which files cannot hold: "
             "take it out of its shearing transform, or resample it (module Resample Scalar/Vector/DWI Volume)."
         )
     image = sitk.GetImageFromArray(_storable(voxels if box is None else voxels[box.slices]))
