@@ -190,6 +190,41 @@ def test_a_prediction_follows_the_transform_of_its_scan_even_if_that_has_moved(s
     assert np.allclose(corner_points(case.sdms[3], index), corner_points(case.volume, index))
 
 
+def put_below_a_transform(scene, node, millimetres):
+    import slicer
+
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.array([[0, -1, 0, millimetres], [1, 0, 0, -3], [0, 0, 1, 20], [0, 0, 0, 1]], float)
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+def test_another_export_meanwhile_moves_no_prediction(scene, table, predicted, tmp_path):
+    """A training that is started while a prediction runs writes the scan where it is by then."""
+    from SemiSegModuleLib.scene.predictions import load_predictions
+    from SemiSegModuleLib.scene.training_files import export_cases
+
+    case, mask = predicted(3)
+    put_below_a_transform(scene, case.volume, 50)
+    export_cases(table, tmp_path / "training")
+    load_predictions(table, tmp_path / "predictions")
+    assert same_points(shown_points(case, case.prediction, 3, table), corner_points(case.volume, np.argwhere(mask)))
+
+
+def test_a_prediction_lies_on_its_scan_whose_transform_was_hardened_meanwhile(scene, table, predicted, tmp_path):
+    import slicer
+    from SemiSegModuleLib.scene.predictions import load_predictions
+
+    case, _ = predicted(3)
+    put_below_a_transform(scene, case.volume, 50)
+    case, mask = predicted(3, maps=("sdm",))
+    slicer.vtkSlicerTransformLogic().hardenTransform(case.volume)
+    load_predictions(table, tmp_path / "predictions")
+    assert same_points(shown_points(case, case.prediction, 3, table), corner_points(case.volume, np.argwhere(mask)))
+    index = np.array([[2, 3, 7]])
+    assert np.allclose(corner_points(case.sdms[3], index), corner_points(case.volume, index))
+
+
 def test_accepting_makes_a_corrected_annotation_that_is_a_copy(table, predicted, tmp_path):
     from SemiSegModuleLib.scene import segments
     from SemiSegModuleLib.scene.annotations import accept_prediction

@@ -39,7 +39,6 @@ def values() -> dict:
             '"model": "best"}',
         ),
         "predicted_parts": ([VoxelBox((1, 2, 3), (4, 5, 6))], "predicted_box", BOXES),
-        "exported_world_matrix": (np.eye(4).tolist(), "exported_world_matrix", str(np.eye(4).tolist())),
     }  # fmt: skip
 
 

@@ -101,6 +101,6 @@ class Judging(ChildWork):
         for entry in (event for event in reports if event["event"] == "case"):
             case = table.by_file_name(entry["name"])
             if case is not None and case.prediction is not None:  # it may have been removed meanwhile
-                check_identity(self._data, table.identifier, case)
-                load_quality(table, case, entry, self.model)
+                place = check_identity(self._data, table.identifier, case)
+                load_quality(table, case, entry, self.model, place)
                 self.judged.emit(case)

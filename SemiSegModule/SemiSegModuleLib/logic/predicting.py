@@ -71,7 +71,9 @@ class Predicting(ChildWork):
         )
         self.process = PredictionProcess(folder / "masks")
         write_names(self.study.folder, {case.file_name: case for case in cases})
-        write_identity(self.process.output, self.study.cases.identifier, cases, self._identifier)
+        write_identity(
+            self.process.output, self.study.cases.identifier, cases, export.places, prediction=self._identifier
+        )
         options = ["--probabilities", "--format", "seg.nrrd", "--overwrite"]
         options += ["--sdm"] if part is None else ["--box", ",".join(map(str, (*part.start, *part.size)))]
         options += ["--device", self.study.parameters.device.value]
@@ -102,10 +104,11 @@ class Predicting(ChildWork):
         case = self.study.cases.by_file_name(file_name)
         files = find_prediction(self.process.output, file_name)
         if case is not None and files is not None:  # the case may have been removed meanwhile
-            check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
+            place = check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
+            maps = files.sdms, files.probabilities
             if self.part is None:
-                load_prediction(self.study.cases, case, files.mask, files.sdms, files.probabilities, model=self._which)
+                load_prediction(self.study.cases, case, files.mask, *maps, model=self._which, place=place)
             else:
-                load_part(self.study.cases, case, files.mask, files.probabilities)
+                load_part(self.study.cases, case, files.mask, files.probabilities, place)
             self.study.select_first([case])
             self.loaded.emit(case)

@@ -11,7 +11,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from . import segments
-from .node_values import Amount, Flag, Matrix, Number, Plain, Record, Reference, Text, role
+from .node_values import Amount, Flag, Number, Plain, Record, Reference, Text, role
 from .records import ORIENTATIONS, Expected, Quality, SlicePlan, State, Suggestion
 from .region import voxel_box
 from .scan import Scan
@@ -50,10 +50,6 @@ class Case(Scan):
         "refinement", "Name of the folder of the refinement that the annotation has followed last; '' when it has none."
     )
     seconds = Amount("seconds", "Time that somebody has spent on this scan in the editor and the review.")
-    exported_world_matrix = Matrix(
-        "exported_world_matrix",
-        "4 x 4 from the volume's frame to the world of its exported file; None before the first export.",
-    )
 
     # As it was set; the properties of these names, below, check what is set and say when it holds.
     _annotation = Reference("annotation")

@@ -3,19 +3,23 @@
 Names of files are no proof: every study has a scan_001. So an `identity.json` lies beside scans that were written and
 masks that were predicted, and nothing is loaded that belongs to another study, another case or another prediction.
 
-    {"study": "…", "prediction": "…", "cases": {"scan_001": "…"}}
+    {"study": "…", "prediction": "…", "cases": {"scan_001": "…"}, "places": {"scan_001": {…}}}
+
+It also says where each scan was in the world when its file was written: transforms may change before a mask comes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from SemiSegLib.runs import write_json
 
 from .case import Case, CaseError
+from .volumes import Place
 
 FILE = "identity.json"
 
@@ -25,18 +29,25 @@ def new_identifier() -> str:
     return uuid.uuid4().hex
 
 
-def write_identity(folder: Path, study: str, cases: Iterable[Case], prediction: str = "") -> None:
-    """Say whose the files in a folder are."""
+def write_identity(
+    folder: Path, study: str, cases: Iterable[Case], places: Mapping[str, Place], prediction: str = ""
+) -> None:
+    """Say whose the files in a folder are, and where their scans were; `places` by the stems of the files."""
     content = {"study": study, "prediction": prediction, "cases": {case.file_name: case.identifier for case in cases}}
+    content["places"] = {stem: dataclasses.asdict(place) for stem, place in places.items()}
     write_json(Path(folder) / FILE, content)
 
 
-def check_identity(folder: Path, study: str, case: Case, prediction: str = "") -> None:
-    """Raise CaseError unless the files in a folder belong to this case of this study (and to this prediction)."""
+def check_identity(folder: Path, study: str, case: Case, prediction: str = "") -> Place | None:
+    """Where the scan was when the files were written; None where an earlier version did not say.
+
+    :raises CaseError: the files do not belong to this case of this study (and to this prediction)
+    """
     path = Path(folder) / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         owner, made, cases = content["study"], content["prediction"], content["cases"]
+        place = content.get("places", {}).get(case.file_name)
     except (OSError, ValueError, KeyError, TypeError):
         problem = f"Nobody knows whose masks {folder} holds ({FILE} is missing or damaged): predict again."
         raise CaseError(problem) from None
@@ -44,6 +55,7 @@ def check_identity(folder: Path, study: str, case: Case, prediction: str = "") -
         raise CaseError(f"{folder} belongs to another study: its mask is not that of '{case.name}' and is not loaded.")
     if prediction and made != prediction:
         raise CaseError(f"{folder} holds another prediction than the one that was started: predict again.")
+    return Place(**place) if place else None
 
 
 def owner_of(folder: Path) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 Value = TypeVar("Value")
@@ -113,13 +113,6 @@ class Plain(Stored[Any]):
 
     def to_text(self, value: Any) -> str:
         return "" if value is None else json.dumps(value)
-
-
-class Matrix(Plain):
-    """Rows of numbers; None when there is none."""
-
-    def to_text(self, value: Sequence[Sequence[float]]) -> str:
-        return super().to_text([[float(number) for number in row] for row in value])
 
 
 class Record(Stored[Value | None]):

@@ -23,7 +23,7 @@ from .identity import check_identity
 from .mask_files import read_labels, relabelled, scene_labels
 from .nodes import follow, new_segmentation, put_beside
 from .training_files import Progress
-from .volumes import VoxelBox
+from .volumes import Place, VoxelBox
 
 MAP_FORMATS = (".nrrd", ".nii.gz", ".mha")
 MAP_TITLES = {"sdm": "signed distance", "probability": "probability", "uncertainty": "uncertainty"}
@@ -38,18 +38,20 @@ def load_prediction(
     probabilities: dict[int, Path] | None = None,
     labels: Sequence[Label] | None = None,
     model: str = "",
+    place: Place | None = None,
 ):
     """Show a predicted mask, and maps by label value, as the prediction of a case; an earlier prediction goes.
 
     :param labels: what the values in the mask mean; the file's own, else labels.json beside it, else the task's
     :param model: that predicted it, see `Case.predicted_by`
+    :param place: where the scan was when it was written for the prediction; None: where it is now
     :return: the prediction's segmentation node
     :raises SemiSegError: a file cannot be read; the earlier prediction is then kept
     """
     image = volumes.read_image(mask)
     meaning = scene_labels(mask, image, labels or read_labels(mask) or table.labels, table.labels)
     images = {kind: _read_maps(paths, meaning) for kind, paths in (("sdm", sdms), ("probability", probabilities))}
-    into = _into_volume_frame(case)
+    into = _into_frame(case, place)
     names = {label.value: label.name for label in meaning.values()}
     with table.paused():
         node = case.prediction or _new_prediction(table, case)
@@ -60,8 +62,8 @@ def load_prediction(
         case.predicted_parts = [box] if box is not None else []
         node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         for kind in images:
-            show_maps(table, case, kind, images[kind], names)
-        show_maps(table, case, "uncertainty", {}, {})  # that of the earlier prediction
+            show_maps(table, case, kind, images[kind], names, into)
+        show_maps(table, case, "uncertainty", {}, {}, into)  # that of the earlier prediction
         case.quality = None
         case.predicted_at_once, case.predicted_by = True, model
         case.remember_prediction()
@@ -69,11 +71,18 @@ def load_prediction(
     return node
 
 
-def load_part(table: CaseTable, case: Case, mask: Path, probabilities: dict[int, Path] | None = None):
+def load_part(
+    table: CaseTable,
+    case: Case,
+    mask: Path,
+    probabilities: dict[int, Path] | None = None,
+    place: Place | None = None,
+):
     """Take over the predicted mask of a part of a scan; what an earlier prediction says of the rest stays.
 
     Distance maps and what is expected of the mask go: they are of masks as a whole.
 
+    :param place: where the scan was when it was written for the prediction; None: where it is now
     :return: the prediction's segmentation node
     :raises SemiSegError: a file cannot be read, or the part does not fit to the scan or the earlier prediction; all
         stays as it is then
@@ -81,7 +90,8 @@ def load_part(table: CaseTable, case: Case, mask: Path, probabilities: dict[int,
     image = volumes.read_image(mask)
     meaning = scene_labels(mask, image, read_labels(mask) or table.labels, table.labels)
     maps = _read_maps(probabilities, meaning)
-    box = volumes.covered_box(case.volume, _into_volume_frame(case) @ volumes.image_to_ras(image), image.GetSize())
+    into = _into_frame(case, place)
+    box = volumes.covered_box(case.volume, into @ volumes.image_to_ras(image), image.GetSize())
     if box is None:
         raise CaseError(f"{mask} is not on the voxels of '{case.name}' any more: predict the part again.")
     labels = list({label.value: label for label in [*table.labels, *meaning.values()]}.values())
@@ -98,7 +108,7 @@ def load_part(table: CaseTable, case: Case, mask: Path, probabilities: dict[int,
         node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         _join_probabilities(table, case, maps, box, labels)
         for kind in ("sdm", "uncertainty"):
-            show_maps(table, case, kind, {}, {})
+            show_maps(table, case, kind, {}, {}, into)
         case.quality = None
         case.predicted_at_once = False
         if before is None or parts:  # else all of the scan was predicted already
@@ -143,8 +153,8 @@ def load_predictions(table: CaseTable, folder: Path, progress: Progress | None =
     for number, (case, files) in enumerate(found):
         if progress:
             progress(number, len(found), case.name)
-        check_identity(folder, table.identifier, case)
-        load_prediction(table, case, files.mask, files.sdms, files.probabilities)
+        place = check_identity(folder, table.identifier, case)
+        load_prediction(table, case, files.mask, files.sdms, files.probabilities, place=place)
     return [case for case, _ in found]
 
 
@@ -197,16 +207,15 @@ def show_maps(
     kind: str,
     images: dict[int, sitk.Image],
     names: dict[int, str],
-    into: np.ndarray | None = None,
+    into: np.ndarray,
 ) -> None:
     """Volumes for the maps of one kind, those of an earlier prediction used again or removed.
 
-    :param images: in the world of the exported files, by label value
+    :param images: in the world as it was when they were made, by label value
     :param names: of what each is a map, by label value
-    :param into: 4 x 4 from that world to the frame below the volume's transform, when it is not that of the export
+    :param into: 4 x 4 from that world to the frame below the volume's transform
     """
     former, nodes = case.maps(kind), {}
-    into = _into_volume_frame(case) if into is None else into
     for value, image in images.items():
         node = former.pop(value, None) or table.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
         node.SetName(f"{case.name} {MAP_TITLES[kind]} {names[value]}".strip())
@@ -221,11 +230,9 @@ def show_maps(
     case.set_maps(kind, nodes)
 
 
-def _into_volume_frame(case: Case) -> np.ndarray:
-    """4 x 4 from the world of the exported files to the frame below the volume's transform, as it was then."""
-    stored = case.exported_world_matrix
-    matrix = np.asarray(stored) if stored else segments.world_matrix(case.volume)
-    return np.linalg.inv(matrix)
+def _into_frame(case: Case, place: Place | None) -> np.ndarray:
+    """4 x 4 from the world as it was when the scan was written to the frame below the scan's transform."""
+    return (place or Place.of(case.volume)).into_frame_of(case.volume)
 
 
 def measure(case: Case, labels: Sequence[Label]) -> None:

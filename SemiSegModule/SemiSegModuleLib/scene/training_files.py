@@ -41,6 +41,7 @@ class Export:
     labelled: list[str] = dataclasses.field(default_factory=list)
     unlabelled: list[str] = dataclasses.field(default_factory=list)
     remarks: list[str] = dataclasses.field(default_factory=list)
+    places: dict[str, volumes.Place] = dataclasses.field(default_factory=dict)
 
     @property
     def images(self) -> Path:
@@ -83,8 +84,8 @@ def export_cases(
     for number, case in enumerate(chosen):
         if progress:
             progress(number, len(chosen), case.name)
-        with table.paused():
-            _export_image(case, store, file_format, None if whole else case.box())
+        _export_image(case, store, file_format, None if whole else case.box())
+        export.places[case.file_name] = volumes.Place.of(case.volume)
         if case.state.trains_with_mask and not whole:
             _export_mask(case, labels, store, file_format, export.remarks)
             export.labelled.append(case.file_name)
@@ -98,7 +99,7 @@ def export_cases(
     write_json(export.folder / PATIENTS, _patients(chosen))
     names = {"background": 0, **{label.name: label.value for label in labels}}
     write_json(export.folder / "dataset.json", {"labels": names})
-    write_identity(export.folder, table.identifier, chosen)
+    write_identity(export.folder, table.identifier, chosen, export.places)
     if progress:
         progress(len(chosen), len(chosen), "")
     return export
@@ -113,7 +114,6 @@ def _patients(cases: Sequence[Case]) -> dict[str, str]:
 def _export_image(case: Case, store: _ExportFolder, file_format: str, box: volumes.VoxelBox | None) -> None:
     image = volumes.world_image(case.volume, box=box)
     store.write(f"images/{case.file_name}{file_format}", image, compress=file_format.endswith(".gz"))
-    case.exported_world_matrix = segments.world_matrix(case.volume).tolist()
 
 
 def _export_mask(case: Case, labels: Sequence[Label], store: _ExportFolder, suffix: str, remarks: list[str]) -> None:

@@ -80,6 +80,34 @@ def world_image(volume_node, array: np.ndarray | None = None, box: VoxelBox | No
     return image
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a volume was in the world when a file of it was written.
+
+    to_world  4 x 4 from its voxel indices to the world (RAS, mm)
+    size      of the volume, (i, j, k)
+    """
+
+    to_world: list[list[float]]
+    size: list[int]
+
+    @classmethod
+    def of(cls, volume_node) -> Place:
+        """Where it is now."""
+        matrix = world_matrix(volume_node) @ ijk_to_ras(volume_node)
+        return cls(matrix.tolist(), list(volume_node.GetImageData().GetDimensions()))
+
+    def into_frame_of(self, volume_node) -> np.ndarray:
+        """4 x 4 from that world to the volume's own frame: to the same voxels, wherever they are now.
+
+        Transforms may have been changed or hardened meanwhile. Of a volume that has other voxels now nobody knows which
+        are the same, so what was made of it stays where it was in the world.
+        """
+        if list(volume_node.GetImageData().GetDimensions()) == self.size:
+            return ijk_to_ras(volume_node) @ np.linalg.inv(self.to_world)
+        return np.linalg.inv(world_matrix(volume_node))
+
+
 def covered_box(volume_node, to_ras: np.ndarray, size: Sequence[int]) -> VoxelBox | None:
     """The block of the volume's voxels that a grid coincides with; None when it is another grid, or reaches beyond.
 
