@@ -322,6 +322,32 @@ def test_a_model_with_other_values_for_the_same_labels_is_understood(predicted, 
     assert predicted.ui.loopLabel.text.startswith("1.25 ml of the mask have followed")
 
 
+def test_a_box_that_was_moved_meanwhile_moves_no_mask(predicted, monkeypatch, tmp_path):
+    """It is as large as before, and what comes back fits in it."""
+    from SemiSegModuleLib.scene import volumes
+
+    ui, case = predicted.ui, predicted.work.cases.cases[0]
+    predicted.work.case = case
+    predicted.panel.results.correct()
+    mask = mask_of(predicted, case)
+    mask[12, 22:26, 10:20] = 1
+    draw(predicted, case, mask)
+    ui.addRegionButton.click()
+    case.region.SetSize(*(12 * spacing for spacing in case.volume.GetSpacing()))
+    box = case.box()
+    made = volumes.world_image(case.volume, np.ones((32, 32, 32), np.uint8), box)
+    volumes.write_image(made, tmp_path / "made.nrrd")
+    told = '{"event": "refined", "reason": "followed", "changed_ml": 1.25}'
+    wrap_python(monkeypatch, tmp_path, f"sleep 1; cp '{tmp_path}/made.nrrd' refined.nrrd; echo '{told}'; exit 0")
+    ui.refineButton.click()
+    center = np.array(case.region.GetCenter())
+    case.region.SetCenter(center + 3 * np.array(case.volume.GetSpacing()))
+    assert (case.box().size, case.box() == box) == (box.size, False)
+    predicted.wait_until(lambda: not predicted.logic.refining.active)
+    assert np.array_equal(mask_of(predicted, case), mask)
+    assert "was changed meanwhile" in ui.loopLabel.text
+
+
 # ---- rounds and minutes --------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from ..scene.case import Case, CaseError
 from ..scene.strokes import Corrections, base_of, corrections, follow_strokes, renumbered
 from ..scene.training_files import Progress, export_cases
 from ..scene.undo import keep_annotation
+from ..scene.volumes import VoxelBox
 from ..signal import Signal
 from .child_work import ChildWork
 from .study import Study
@@ -44,6 +45,7 @@ class Refining(ChildWork):
         self.seconds = SECONDS  # of adaptation at most; prediction before and after comes on top
         self.refined = Signal()  # the case whose mask has followed
         self._before: Corrections | None = None
+        self._box: VoxelBox | None = None  # of the scan, that the child process sees
         self._values: dict[int, int] = {}  # of the model's labels by those of the study
 
     def possible(self, case: Case | None) -> bool:
@@ -70,7 +72,7 @@ class Refining(ChildWork):
         self._values = dict(pairs)
         strokes = renumbered(before.strokes, self._values)
         volumes.write_image(volumes.world_image(case.volume, strokes, case.box()), folder / _STROKES)
-        self.case, self._before, self.outcome = case, before, {}
+        self.case, self._before, self._box, self.outcome = case, before, case.box(), {}
         arguments = ["--model", str(self._model()), "--scan", str(export.images / f"{case.file_name}.nrrd")]
         arguments += ["--strokes", str(folder / _STROKES), "--output", str(folder / _MASK)]
         arguments += ["--seconds", str(self.seconds)]
@@ -99,7 +101,7 @@ class Refining(ChildWork):
             return
         refined = sitk.GetArrayFromImage(volumes.read_image(folder / _MASK))
         refined = renumbered(refined, {theirs: ours for ours, theirs in self._values.items()})
-        if refined.shape != self._before.mask[case.box().slices].shape:
+        if case.box() != self._box or refined.shape != self._before.mask[self._box.slices].shape:
             raise CaseError(_("The region of interest of {name} was changed meanwhile.").format(name=case.name))
         back = keep_annotation(table, case)
         now = follow_strokes(table, case, self._before, refined)
