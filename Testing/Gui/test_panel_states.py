@@ -512,6 +512,35 @@ def test_the_model_of_a_training_is_used_where_it_fits(with_cases, a_run, label,
     assert "Starts from" not in with_cases.ui.readyLabel.text
 
 
+def test_the_model_that_somebody_chose_after_a_training_is_in_use_when_the_scene_is_opened_again(
+    with_cases, a_run, mrml, tmp_path
+):
+    import shutil
+
+    give_model(a_run, "left atrium")
+    with_cases.logic.training.attach(a_run.path)
+    chosen = tmp_path / "chosen.safetensors"
+    shutil.copyfile(a_run.last_model, chosen)
+    with_cases.work.use_model(chosen)
+    mrml.save(tmp_path / "work.mrb")
+    mrml.scene.Clear(0)
+    mrml.load(tmp_path / "work.mrb")
+    assert with_cases.logic.training.process.run.path == a_run.path
+    assert with_cases.work.model == chosen
+
+
+def test_the_model_of_a_training_that_ended_meanwhile_is_used(with_cases, a_run, mrml, tmp_path):
+    with a_run.lock():
+        a_run.set_status("training", iteration=2, iterations=4)
+        with_cases.logic.training.attach(a_run.path)
+        mrml.save(tmp_path / "work.mrb")
+        mrml.scene.Clear(0)
+        give_model(a_run, "left atrium")
+        a_run.set_status("finished", iteration=4, iterations=4)
+    mrml.load(tmp_path / "work.mrb")
+    assert with_cases.work.model == a_run.last_model
+
+
 def test_a_training_that_goes_on_shows_what_its_model_has_become(with_cases, a_run):
     """The file of the model keeps its name when the training is resumed."""
     give_model(a_run, "left atrium", iteration=2)

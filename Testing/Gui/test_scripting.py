@@ -158,6 +158,48 @@ def test_what_is_wrong_is_said_before_anything_starts(logic, scans):
     assert not (logic.workbench.study.folder).exists()
 
 
+def test_nothing_runs_twice(logic, scans, tmp_path, monkeypatch):
+    """A second prediction ends the first, of which nobody would hear; a training is not left behind unwatched."""
+    from SemiSegLib.errors import SemiSegError
+
+    sleeping = tmp_path / "python"
+    sleeping.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeping.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(sleeping))
+    cases = logic.addCases([scans])
+    first = logic.predict(cases[:1], model="left-atrium-lge")
+    second = logic.predict(cases[1:2])
+    assert (first.state, second.state) == ("cancelled", "running")
+    training = logic.train(settings=TINY)
+    with pytest.raises(SemiSegError, match="training runs"):
+        logic.train(settings=TINY)
+    with pytest.raises(SemiSegError, match="training runs"):
+        logic.workbench.training.resume()
+    assert logic.workbench.training.process is training
+    assert len(list((tmp_path / "study").glob("training-*"))) == 1
+
+
+def test_annotations_stay_with_their_scans_beside_a_sequence(logic, scans, mrml):
+    """A sequence becomes several cases."""
+    import slicer
+
+    load = slicer.modules.volumes.logic().AddArchetypeVolume
+    volume, frame = (load(str(scans / "images" / f"atrium_00{n}.nii.gz"), f"scan {n}", 0) for n in (1, 2))
+    sequence = mrml.scene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine")
+    for number in range(3):
+        sequence.SetDataNodeAtValue(frame, str(number))
+    annotation = mrml.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by hand")
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(3, 3, 3)
+    image.AllocateScalars(3, 1)
+    image.GetPointData().GetScalars().Fill(1)
+    annotation.AddSegmentFromBinaryLabelmapRepresentation(image, "left atrium", (1, 0, 0))
+    cases = logic.addCases([sequence, volume], [None, annotation])
+    assert [case.annotation is annotation for case in cases] == [False, False, False, True]
+    assert cases[-1].volume is volume
+    assert cases[-1].done
+
+
 def test_two_windows_and_two_patients_of_one_name(scans, training_python_with_torch, tmp_path):
     """Both scenes use the default folder at the same time, both scans are called alike, both masks are right.
 

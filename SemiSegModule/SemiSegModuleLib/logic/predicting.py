@@ -64,6 +64,7 @@ class Predicting(ChildWork):
             raise CaseError(_("A model and at least one scan are needed."))
         if part is not None and len(cases) != 1:
             raise CaseError(_("A part is predicted of one scan at a time."))
+        self.cancel()
         self._identifier, self.part = new_identifier(), part
         folder = self.study.new_folder("predictions", self._identifier)
         export = export_cases(

@@ -92,6 +92,7 @@ class Training:
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
         parameters, cases = self.study.parameters, self.study.cases
+        self._refuse_while_active()
         if not any(case.state.trains_with_mask for case in cases):
             raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
         values = {"data.cache": f"../{CACHE}", **run_settings(parameters, cases.labels, settings)}
@@ -120,8 +121,14 @@ class Training:
     def resume(self) -> None:
         """Go on from the checkpoint of the training at hand."""
         if self.process is not None:
+            self._refuse_while_active()
             self.process.resume()
             self._adopt(self.process)
+
+    def _refuse_while_active(self) -> None:
+        """Two trainings would share the memory of one computer, and nobody would watch the first."""
+        if self.active:
+            raise CaseError(_("A training runs: stop it first, or wait until it has ended."))
 
     def attach(self, folder: Path) -> TrainingProcess:
         """Take a training to hand that this or another Slicer started; raises RunError."""
@@ -141,7 +148,8 @@ class Training:
             self._let_go()
         if self.process is None and folder is not None:
             with contextlib.suppress(RunError, OSError):
-                self.attach(folder)
+                RunFolder.open(folder)
+                self._adopt(TrainingProcess(folder), known_end=self.study.cases.run_end)
         elif folder is None:
             self.running_elsewhere = self._running_elsewhere()
             self.changed.emit()
@@ -175,14 +183,15 @@ class Training:
             path = folder / f"{name}-{number}"
         return path
 
-    def _adopt(self, process: TrainingProcess) -> None:
+    def _adopt(self, process: TrainingProcess, known_end: str = "") -> None:
+        """:param known_end: the state in which this scene saw it end: what somebody chose since stays"""
         self.process, self.running_elsewhere = process, None
-        self._announced = ""
+        self._announced = known_end
         process.log.position = 0
         self.curves.clear()
         if process.run.events_file.exists():
             self.curves.add(process.skip_history())
-        self.study.cases.run_folder = process.run.path
+        self.study.cases.run_folder, self.study.cases.run_end = process.run.path, known_end
         set_setting("LastRun", str(process.run.path))
         self.adopted.emit()
         self._poller.start()
@@ -214,7 +223,7 @@ class Training:
         process = self.process
         if process.active or self._announced == process.state:
             return
-        self._announced = process.state
+        self._announced = self.study.cases.run_end = process.state
         model = process.run.last_model  # which predicts everywhere; the best one was chosen on the validation scans
         if model.exists() and process.state in ("finished", "stopped") and self.study.model_fits(model):
             self.study.parameters.modelFile = str(model)

@@ -61,10 +61,9 @@ class Workbench:
         study, chosen = self.study, None if scans is None else list(scans)
         if chosen is None or all(hasattr(scan, "GetID") for scan in chosen):
             cases = study.cases.add_volumes(chosen)
-            for case, annotation in zip(cases, annotations or (), strict=False):
+            for node, annotation in zip(chosen or (), annotations or (), strict=False):
                 if annotation is not None:
-                    study.cases.add_volume(case.volume, annotation)
-                    case.mark_done()
+                    study.cases.add_volume(node, annotation).mark_done()
         else:
             with study.labels_from_data():
                 cases = add_files(study.cases, [Path(scan) for scan in chosen])

@@ -238,6 +238,15 @@ class CaseTable:
         self._work().SetParameter("run_folder", str(path) if path else "")
 
     @property
+    def run_end(self) -> str:
+        """The state in which that training was seen to end; '' as long as it was not."""
+        return self._read("run_end")
+
+    @run_end.setter
+    def run_end(self, state: str) -> None:
+        self._work().SetParameter("run_end", state)
+
+    @property
     def rounds(self) -> list[dict[str, Any]]:
         """What was annotated for each training, how long that took, and what it brought; see `logic.rounds`."""
         return json.loads(self._read("rounds") or "[]")
