@@ -5,6 +5,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -94,6 +95,28 @@ def test_custom_labels_are_added_named_and_removed(opened, monkeypatch):
     opened.ui.removeLabelButton.click()
     assert [label.name for label in opened.work.cases.labels] == ["scar"]
     assert not opened.ui.removeLabelButton.enabled
+
+
+def test_a_new_label_is_not_what_was_drawn_for_one_that_was_removed(opened, scans):
+    """Masks of it are still there: under the same number they would count as the new structure."""
+    from SemiSegModuleLib.scene import segments, volumes
+
+    opened.choose_task("custom")
+    opened.logic.add_cases([scans / "images" / "atrium_001.nii.gz"])
+    opened.ui.addLabelButton.click()
+    case = opened.work.case
+    mask = np.zeros((32, 32, 32), np.uint8)
+    mask[4:9, 4:9, 4:9] = 2
+    opened.logic.annotate(case)
+    to_ras = volumes.ijk_to_ras(case.volume)
+    segments.replace_voxels(case.annotation, mask, to_ras, opened.work.cases.labels)
+    opened.ui.labelsTable.setCurrentCell(1, 0)
+    opened.ui.removeLabelButton.click()
+    opened.ui.addLabelButton.click()
+    opened.ui.labelsTable.item(1, 0).setText("scar")
+    assert case.labels_present(opened.work.cases.labels) == []
+    opened.ui.labelsTable.item(1, 0).setText("structure 2")
+    assert [label.name for label in case.labels_present(opened.work.cases.labels)] == ["structure 2"]
 
 
 def test_two_labels_of_one_name_are_refused(opened):

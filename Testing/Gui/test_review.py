@@ -161,6 +161,31 @@ def test_accepting_is_taken_back(reviewing):
     assert not reviewing.ui.reviewUndoButton.enabled
 
 
+def test_what_was_drawn_since_is_not_taken_back_unasked(reviewing, monkeypatch):
+    """Undo of a correction that was worked on for an hour."""
+    from SemiSegModuleLib.panels import dialogs
+    from SemiSegModuleLib.scene import segments, volumes
+
+    asked, answers = [], [False, True]
+    monkeypatch.setattr(dialogs, "confirm", lambda text: asked.append(text) or answers[len(asked) - 1])
+    reviewing.ui.reviewCorrectButton.click()
+    case, labels = reviewing.work.case, reviewing.work.cases.labels
+    mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    mask[25:28, 3:9, 3:9] = 1
+    segments.replace_voxels(case.annotation, mask, volumes.ijk_to_ras(case.volume), labels)
+    reviewing.ui.undoButton.click()
+    assert "atrium_002" in asked[0]
+    assert (segments.voxels_on_grid(case.annotation, case.volume, labels) == mask).all()
+    assert reviewing.ui.undoButton.toolTip == "Take back: correcting atrium_002"
+    reviewing.ui.undoButton.click()
+    assert case.annotation is None
+    reviewing.ui.reviewButton.click()
+    reviewing.ui.reviewAcceptButton.click()
+    reviewing.ui.reviewUndoButton.click()
+    assert reviewing.work.case.state.value == "predicted"
+    assert len(asked) == 2, "nothing was drawn since"
+
+
 def test_a_key_held_down_accepts_one_scan_only(reviewing):
     repeats = {s.key.toString(): s.autoRepeat for s in reviewing.panel.review._shortcuts}
     assert (repeats["A"], repeats["C"]) == (False, False)

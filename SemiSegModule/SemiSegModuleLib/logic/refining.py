@@ -22,7 +22,7 @@ from ..scene import volumes
 from ..scene.case import Case, CaseError
 from ..scene.strokes import Corrections, base_of, corrections, follow_strokes, renumbered
 from ..scene.training_files import Progress, export_cases
-from ..scene.undo import keep_annotation
+from ..scene.undo import drawn_since, keep_annotation
 from ..scene.volumes import VoxelBox
 from ..signal import Signal
 from .child_work import ChildWork
@@ -108,7 +108,7 @@ class Refining(ChildWork):
         volumes.write_image(volumes.world_image(case.volume, now), folder / _RESULT)
         volumes.write_image(volumes.world_image(case.volume, self._before.strokes), folder / _DRAWN)
         case.refinement = folder.name
-        self._undo.add(_("refining {name}").format(name=case.name), back)
+        self._undo.add(_("refining {name}").format(name=case.name), back, drawn_since(case))
         self.refined.emit(case)
 
     def _earlier(self, case: Case) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -16,7 +16,7 @@ from ..i18n import _
 from ..scene.annotations import accept_prediction
 from ..scene.case import Case, CaseError
 from ..scene.records import State
-from ..scene.undo import keep_annotation, keep_removed
+from ..scene.undo import drawn_since, keep_annotation, keep_removed
 from ..signal import Signal
 from .study import Study
 from .undo import Undo
@@ -140,4 +140,4 @@ class Review:
         back = keep_annotation(self.study.cases, case)
         accept_prediction(self.study.cases, case, overwrite=overwrite, done=done)
         text = _("accepting {name}") if done else _("correcting {name}")
-        self.undo.add(text.format(name=case.name), back)
+        self.undo.add(text.format(name=case.name), back, drawn_since(case))

@@ -15,23 +15,28 @@ class Undo:
 
     def __init__(self) -> None:
         self.changed = Signal()
-        self._steps: list[tuple[str, Callable[[], Any]]] = []
+        self._steps: list[tuple[str, Callable[[], Any], Callable[[], bool]]] = []
 
     @property
     def text(self) -> str:
         """What the next `undo` takes back; '' when there is nothing."""
         return self._steps[-1][0] if self._steps else ""
 
-    def add(self, text: str, back: Callable[[], Any]) -> None:
-        """Remember a step that was done."""
-        self._steps = [*self._steps, (text, back)][-_STEPS:]
+    @property
+    def loses_work(self) -> bool:
+        """Somebody went on from what the next `undo` takes back."""
+        return bool(self._steps) and self._steps[-1][2]()
+
+    def add(self, text: str, back: Callable[[], Any], worked_on: Callable[[], bool] = lambda: False) -> None:
+        """Remember a step that was done; `worked_on` tells whether somebody has gone on from there."""
+        self._steps = [*self._steps, (text, back, worked_on)][-_STEPS:]
         self.changed.emit()
 
     def undo(self) -> Any:
         """Take the last step back; returns what its function does, None without a step. One that fails is forgotten."""
         if not self._steps:
             return None
-        _text, back = self._steps.pop()
+        _text, back, _worked_on = self._steps.pop()
         try:
             return back()
         finally:

@@ -176,6 +176,8 @@ class DataPanel:
 
     def undo(self) -> None:
         """Take the last step back."""
+        if not dialogs.may_take_back(self._review):
+            return
         with slicer.util.tryWithErrorDisplay(_("The step cannot be taken back."), waitCursor=True):
             self._review.take_back()
 
@@ -206,7 +208,7 @@ class DataPanel:
     def add_label(self) -> None:
         """Append a label with a free value, name and colour."""
         labels = self._study.cases.labels
-        value = max((label.value for label in labels), default=0) + 1
+        value = self._study.cases.free_label_value()
         name = _("structure {number}").format(number=value)
         self._set_labels([*labels, Label(value, name, _COLORS[(value - 1) % len(_COLORS)])])
 

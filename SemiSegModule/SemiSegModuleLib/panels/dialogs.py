@@ -12,6 +12,7 @@ import slicer
 from SemiSegLib.config import Label
 
 from ..i18n import _
+from ..logic.review import Review
 from ..logic.study import Study
 from ..scene.case import Case
 
@@ -140,6 +141,15 @@ def may_replace(case: Case) -> bool:
     """A drawing in the annotation of the case may be replaced by its prediction, or there is none."""
     question = _("{name} has an annotation already. Replace it by the prediction?").format(name=case.name)
     return not case.has_drawing or confirm(question)
+
+
+def may_take_back(review: Review) -> bool:
+    """What was drawn after the last step goes with it, or nothing was."""
+    question = _(
+        "Take back: {step}? What was drawn in this scan since then is lost. (Undo of the Segment Editor takes single "
+        "strokes back.)"
+    )
+    return not review.undo.loses_work or confirm(question.format(step=review.undo.text))
 
 
 def confirm(text: str) -> bool:

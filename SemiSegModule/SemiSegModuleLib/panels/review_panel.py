@@ -125,6 +125,8 @@ class ReviewPanel:
 
     def undo(self) -> None:
         """Take the last decision back."""
+        if not dialogs.may_take_back(self._review):
+            return
         with slicer.util.tryWithErrorDisplay(_("The step cannot be taken back."), waitCursor=True):
             self._review.take_back()
 

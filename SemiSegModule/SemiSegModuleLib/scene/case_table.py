@@ -208,6 +208,12 @@ class CaseTable:
             self._work().SetParameter("labels", text)
             self.labels_changed.emit()
 
+    def free_label_value(self) -> int:
+        """One that no label has, nor had: masks of those that were removed are still there."""
+        nodes = [node for case in self for node in (case.annotation, case.prediction) if node is not None]
+        used = {label.value for label in self.labels}.union(*(segments.values_of_ids(node) for node in nodes))
+        return max(used, default=0) + 1
+
     @property
     def identifier(self) -> str:
         """Of this study alone, in every scene and on every computer; made when it is first asked for."""

@@ -170,6 +170,13 @@ def foreign_segments(segmentation_node, labels: Sequence[Label]) -> list[str]:
     return [segmentation.GetSegment(identifier).GetName() for identifier in others]
 
 
+def values_of_ids(segmentation_node) -> set[int]:
+    """Values of the labels that segments were made for, of labels that are no longer there, too."""
+    identifiers = segmentation_node.GetSegmentation().GetSegmentIDs()
+    parts = [identifier.rpartition("SemiSeg_") for identifier in identifiers]
+    return {int(value) for before, _mark, value in parts if not before and value.isdecimal()}
+
+
 def voxels_on_grid(segmentation_node, volume_node, labels: Sequence[Label]) -> np.ndarray:
     """The segmentation as a label map on the voxels of a volume, wherever transforms have put both.
 

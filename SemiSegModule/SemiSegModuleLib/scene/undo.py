@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import slicer
 
+from . import segments
 from .case import Case, CaseError
 from .case_table import CaseTable
 from .nodes import put_beside
@@ -40,6 +41,12 @@ def keep_annotation(table: CaseTable, case: Case) -> Back:
         return case
 
     return back
+
+
+def drawn_since(case: Case) -> Callable[[], bool]:
+    """What tells whether somebody has drawn in the annotation of a case from now on."""
+    then = segments.fingerprint(case.annotation)
+    return lambda: case.annotation is not None and segments.fingerprint(case.annotation) != then
 
 
 def keep_removed(table: CaseTable, case: Case) -> Back:
