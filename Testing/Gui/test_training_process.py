@@ -347,6 +347,37 @@ def test_the_computer_that_trains_is_named(tmp_path):
     assert found.elsewhere == "another-computer"
 
 
+def test_a_computer_that_does_not_answer_blocks_no_training(tmp_path):
+    """It was switched off, or is this one: a Mac has another name in every network."""
+    run = RunFolder.create(tmp_path / "run")
+    write_json(run.cases_file, {})
+    run.set_status("training", iteration=1, iterations=3)
+    write_json(run.status_file, {**read_json(run.status_file), "host": "another-computer"})
+    found = TrainingProcess(run.path, grace=0.2)
+    found.poll()
+    found.stop()
+    found.poll()
+    assert found.state == "stopping"
+    poll_to_the_end(found)
+    assert (found.state, found.resumable) == ("interrupted", True)
+    assert "another-computer" in found.failure.text
+    found.poll()
+    assert found.state == "interrupted"
+
+
+def test_a_computer_that_is_still_at_work_is_waited_for(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.set_status("training", iteration=1, iterations=3)
+    write_json(run.status_file, {**read_json(run.status_file), "host": "another-computer"})
+    found = TrainingProcess(run.path, grace=0.0)
+    found.poll()
+    found.stop()
+    content = read_json(run.status_file)
+    write_json(run.status_file, {**content, "iteration": 2, "updated": content["updated"] + 1})
+    found.poll()
+    assert found.state == "stopping"
+
+
 def test_a_training_that_was_killed_meanwhile_is_found_interrupted(start):
     first = start("run.set_status('training', iteration=2)\nrun.cases_file.write_text('{}')\ntime.sleep(60)")
     poll_until(first, lambda: first.state == "training")

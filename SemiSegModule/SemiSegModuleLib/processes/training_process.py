@@ -17,6 +17,7 @@ from typing import Any
 
 from SemiSegLib.runs import ACTIVE_STATES, RunFolder, Status, read_json, write_json
 
+from ..i18n import _
 from .child_process import ChildProcess, LogFile, end_process_tree, is_of_semiseg, memory_of
 from .failures import Failure, explain
 
@@ -44,6 +45,7 @@ class TrainingProcess:
         self._event_position = 0
         self._log_start = 0
         self._deadline: float | None = None
+        self._last_word = 0.0  # when the trainer had said something last as it was asked to stop
 
     @property
     def active(self) -> bool:
@@ -124,7 +126,7 @@ class TrainingProcess:
         """Ask for a checkpoint and an end; what still runs after the grace period is ended."""
         if self.active and self._deadline is None:
             self.run.request_stop()
-            self._deadline = time.monotonic() + self._grace
+            self._deadline, self._last_word = time.monotonic() + self._grace, self.status.updated
             self.state = "stopping"
 
     def end_now(self) -> None:
@@ -189,12 +191,26 @@ class TrainingProcess:
         state = self.status.state
         if state == "finished" and not self.run.last_model.exists():
             state = "interrupted"
+        if self._unanswered():
+            self.state, self.failure = "interrupted", _unanswered_by(self.elsewhere)
+            return
         self.state = "stopping" if self._deadline is not None and self.status.active else state
         if not self.status.active:
             self._deadline = None
         if state in ("failed", "interrupted") and self.failure is None:
             self.failure = explain(self.log.tail(self._log_start), None, self.status.message)
 
+    def _unanswered(self) -> bool:
+        """Another computer was asked to stop and has said nothing within the grace period: it is switched off, or it is
+        this one, which had another name then."""
+        over = self._deadline is not None and time.monotonic() > self._deadline
+        return bool(self.elsewhere) and over and self.status.updated == self._last_word
+
     def _enforce_deadline(self) -> None:
         if self.active and self._deadline is not None and time.monotonic() > self._deadline:
             self.end_now()
+
+
+def _unanswered_by(computer: str) -> Failure:
+    title = _("{computer} does not answer.").format(computer=computer)
+    return Failure("unanswered", title, _("If nothing trains there any more, press Resume or Train."))
