@@ -24,7 +24,7 @@ class Label:
 
 
 RECIPES = ("strong", "published")
-DEFAULT_METHOD = "self-training"  # the best that was measured under the strong recipe: Testing/Benchmarks
+DEFAULT_METHOD = "unimatch"  # the best that was measured under the strong recipe: Testing/Benchmarks
 MOST_LABELS = 254  # class indices have 8 bits, and 255 marks what nobody annotated
 LARGEST_VALUE = 65535  # masks have 16 bits at most
 TRACKERS = ("mlflow", "wandb")

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from SemiSegLib.config import DEFAULT_METHOD
+
 
 def states(opened):
     table = opened.ui.casesTable
@@ -56,7 +58,7 @@ def test_choices_are_shown_in_words(opened):
     ui = opened.ui
     assert ui.taskComboBox.currentText == "Left atrium, LGE-MRI"
     assert (ui.timeComboBox.currentText, ui.methodComboBox.currentText) == ("about an hour", "Recommended")
-    assert ui.methodLabel.text.startswith("The network labels the unlabelled scans itself")
+    assert ui.methodLabel.text.startswith("What the network is sure of")
     assert ui.exportFormatComboBox.currentText == "Slicer segmentation (.seg.nrrd)"
 
 
@@ -604,7 +606,7 @@ def test_a_loaded_model_brings_its_labels(opened, a_run, monkeypatch):
     give_model(a_run, "pancreas")
     monkeypatch.setattr(dialogs, "choose_model", lambda: a_run.last_model)
     opened.ui.loadModelButton.click()
-    assert opened.ui.modelLabel.text.startswith("pancreas; self-training, 2 iterations")
+    assert opened.ui.modelLabel.text.startswith(f"pancreas; {DEFAULT_METHOD}, 2 iterations")
     assert [label.name for label in opened.work.cases.labels] == ["pancreas"]
 
 
@@ -619,7 +621,7 @@ def test_a_model_that_comes_with_semiseg_is_chosen_by_name(with_cases, a_run, tm
     actions["last"].trigger()
     assert with_cases.parameters.modelFile == "last"
     assert with_cases.work.model == a_run.last_model
-    assert with_cases.ui.modelLabel.text.startswith("left atrium; self-training, 2 iterations")
+    assert with_cases.ui.modelLabel.text.startswith(f"left atrium; {DEFAULT_METHOD}, 2 iterations")
     assert "Starts from the model in use" in with_cases.ui.readyLabel.text
     elsewhere = a_run.last_model.parent.rename(tmp_path / "elsewhere")
     monkeypatch.setenv("SEMISEG_MODELS", str(elsewhere))

@@ -57,7 +57,17 @@ def test_without_unlabelled_scans_annotated_patches_take_their_places(method, ti
 @pytest.mark.parametrize(("shares", "said"), [("none", True), ("3,1", False)])
 def test_a_training_too_short_for_unlabelled_scans_says_so(tmp_path, shares, said):
     data = make_dataset(tmp_path / "data", cases=4, labelled=2, validation=1, size=(32, 32, 16))
-    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--labelled", "2", *TINY]
+    arguments = [
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "run"),
+        "--labelled",
+        "2",
+        "--method",
+        "self-training",
+        *TINY,
+    ]
     assert main([*arguments, "--set", f"method_settings.shares={shares}"]) == 0
     texts = [event["text"] for event in RunFolder(tmp_path / "run").history() if event["event"] == "message"]
     assert any("are not learnt from" in text for text in texts) == said
