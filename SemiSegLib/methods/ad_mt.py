@@ -95,6 +95,10 @@ class Method(base.Method):
         box = half_boxes(patches.image)
         return mix_with_next(box, patches.image), box
 
+    def further_networks(self) -> dict[str, nn.Module]:
+        """The teachers: one rests in the first period, and labels with what it began with."""
+        return {f"teacher {index}": teacher for index, teacher in enumerate(self.teachers, 1)}
+
     def after_step(self, step: Step) -> None:
         """Move the teacher whose period it is; at its end the other's begins."""
         index, left = self.turn.tolist()

@@ -98,6 +98,10 @@ class Method(nn.Module):
             networks["teacher"] = self.teacher  # type: ignore[assignment]
         return networks
 
+    def further_networks(self) -> dict[str, nn.Module]:
+        """Networks that do not predict but begin like the student where training starts from a model."""
+        return {}
+
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the optimiser changes."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)

@@ -320,7 +320,7 @@ class Trainer:
     def start_from(self, source: Path) -> None:
         """Take the weights of a trained model, and say what does not fit; raises ModelError if that is too much."""
         model = load_initial(source, self.settings)
-        notes = take_weights(self.predictors(), model)
+        notes = take_weights({**self.predictors(), **self.method.further_networks()}, model)
         self.run.event("message", level="info", text="; ".join([f"Starting from {source}", *notes]))
         if found := differences(model.card, self.settings):
             text = f"The model that training starts from was made for other data: {'; '.join(found)}"

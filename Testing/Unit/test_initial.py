@@ -5,12 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+from SemiSegLib import methods
+from SemiSegLib.compute.devices import choose_compute
 from SemiSegLib.config import Label
+from SemiSegLib.data.layouts import find_cases
+from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.models import Card, Model, ModelError, save_model
 from SemiSegLib.networks import build_network
-from SemiSegLib.runs import read_json
+from SemiSegLib.networks.parts import InParts
+from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.train import main
 from SemiSegLib.training.initial import differences, take_weights
+from SemiSegLib.training.session import prepare_cases
+from SemiSegLib.training.trainer import Trainer
 
 ATRIUM = Label(1, "left atrium", (152, 55, 13))
 
@@ -42,6 +49,24 @@ def test_all_networks_take_the_weights(model, make_method):
     assert take_weights(method.predictors(), source) == []
     for network in method.predictors().values():
         assert all(torch.equal(weight, source.weights[name]) for name, weight in network.state_dict().items())
+
+
+@pytest.mark.parametrize("method", methods.available())
+def test_every_network_of_every_method_begins_with_the_model(method, tiny_data, tiny_settings, tmp_path):
+    """A teacher that does not predict, too: it labels from the first iteration on."""
+    settings = tiny_settings(method)
+    settings.data.cache = str(tmp_path / "cache")
+    run = RunFolder.create(tmp_path / "run")
+    cases = apply_splits(find_cases(tiny_data), f"{tiny_data / 'splits.json'}:demo")
+    trainer = Trainer(run, settings, prepare_cases(run, settings, cases, lambda: False), choose_compute("cpu", "fp32"))
+    source = build_network(3, 2, False, settings.network)
+    save_model(tmp_path / "source.safetensors", source, Card(settings, False, 7))
+    trainer.start_from(tmp_path / "source.safetensors")
+    wanted = source.state_dict()
+    networks = [module for module in trainer.method.modules() if isinstance(module, InParts)]
+    assert networks
+    for network in networks:
+        assert all(torch.equal(weight, wanted[n]) for n, weight in network.state_dict().items() if n in wanted)
 
 
 def test_what_is_not_taken_over_is_named(model, make_method):
