@@ -187,8 +187,11 @@ def _ijk_to_ras(volume):
 # ---- refine this scan ----------------------------------------------------------------------------------------
 
 
-def test_the_mask_follows_the_strokes_and_undo_brings_the_former_back(predicted, training_python_with_torch):
+def test_the_mask_follows_the_strokes_and_undo_brings_the_former_back(
+    predicted, training_python_with_torch, monkeypatch
+):
     """Real adaptation, twice: what was drawn is in every mask, what was drawn meanwhile and doubts stay, too."""
+    from SemiSegModuleLib.panels import dialogs
     from SemiSegModuleLib.scene import segments, volumes
 
     ui, case, work = predicted.ui, predicted.work.cases.cases[0], predicted.logic.refining
@@ -241,8 +244,10 @@ def test_the_mask_follows_the_strokes_and_undo_brings_the_former_back(predicted,
 
     ui.undoButton.click()
     assert np.array_equal(mask_of(predicted, case), again)
-    ui.undoButton.click()
-    assert np.array_equal(mask_of(predicted, case), later)
+    for answer, expected in ((False, again), (True, later)):  # the second stroke would go with it
+        monkeypatch.setattr(dialogs, "confirm", lambda text, answer=answer: answer)
+        ui.undoButton.click()
+        assert np.array_equal(mask_of(predicted, case), expected)
     assert np.array_equal(segments.not_sure_on_grid(case.annotation, case.volume), doubt)
     assert case.refinement == ""
 
