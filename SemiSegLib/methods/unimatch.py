@@ -35,7 +35,7 @@ from SemiSegLib.data.views import half_boxes, mix_with_next
 from SemiSegLib.losses.learnt import LearntClasses
 from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
-from SemiSegLib.methods.base import Batch, Plan, Term
+from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import Network
 from SemiSegLib.networks.ema import copy_statistics, make_teacher, update_teacher
 from SemiSegLib.schedules import Step, gaussian_ramp
@@ -46,7 +46,7 @@ STRONG_DEFAULTS = {
     "method_settings.features": 0.0,
     "method_settings.strong": 1.0,
     "method_settings.learnt": 0.5,
-    "method_settings.supervised": 0.5,
+    "method_settings.shares": (1.0, 1.0),
 }
 
 
@@ -69,11 +69,11 @@ class MethodSettings:
         at_least=0,
         below=1,
     )
-    supervised: float = setting(
-        0.0, "share of the training that goes before, with annotated patches alone", at_least=0, below=1
+    shares: tuple[float, ...] = setting(
+        (0.0, 1.0), "shares of training with annotated patches alone and of weak to strong", lengths=(2,), at_least=0
     )
     ramp: float = setting(
-        0.1, "share of what is left after which the unlabelled terms have their full weight", at_least=0, at_most=1
+        0.1, "share of weak to strong after which the unlabelled terms have their full weight", at_least=0, at_most=1
     )
 
 
@@ -85,13 +85,13 @@ class Method(base.Method):
     teacher: Network
     learnt: LearntClasses
     unlabelled_views: Sequence[str] = ("weak", "strong", "strong")
+    stages = {"supervised": 0.0, "weak to strong": 1.0}  # noqa: RUF012 (base: a mapping that is not changed)
     constant_rate = ("supervised",)
 
     def __init__(self, settings: MethodSettings, plan: Plan) -> None:
         super().__init__(settings, plan)
         self.unlabelled_views = ("weak", *["strong"] * settings.views)
-        if settings.supervised > 0:
-            self.stages = {"supervised": settings.supervised, "weak to strong": 1 - settings.supervised}
+        self.stages = stage_shares(self.stages, settings.shares)
         self.student = plan.build_network()
         self.teacher = make_teacher(self.student)
         self.learnt = LearntClasses(plan.classes, settings.learnt)

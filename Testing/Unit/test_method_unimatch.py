@@ -5,7 +5,7 @@ import torch
 
 from SemiSegLib.losses.segmentation import mask_loss
 from SemiSegLib.networks.output import NetworkOutput
-from SemiSegLib.schedules import Step
+from SemiSegLib.schedules import Step, step_at
 
 LATE = Step(9, 10)
 
@@ -87,12 +87,10 @@ def test_without_an_average_the_student_labels(make_method, make_batch):
 
 
 def test_a_supervised_stage_goes_before_with_the_whole_batch(make_method):
-    method = make_method("unimatch", supervised=0.25)
-    assert {name: round(share, 9) for name, share in method.stages.items()} == {
-        "supervised": 0.25,
-        "weak to strong": 0.75,
-    }
+    method = make_method("unimatch", shares=(1.0, 3.0))
+    assert method.stages == {"supervised": 1.0, "weak to strong": 3.0}
     assert method.patches("supervised", 2, 3) == (5, 0)
     assert method.patches("weak to strong", 2, 3) == (2, 3)
     assert "supervised" in method.constant_rate
-    assert list(make_method("unimatch").stages) == ["main"]
+    published = make_method("unimatch").stages
+    assert [step_at(iteration, 4, published).stage for iteration in range(4)] == ["weak to strong"] * 4

@@ -22,6 +22,14 @@ def stages(name):
     return method_class(name).stages
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_the_lengths_of_stages_are_a_setting(name, make_method):
+    """More iterations for a run are written into it (training.lengthening)."""
+    method = make_method(name)
+    if len(method.stages) > 1:
+        assert len(method.stages) == len(method.settings.shares) or name == "self-training"
+
+
 def fit(method, batch):
     """The supervised loss of the student on its training patches; its state is left as it was."""
     student = copy.deepcopy(method.student)

@@ -296,12 +296,15 @@ def test_stages_that_settings_cannot_say_are_not_made_longer(tiny_data, tmp_path
     assert read_json(run.settings_file) == before
 
 
-def test_a_finished_run_of_stages_goes_on_in_its_last(tiny_data, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "names"), [("bcp", ("pre-training", "self-training")), ("unimatch", ("supervised", "weak to strong"))]
+)
+def test_a_finished_run_of_stages_goes_on_in_its_last(method, names, tiny_data, tmp_path):
     run = RunFolder(tmp_path / "run")
-    assert main(command(tiny_data, run.path, "bcp", 4, {"method_settings.shares": "1,1"})) == 0
+    assert main(command(tiny_data, run.path, method, 4, {"method_settings.shares": "1,1"})) == 0
     assert main(["--out", str(run.path), "--resume", "--iterations", "6", "--quiet"]) == 0
     stages = [(event["stage"], event["iteration"]) for event in run.events() if event["event"] == "stage"]
-    assert stages == [("pre-training", 0), ("self-training", 2)]
+    assert stages == [(names[0], 0), (names[1], 2)]
     assert load_checkpoint(run.checkpoint)["iteration"] == 6
 
 

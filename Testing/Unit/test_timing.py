@@ -113,7 +113,7 @@ def test_the_speed_of_every_kind_of_method_can_be_measured(method):
 
 @pytest.mark.parametrize(("share", "stage"), [(0.7, "supervised"), (0.5, "weak to strong"), (0.2, "weak to strong")])
 def test_the_stage_that_takes_most_of_the_time_is_measured(share, stage, make_method):
-    method = make_method("unimatch", supervised=share)
+    method = make_method("unimatch", shares=(share, 1 - share))
     assert timing._timed_stage(method, Settings().training) == stage
 
 
