@@ -86,6 +86,11 @@ class Session:
         pool = sorted(self.cases.labelled, key=lambda case: case.name)
         return [pool[index] for index in np.random.default_rng(self.start).permutation(len(pool))]
 
+    def run(self, number: int) -> RunFolder:
+        """Of a round's training; the first round is the same for all ways that draw the same, and trained once."""
+        first = self.work.with_name(self.work.name.replace(self.way, self.way.partition("-")[0]))
+        return RunFolder(self.work / f"round{number}" if number else first)
+
     def annotate(self, case: Case, slices: Sequence[int] | None, costs: Costs, corrected: bool, ignore: int) -> None:
         """Draw (or correct) all or some slices of a case; the time is noted."""
         mask = read_case(case)[1]
@@ -113,8 +118,8 @@ def play(person: Session, options: argparse.Namespace, costs: Costs, result: Pat
     """All rounds of one annotator; each is annotated, trained and scored, then written."""
     resumed = read_json(result) if result.exists() else {"points": []}
     for number in range(options.rounds):
-        run = RunFolder(person.work / f"round{number}")
-        before = person.work / f"round{number - 1}" if number else None
+        run = person.run(number)
+        before = person.run(number - 1).path if number else None
         for case, slices in next_cases(person, before, options):
             person.annotate(case, slices, costs, corrected=before is not None and "corrected" in person.way, ignore=255)
         if number < len(resumed["points"]):
@@ -143,7 +148,7 @@ def next_cases(
 
 
 def _suggested(before: Path, options: argparse.Namespace) -> list[tuple[str, list[int]]]:
-    file = before / "suggested.json"
+    file = before / f"suggested-{options.strategy}.json"
     if not file.exists():
         found = suggest(before, options.cases, options.strategy, options.slices, AXIS, options.seed)
         write_json(file, [[entry.name, [place.index for place in entry.slices]] for entry in found])

@@ -28,7 +28,6 @@ def study(opened, training_python_with_torch, tmp_path):
     parameters.spacing = "4"
     parameters.patchSize = "32"
     parameters.validationCases = 3  # so many calibrate the model
-    parameters.extraSettings = "recipe=published"  # a training of minutes is too short for strong augmentation
     yield opened
     shutil.rmtree(folder)
 

@@ -37,19 +37,21 @@ def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
     command = ["run", "left-atrium", "--data", str(data), "--splits", f"{data / 'splits.json'}:demo", *sets]
     command += ["--out", str(tmp_path / "work"), "--results", str(tmp_path / "results"), "--method", "supervised"]
-    command += ["--preset", "left-atrium", "--ways", "slices-corrected", "--starts", "1", "--rounds", "2"]
-    command += ["--cases", "1", "--slices", "3"]
+    command += ["--preset", "left-atrium", "--ways", "slices-random", "slices-corrected"]
+    command += ["--starts", "1", "--rounds", "2", "--cases", "1", "--slices", "3"]
     annotate.main(command)
-    [result] = (tmp_path / "results").iterdir()
+    result, other = sorted((tmp_path / "results").iterdir())
     content = read_json(result)
     assert result.name == "annotation-left-atrium-slices-corrected-start1.json"
+    assert read_json(other)["points"][0] == content["points"][0]  # drawn alike, trained once
     assert [point["cases"] for point in content["points"]] == [1, 2]
     costs, spent = annotate.Costs.of("left-atrium"), 0.0
     work = tmp_path / "work" / "left-atrium-slices-corrected-start1"
-    for number in range(2):
-        [before] = [[]] if not number else [read_json(work / "round0" / "cases.json")["labelled"]]
-        cases = read_json(work / f"round{number}" / "cases.json")["labelled"]
-        [new] = [case["name"] for case in cases if case not in before]
+    folders = [tmp_path / "work" / "left-atrium-slices-start1", work / "round1"]
+    before: set[str] = set()
+    for number, folder in enumerate(folders):
+        cases = {case["name"] for case in read_json(folder / "cases.json")["labelled"]}
+        [new], before = cases - before, cases
         drawn = sitk.GetArrayFromImage(sitk.ReadImage(work / "labels" / f"{new}.nii.gz"))
         truth = sitk.GetArrayFromImage(sitk.ReadImage(data / "labels" / f"{new}.nii.gz"))
         slices = [z for z in range(16) if (drawn[z] != 255).any()]
@@ -58,7 +60,8 @@ def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path
         spent += costs.minutes(truth.T, slices, corrected=number > 0)
         assert content["points"][number]["minutes"] == pytest.approx(spent)
         assert 0 <= content["points"][number]["dsc"] <= 1
-    stamps = {file: file.stat().st_mtime_ns for file in work.rglob("*.safetensors")}
+    stamps = {file: file.stat().st_mtime_ns for file in work.parent.rglob("*.safetensors")}
+    assert len({file.parent for file in stamps}) == 3
     annotate.main(command)
     assert read_json(result) == content
-    assert stamps == {file: file.stat().st_mtime_ns for file in work.rglob("*.safetensors")}
+    assert stamps == {file: file.stat().st_mtime_ns for file in work.parent.rglob("*.safetensors")}
