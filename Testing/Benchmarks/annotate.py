@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from SemiSegLib.config import Settings
 from SemiSegLib.data.cases import Case, CaseList, read_case
 from SemiSegLib.data.geometry import from_array, to_array
 from SemiSegLib.data.images import write_mask
@@ -40,6 +41,7 @@ from SemiSegLib.runs import RunFolder, read_json, write_json
 from SemiSegLib.suggest import suggest
 from SemiSegLib.train import assignments
 from SemiSegLib.training import session
+from SemiSegLib.training.intent import Intent
 
 HERE = Path(__file__).resolve().parent
 WAYS = ("volumes-random", "volumes-suggested", "slices-random", "slices-corrected")
@@ -141,13 +143,14 @@ def next_cases(
     if before is None or "random" in person.way:
         chosen: list[tuple[Case, Sequence[int] | None]] = [(case, None) for case in order[: options.cases]]
     else:
-        chosen = [(by_name[name], slices) for name, slices in _suggested(before, options)]
+        chosen = [(by_name[name], slices) for name, slices in suggested(before, options)]
     if "volumes" in person.way:
         return [(case, None) for case, _ in chosen]
     return [(case, slices or evenly(_length(case), options.slices)) for case, slices in chosen]
 
 
-def _suggested(before: Path, options: argparse.Namespace) -> list[tuple[str, list[int]]]:
+def suggested(before: Path, options: argparse.Namespace) -> list[tuple[str, list[int]]]:
+    """Names and slices that `semiseg suggest` says after a run, in its order; remembered beside it."""
     file = before / f"suggested-{options.strategy}.json"
     if not file.exists():
         found = suggest(before, options.cases, options.strategy, options.slices, AXIS, options.seed)
@@ -163,13 +166,19 @@ def train(person: Session, run: RunFolder, before: Path | None, options: argpars
     """Train on what is annotated, from the model before where the way says so; mean DSC of the validation cases."""
     overrides = {"training.seed": options.seed, "data.cache": str(options.out / "cache"), **assignments(options.set)}
     settings = build_settings(options.method, options.preset, None, overrides)
-    if not run.has_training():
-        goes_on = model_file(before) if before and "corrected" in person.way else None
-        session.start(RunFolder.create(run.path), settings, person.case_list(), goes_on)
-    elif run.status().state != "finished":
-        session.resume(run)
+    goes_on = model_file(before) if before and "corrected" in person.way else None
+    finish(run, settings, person.case_list(), goes_on)
     summary = read_json(run.report / "validation.json")["summary"]
     return float((summary.get("all classes") or next(iter(summary.values())))["dsc"]["mean"])
+
+
+def finish(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None = None) -> None:
+    """Train in that folder, from the model `init`, or go on where it was interrupted; nothing where it has finished."""
+    if not run.has_training():
+        with run.begun(Intent.of(settings, cases, init=init).to_dict()):
+            session.start(run, settings, cases, init)
+    elif run.status().state != "finished":
+        session.resume(run)
 
 
 def draw(task: str, results: Sequence[Path], file: Path) -> None:

@@ -4,13 +4,36 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SemiSegLib.runs import read_json
+from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.synthetic import make_dataset
+from SemiSegLib.training.intent import Intent
+
+TINY = {
+    "training.iterations": 1,
+    "training.patch_size": "32,16,16",
+    "training.precision": "fp32",
+    "training.device": "cpu",
+    "training.threads": 1,
+    "data.spacing": "3.75,3.75,5",
+    "inference.mirror": "false",
+}
 
 
 @pytest.fixture(scope="module")
 def annotate(benchmark_script):
     return benchmark_script("annotate")
+
+
+@pytest.fixture(scope="module")
+def correct(annotate, benchmark_script):
+    return benchmark_script("correct")  # which imports annotate
+
+
+def options(data, folder):
+    sets = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    where = ["--out", str(folder / "work"), "--results", str(folder / "results")]
+    task = ["--data", str(data), "--splits", f"{data / 'splits.json'}:demo", "--preset", "left-atrium"]
+    return ["left-atrium", *task, *where, *sets, "--method", "supervised", "--starts", "1", "--cases", "1"]
 
 
 def test_minutes_are_those_of_slices_with_something_to_draw(annotate):
@@ -25,20 +48,8 @@ def test_minutes_are_those_of_slices_with_something_to_draw(annotate):
 
 def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path):
     data = make_dataset(tmp_path / "data", cases=5, labelled=4, validation=1, size=(32, 32, 16))
-    values = {
-        "training.iterations": 1,
-        "training.patch_size": "32,16,16",
-        "training.precision": "fp32",
-        "training.device": "cpu",
-        "training.threads": 1,
-        "data.spacing": "3.75,3.75,5",
-        "inference.mirror": "false",
-    }
-    sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    command = ["run", "left-atrium", "--data", str(data), "--splits", f"{data / 'splits.json'}:demo", *sets]
-    command += ["--out", str(tmp_path / "work"), "--results", str(tmp_path / "results"), "--method", "supervised"]
-    command += ["--preset", "left-atrium", "--ways", "slices-random", "slices-corrected"]
-    command += ["--starts", "1", "--rounds", "2", "--cases", "1", "--slices", "3"]
+    command = ["run", *options(data, tmp_path), "--ways", "slices-random", "slices-corrected"]
+    command += ["--rounds", "2", "--slices", "3"]
     annotate.main(command)
     result, other = sorted((tmp_path / "results").iterdir())
     content = read_json(result)
@@ -65,3 +76,25 @@ def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path
     annotate.main(command)
     assert read_json(result) == content
     assert stamps == {file: file.stat().st_mtime_ns for file in work.parent.rglob("*.safetensors")}
+
+
+def test_a_correction_is_trained_from_the_model_before_and_compared_on_all_scans(correct, tmp_path):
+    data = make_dataset(tmp_path / "data", cases=5, labelled=4, validation=1, size=(32, 32, 16))
+    command = [*options(data, tmp_path), "--more", "1", "--rounds", "supervised:2:0.05", "unimatch:2:0.01:shares=1,1"]
+    correct.main(command)
+    [result] = (tmp_path / "results").iterdir()
+    content = read_json(result)
+    base = RunFolder(tmp_path / "work" / "left-atrium-volumes-start1")
+    assert content["before"] == correct.validation(base)
+    for text, scores in content["rounds"].items():
+        run = RunFolder(
+            tmp_path / "work" / "left-atrium-volumes-corrected-start1" / text.translate(str.maketrans(":=,", "---"))
+        )
+        assert Intent.read(run).initial_model() == base.last_model
+        assert scores["after"].keys() == content["before"].keys()
+        assert list(scores["corrected"]) == content["corrected"]
+        assert len(read_json(run.cases_file)["labelled"]) == 2
+    assert read_json(run.settings_file)["training"]["learning_rate"] == 0.01
+    written = result.stat().st_mtime_ns
+    correct.main(command)
+    assert result.stat().st_mtime_ns == written
