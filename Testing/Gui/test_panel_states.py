@@ -58,7 +58,7 @@ def test_choices_are_shown_in_words(opened):
     ui = opened.ui
     assert ui.taskComboBox.currentText == "Left atrium, LGE-MRI"
     assert (ui.timeComboBox.currentText, ui.methodComboBox.currentText) == ("about an hour", "Recommended")
-    assert ui.methodLabel.text.startswith("What the network is sure of")
+    assert ui.methodLabel.text.startswith("Learns from the annotated scans first")
     assert ui.exportFormatComboBox.currentText == "Slicer segmentation (.seg.nrrd)"
 
 

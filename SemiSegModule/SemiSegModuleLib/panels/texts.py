@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from SemiSegLib import methods
 from SemiSegLib.inference.conformal import LEAST_CASES
 
 from ..i18n import _
 from ..logic.model_card import read_card
+from ..logic.run_settings import RECOMMENDED
 from ..processes.command_process import CommandProcess
 from ..processes.prediction_process import PredictionProcess
 from ..processes.training_process import TrainingProcess
@@ -29,6 +31,13 @@ def duration(seconds: float) -> str:
     if not hours:
         return _("{minutes} min").format(minutes=minutes)
     return _("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
+
+
+def method_text(parameters: Any) -> str:
+    """One sentence on the chosen method; of the recommended one without a paper's words."""
+    if parameters.method.value != RECOMMENDED:
+        return methods.title(parameters.method.value)
+    return _("Learns from the annotated scans first, then also from the others wherever it is sure of what it sees.")
 
 
 def size(count: float) -> str:

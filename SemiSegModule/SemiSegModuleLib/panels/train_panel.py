@@ -7,10 +7,7 @@ from typing import Any
 import qt
 import slicer
 
-from SemiSegLib import methods
-
 from ..i18n import _
-from ..logic.run_settings import method_of
 from ..logic.workbench import Workbench
 from ..processes.training_process import TrainingProcess
 from . import dialogs, texts
@@ -146,13 +143,13 @@ class TrainPanel:
 
     def update(self) -> None:
         """Show method, readiness and training as they are."""
-        self._ui.methodLabel.text = methods.title(method_of(self._study.parameters))
+        self._ui.methodLabel.text = texts.method_text(self._study.parameters)
         self._show_plan()
         self._show_training()
 
     def _settings_changed(self, names: set[str]) -> None:
         if "method" in names:
-            self._ui.methodLabel.text = methods.title(method_of(self._study.parameters))
+            self._ui.methodLabel.text = texts.method_text(self._study.parameters)
         if names & {"validationCases", "startFromLastModel", "modelFile", "task", "trainingTime", "iterations"}:
             self._show_plan()
 
