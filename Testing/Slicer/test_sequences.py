@@ -98,6 +98,45 @@ def test_one_frame_alone_and_later_the_others(table, a_cine, play):
     assert table.sequence_candidates() == [a_cine]
 
 
+def test_a_frame_that_was_removed_comes_back_once_and_of_its_patient(table, a_cine, scene):
+    """By any of the ways in; its volume is still in the scene."""
+    for add in (table.add_volumes, lambda: table.add_volumes([a_cine]), lambda: table.add_frames(a_cine, [1])):
+        _first, second, _third = table.add_volumes([a_cine])
+        group, volume = second.group, second.volume
+        table.remove(second)
+        added = add()
+        assert len(added) == len(set(added))
+        assert sorted(case.name for case in table) == ["cine_frame01", "cine_frame02", "cine_frame03"]
+        (again,) = [case for case in table if case.volume is volume]
+        assert (again.group, again.frame) == (group, 1)
+        assert table.candidates() == table.sequence_candidates() == []
+        assert len({case.patient_key for case in table}) == 1
+
+
+def test_a_frame_that_was_added_again_is_not_doubled_by_undo(table, a_cine):
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    second = table.add_volumes([a_cine])[1]
+    back = keep_removed(table, second)
+    table.remove(second)
+    table.add_volumes()
+    assert back() == second
+    assert sorted(case.name for case in table) == ["cine_frame01", "cine_frame02", "cine_frame03"]
+    assert second in table.cases, "nothing was done with the one that was added"
+
+    back = keep_removed(table, second)
+    table.remove(second)
+    (again,) = [case for case in table.add_volumes() if case.frame == 1]
+    mask = draw(table, again)
+    with pytest.raises(CaseError, match="'cine_frame02' is in the table again"):
+        back()
+    assert len(table) == COUNT
+    assert again in table.cases
+    assert again.done
+    assert mask.any()
+
+
 def test_a_sequence_without_a_browser_can_be_added(table, a_sequence):
     from SemiSegModuleLib.scene import sequences
 
@@ -209,6 +248,9 @@ def test_a_4d_file_is_loaded_frame_by_frame_with_its_masks(table, tmp_path):
         assert np.array_equal(sitk.GetArrayFromImage(loaded), sitk.GetArrayFromImage(scan))
         assert np.allclose(loaded.GetDirection(), scan.GetDirection(), atol=1e-6)
         assert np.allclose(loaded.GetOrigin(), scan.GetOrigin(), atol=1e-4)
+    volume = cases[1].volume
+    table.remove(cases[1])
+    assert table.add_volume(volume).patient_key == cases[0].patient_key, "removed and added again"
 
 
 def test_the_library_reads_a_sequence_that_slicer_saved(a_cine, scene, tmp_path):

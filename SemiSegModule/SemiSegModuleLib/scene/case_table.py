@@ -34,7 +34,7 @@ from .case import ROLE, Case, CaseError
 from .identity import new_identifier
 from .merging import keep_meaning, tell_apart
 from .records import State
-from .scan import stem_of
+from .scan import removed_frames, stem_of
 from .volumes import VoxelBox
 
 
@@ -139,7 +139,7 @@ class CaseTable:
             for node in chosen:
                 frames = node is not None and node.IsA("vtkMRMLSequenceNode")
                 cases += self.add_frames(node) if frames else [self.add_volume(node)]
-        return cases
+        return list(dict.fromkeys(cases))
 
     def add_frames(self, sequence, numbers: Iterable[int] | None = None) -> list[Case]:
         """Add frames of a sequence of volumes, each as a case of its own, all of one patient; those that are there
@@ -149,11 +149,12 @@ class CaseTable:
         """
         group, count = sequences.series_of(sequence), sequences.frame_count(sequence)
         known = {case.frame: case for case in self if case.group == group}
+        former = removed_frames(self.scene, group)
         cases = []
         with self.paused():
             for number in range(count) if numbers is None else numbers:
                 if number not in known:
-                    known[number] = self.add_volume(sequences.frame_volume(sequence, number))
+                    known[number] = self.add_volume(former.get(number) or sequences.frame_volume(sequence, number))
                     known[number].group, known[number].frame = group, number
                 cases.append(known[number])
         return cases
@@ -175,6 +176,7 @@ class CaseTable:
         """Take a case off the table. Its predictions and region go with it; its volume and annotation stay."""
         self.forget_prediction(case)
         self.remove_region(case)
+        case.leave_word()
         self.scene.RemoveNode(case.node)
 
     def forget_prediction(self, case: Case) -> None:

@@ -12,6 +12,7 @@ from SemiSegLib.data.frames import patient_of as patient_of_frame
 from .node_values import Flag, Reference, Text, WholeNumber, role
 
 Kind = TypeVar("Kind", bound="Scan")
+_GROUP, _FRAME = "SemiSeg.Group", "SemiSeg.Frame"  # attributes of a volume whose case has left the table
 
 
 class Scan:
@@ -40,7 +41,14 @@ class Scan:
         scan = cls(node)
         scan.file_name, scan.name_hidden, scan.volume = file_name, name_hidden, volume
         scan._identifier = uuid.uuid4().hex
+        scan.group, frame = volume.GetAttribute(_GROUP) or "", volume.GetAttribute(_FRAME)
+        scan.frame = int(frame) if frame else None
         return scan
+
+    def leave_word(self) -> None:
+        """The volume says itself of whom and which frame it is: it stays in the scene, and may be added again."""
+        self.volume.SetAttribute(_GROUP, self.group)
+        self.volume.SetAttribute(_FRAME, "" if self.frame is None else str(self.frame))
 
     @property
     def id(self) -> str:
@@ -97,6 +105,13 @@ class Scan:
         """Of the case in its study, from 1, as in `file_name`."""
         digits = self.file_name.rpartition("_")[2]
         return int(digits) if digits.isdigit() else 0
+
+
+def removed_frames(scene, group: str) -> dict[int, object]:
+    """By their numbers, the volumes of frames whose cases have left the table."""
+    every = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+    frames = [node for node in every if node.GetAttribute(_GROUP) == group and node.GetAttribute(_FRAME)]
+    return {int(node.GetAttribute(_FRAME)): node for node in frames}
 
 
 def stem_of(number: int) -> str:

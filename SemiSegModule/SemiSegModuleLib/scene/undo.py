@@ -51,7 +51,7 @@ def drawn_since(case: Case) -> Callable[[], bool]:
 
 def keep_removed(table: CaseTable, case: Case) -> Back:
     """What puts a case into the table again after `CaseTable.remove`, with its prediction, maps and region; it raises
-    CaseError when the scan itself was deleted since."""
+    CaseError when the scan itself was deleted since, or was added again and something was made of it."""
     name, volume = case.name, case.volume
     owned = [("prediction", case.prediction), ("region", case.region)]
     owned += [("sdm", node) for node in case.sdms.values()]
@@ -66,7 +66,12 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     def back() -> Case:
         if volume.GetScene() is None:
             raise CaseError(f"'{name}' cannot be brought back: its scan was deleted from the scene.")
+        added = table.case_of(volume)
+        if added is not None and (added.annotation is not None or added.prediction is not None):
+            raise CaseError(f"'{name}' is in the table again, with a mask: that one stays.")
         with table.paused():
+            if added is not None:
+                table.remove(added)
             for node in [*displays, *(node for _, node in owned)]:
                 if node is not None and node.GetScene() is None:
                     table.scene.AddNode(node)
