@@ -82,8 +82,10 @@ class TrainPanel:
 
     def resume(self) -> None:
         """Go on from the checkpoint of the run shown."""
-        with slicer.util.tryWithErrorDisplay(_("Training cannot be resumed.")):
+        error = slicer.util.tryWithErrorDisplay(_("Training cannot be resumed."))
+        with error, self._busy(_("Preparing the training")) as progress:
             self._installation.install(dialogs.confirm)
+            progress(0, 0, "")  # somebody may have cancelled while it installed
             self._training.resume()
 
     def open_run(self) -> None:
@@ -95,8 +97,10 @@ class TrainPanel:
 
     def check_installation(self) -> None:
         """Install what is missing after asking, then find the device."""
-        with slicer.util.tryWithErrorDisplay(_("SemiSeg is not installed completely.")):
+        error = slicer.util.tryWithErrorDisplay(_("SemiSeg is not installed completely."))
+        with error, self._busy(_("Checking the installation")) as progress:
             self._installation.install(dialogs.confirm)
+            progress(0, 0, "")  # somebody may have cancelled while it installed
             self.look_for_device()
 
     def look_for_device(self) -> None:
