@@ -467,6 +467,46 @@ def test_missing_packages_are_asked_for_before_training(with_cases, answers, mon
     assert with_cases.logic.training.process is None
 
 
+@pytest.mark.parametrize("work", ["train", "predictAll", "judge", "suggest", "refine"])
+def test_work_that_does_not_start_leaves_no_copies_of_scans(with_prediction, monkeypatch, tmp_path, work):
+    """Cancelled while they are written, or without an interpreter to work with them."""
+    opened, written = with_prediction, []
+    button = getattr(opened.ui, f"{work}Button")
+    opened.parameters.modelFile = "left-atrium-lge"
+    select(opened, 2 if work == "judge" else 0)
+    assert button.enabled
+    original = opened.panel.busy._progress
+
+    def cancel_after_the_first(done, count, name):
+        if count and done == count:
+            written.extend(file for file in opened.work.folder.rglob("images/*") if file.is_file())
+            opened.ui.busyCancelButton.click()
+        original(done, count, name)
+
+    def folders():
+        kinds = ("training-*", "predictions/*", "suggestions/*", "refinements/*")
+        return [path for kind in kinds for path in opened.work.folder.glob(kind)]
+
+    monkeypatch.setattr(opened.panel.busy, "_progress", cancel_after_the_first)
+    button.click()
+    assert written
+    assert folders() == []
+    monkeypatch.setattr(opened.panel.busy, "_progress", original)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(tmp_path / "nowhere"))
+    panel = opened.panel
+    clicked = {
+        "train": panel.train.train,
+        "predictAll": panel.results.predict_all,
+        "judge": panel.results.judge,
+        "suggest": panel.loop.suggest,
+        "refine": panel.loop.refine,
+    }
+    with pytest.raises(OSError, match="nowhere"):
+        clicked[work]()
+    assert folders() == []
+    assert not opened.logic.active
+
+
 def test_wheels_folder_is_remembered_on_this_computer(opened, tmp_path):
     from SemiSegModuleLib.logic.study import setting
 
@@ -626,6 +666,35 @@ def test_a_model_that_comes_with_semiseg_is_chosen_by_name(with_cases, a_run, tm
     elsewhere = a_run.last_model.parent.rename(tmp_path / "elsewhere")
     monkeypatch.setenv("SEMISEG_MODELS", str(elsewhere))
     assert with_cases.work.model == elsewhere / "last.safetensors"
+
+
+@pytest.mark.parametrize("button", ["resumeButton", "checkInstallationButton"])
+def test_nothing_can_be_pressed_while_packages_are_installed(opened, a_run, answers, monkeypatch, button):
+    """The window lives meanwhile: a second click would start a second installation."""
+    from SemiSegModuleLib.processes import dependencies
+
+    ui, done, enabled = opened.ui, [], []
+    sections = ui.dataCollapsibleButton, ui.trainCollapsibleButton, ui.resultsCollapsibleButton
+
+    def pip(arguments):
+        enabled.extend(section.enabled for section in sections)
+        assert ui.busyWidget.isVisibleTo(opened.parent)
+        if cancelled:
+            ui.busyCancelButton.click()
+
+    monkeypatch.delenv("SEMISEG_PYTHON")
+    monkeypatch.setattr(dependencies, "missing", lambda: ["some-package>=1"])
+    monkeypatch.setattr(dependencies, "is_installed", lambda requirement: True)
+    monkeypatch.setattr(dependencies, "pip_in_child", pip)
+    opened.logic.training.attach(a_run.path)
+    monkeypatch.setattr(opened.logic.training, "resume", lambda: done.append("resumed"))
+    monkeypatch.setattr(opened.logic.installation, "look_for_device", lambda device: done.append("looked"))
+    for cancelled in (True, False):
+        getattr(ui, button).click()
+        assert enabled == [False] * 3
+        assert len(done) == (not cancelled)
+        assert all(section.enabled for section in sections)
+        enabled.clear()
 
 
 def test_memory_of_the_graphics_card_is_told_while_it_is_used(opened, a_run):

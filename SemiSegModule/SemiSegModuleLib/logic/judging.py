@@ -24,6 +24,7 @@ from ..signal import Signal
 from .child_work import ChildWork
 from .model_card import read_card, which
 from .predicting import Predicting
+from .storage import only_if_started
 from .study import Study
 
 
@@ -64,8 +65,11 @@ class Judging(ChildWork):
             raise CaseError(_("A model and at least one scan that it has predicted as a whole are needed."))
         self.cancel()
         folder = self.study.new_folder("predictions")
-        export = export_cases(self.study.cases, folder / "scans", chosen, progress=progress, pool=self.study.pool)
-        return self._start(self.study.model, export.folder, len(chosen))
+        with only_if_started(folder):
+            export = export_cases(self.study.cases, folder / "scans", chosen, progress=progress, pool=self.study.pool)
+            self._start(self.study.model, export.folder, len(chosen))
+        self._watch()
+        return self.process
 
     def scene_closed(self) -> None:
         """What runs or has run was for cases that are gone."""
@@ -84,17 +88,16 @@ class Judging(ChildWork):
             self.model, self.calibrated = self._predicting.model, read_card(self._predicting.model).calibrated
             if self.calibrated:
                 self._start(self._predicting.model, process.output.parent / "scans", process.count)
+                self._watch()
         self.changed.emit()
 
-    def _start(self, model: Path, data: Path, count: int) -> CommandProcess:
+    def _start(self, model: Path, data: Path, count: int) -> None:
         self._data, self.model, self.calibrated = data, model, read_card(model).calibrated
         output = data.parent / "quality"
         arguments = ["--model", str(model), "--input", str(data / "images")]
         arguments += ["--output", str(output / "quality.json"), "--maps", str(output / "maps")]
         self.process = CommandProcess("SemiSegLib.quality", output)
         self.process.start([*arguments, "--device", self.study.parameters.device.value], count)
-        self._watch()
-        return self.process
 
     def _keep(self, reports: list[dict[str, Any]]) -> None:
         table = self.study.cases

@@ -24,6 +24,7 @@ from ..signal import Signal
 from .child_work import ChildWork
 from .model_card import read_card, which
 from .model_fit import misfits
+from .storage import only_if_started
 from .study import Study
 
 
@@ -67,19 +68,25 @@ class Predicting(ChildWork):
         self.cancel()
         self._identifier, self.part = new_identifier(), part
         folder = self.study.new_folder("predictions", self._identifier)
-        export = export_cases(
-            self.study.cases, folder / "scans", cases, progress=progress, pool=self.study.pool, whole=part is not None
-        )
-        self.process = PredictionProcess(folder / "masks")
-        write_names(self.study.folder, {case.file_name: case for case in cases})
-        write_identity(
-            self.process.output, self.study.cases.identifier, cases, export.places, prediction=self._identifier
-        )
-        options = ["--probabilities", "--format", "seg.nrrd", "--overwrite"]
-        options += ["--sdm"] if part is None else ["--box", ",".join(map(str, (*part.start, *part.size)))]
-        options += ["--device", self.study.parameters.device.value]
-        self.model, self._which = self.study.model, which(self.study.model)
-        self.process.start(self.model, export.images, len(cases), options)
+        with only_if_started(folder):
+            export = export_cases(
+                self.study.cases,
+                folder / "scans",
+                cases,
+                progress=progress,
+                pool=self.study.pool,
+                whole=part is not None,
+            )
+            self.process = PredictionProcess(folder / "masks")
+            write_names(self.study.folder, {case.file_name: case for case in cases})
+            write_identity(
+                self.process.output, self.study.cases.identifier, cases, export.places, prediction=self._identifier
+            )
+            options = ["--probabilities", "--format", "seg.nrrd", "--overwrite"]
+            options += ["--sdm"] if part is None else ["--box", ",".join(map(str, (*part.start, *part.size)))]
+            options += ["--device", self.study.parameters.device.value]
+            self.model, self._which = self.study.model, which(self.study.model)
+            self.process.start(self.model, export.images, len(cases), options)
         self.started.emit(self.process)
         self._watch()
         return self.process

@@ -26,6 +26,7 @@ from ..scene.undo import drawn_since, keep_annotation
 from ..scene.volumes import VoxelBox
 from ..signal import Signal
 from .child_work import ChildWork
+from .storage import only_if_started
 from .study import Study
 from .undo import Undo
 
@@ -67,17 +68,18 @@ class Refining(ChildWork):
         earlier, base = self._earlier(case)
         before = corrections(case, labels, base if base is not None else base_of(case, labels), earlier, whole)
         folder = self.study.new_folder("refinements")
-        export = export_cases(self.study.cases, folder / "scan", [case], progress=progress, pool=self.study.pool)
-        pairs = zip((label.value for label in labels), self.study.model_values(self.study.model), strict=True)
-        self._values = dict(pairs)
-        strokes = renumbered(before.strokes, self._values)
-        volumes.write_image(volumes.world_image(case.volume, strokes, case.box()), folder / _STROKES)
-        self.case, self._before, self._box, self.outcome = case, before, case.box(), {}
-        arguments = ["--model", str(self._model()), "--scan", str(export.images / f"{case.file_name}.nrrd")]
-        arguments += ["--strokes", str(folder / _STROKES), "--output", str(folder / _MASK)]
-        arguments += ["--seconds", str(self.seconds)]
-        self.process = CommandProcess("SemiSegLib.refine", folder)
-        self.process.start([*arguments, "--device", self.study.parameters.device.value], STEPS)
+        with only_if_started(folder):
+            export = export_cases(self.study.cases, folder / "scan", [case], progress=progress, pool=self.study.pool)
+            pairs = zip((label.value for label in labels), self.study.model_values(self.study.model), strict=True)
+            self._values = dict(pairs)
+            strokes = renumbered(before.strokes, self._values)
+            volumes.write_image(volumes.world_image(case.volume, strokes, case.box()), folder / _STROKES)
+            self.case, self._before, self._box, self.outcome = case, before, case.box(), {}
+            arguments = ["--model", str(self._model()), "--scan", str(export.images / f"{case.file_name}.nrrd")]
+            arguments += ["--strokes", str(folder / _STROKES), "--output", str(folder / _MASK)]
+            arguments += ["--seconds", str(self.seconds)]
+            self.process = CommandProcess("SemiSegLib.refine", folder)
+            self.process.start([*arguments, "--device", self.study.parameters.device.value], STEPS)
         self._watch()
         return self.process
 

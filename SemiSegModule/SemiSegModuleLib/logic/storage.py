@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def tidy_up(storage: Storage) -> None:
     """Remove what can be made again. What cannot be removed, a file in use, stays."""
     for path in storage.removable:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def only_if_started(folder: Path) -> Iterator[None]:
+    """A new folder goes again, with the copies of scans in it, where the work on them does not start after all."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def size_of(folder: Path, without: Iterable[Path] = ()) -> int:

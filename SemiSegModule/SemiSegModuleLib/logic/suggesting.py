@@ -19,6 +19,7 @@ from ..scene.identity import check_identity
 from ..scene.records import Suggestion
 from ..scene.training_files import Progress, export_cases
 from .child_work import ChildWork
+from .storage import only_if_started
 from .study import Study
 
 BUDGET, SLICES = 3, 5
@@ -54,12 +55,13 @@ class Suggesting(ChildWork):
             raise CaseError(_("Every scan is annotated: there is nothing left to suggest."))
         self.cancel()
         folder = self.study.new_folder("suggestions")
-        self._data = export_cases(table, folder / "data", chosen, progress=progress, pool=self.study.pool).folder
-        arguments = ["--data", str(self._data), "--budget", str(budget), "--slices", str(slices)]
-        if model is not None and self.study.model_fits(model) and self.study.model_values(model) == values:
-            arguments += ["--run", str(model), "--device", self.study.parameters.device.value]
-        self.process = CommandProcess("SemiSegLib.suggest", folder)
-        self.process.start([*arguments, "--output", str(folder / "suggestions.json")], len(bare))
+        with only_if_started(folder):
+            self._data = export_cases(table, folder / "data", chosen, progress=progress, pool=self.study.pool).folder
+            arguments = ["--data", str(self._data), "--budget", str(budget), "--slices", str(slices)]
+            if model is not None and self.study.model_fits(model) and self.study.model_values(model) == values:
+                arguments += ["--run", str(model), "--device", self.study.parameters.device.value]
+            self.process = CommandProcess("SemiSegLib.suggest", folder)
+            self.process.start([*arguments, "--output", str(folder / "suggestions.json")], len(bare))
         self._watch()
         return self.process
 

@@ -28,7 +28,7 @@ from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
 from .poller import Poller
 from .run_settings import run_settings
-from .storage import CACHE
+from .storage import CACHE, only_if_started
 from .study import Study, set_setting, setting
 
 
@@ -97,10 +97,11 @@ class Training:
             raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
         values = {"data.cache": f"../{CACHE}", **run_settings(parameters, cases.labels, settings)}
         run_path = self._new_run_folder()
-        export = export_cases(cases, run_path / "data", progress=progress, pool=self.study.pool)
-        write_names(run_path.parent, {case.file_name: case for case in cases})
-        process = TrainingProcess(run_path)
-        process.start(export.folder, values, self.initial_model(), parameters.validationCases)
+        with only_if_started(run_path):
+            export = export_cases(cases, run_path / "data", progress=progress, pool=self.study.pool)
+            write_names(run_path.parent, {case.file_name: case for case in cases})
+            process = TrainingProcess(run_path)
+            process.start(export.folder, values, self.initial_model(), parameters.validationCases)
         self.remarks = export.remarks
         self.started.emit(process)
         self._adopt(process)
