@@ -163,6 +163,26 @@ def test_a_model_without_calibration_is_told_and_still_shows_where_it_is_unsure(
     assert shown == sorted(shown)
 
 
+def test_a_mask_of_another_part_of_the_scan_than_the_box_is_now_is_not_judged(with_prediction):
+    """The estimate would be of what the model finds in the box, not of the mask that is there."""
+    from SemiSegModuleLib.scene.case import CaseError
+
+    opened, case = with_prediction, with_prediction.work.case
+    opened.work.use_model(MODEL)
+    assert opened.ui.judgeButton.enabled
+    opened.ui.addRegionButton.click()
+    assert opened.logic.judging.waiting() == [case], "the box holds all of the scan"
+    case.region.SetSize([8 * spacing for spacing in case.volume.GetSpacing()])
+    assert opened.logic.judging.possible() == []
+    assert not opened.ui.judgeButton.enabled
+    with pytest.raises(CaseError, match="The box of atrium_003 was changed"):
+        opened.logic.judging.start([case])
+    assert not (opened.work.folder / "predictions").exists()
+    opened.ui.removeRegionButton.click()
+    assert opened.logic.judging.waiting() == [case]
+    assert opened.ui.judgeButton.enabled
+
+
 def test_an_estimate_is_cancelled_by_a_click_and_by_another_prediction(predicted, monkeypatch, tmp_path):
     from SemiSegModuleLib.scene import volumes
     from SemiSegModuleLib.scene.predictions import load_prediction

@@ -43,11 +43,12 @@ class Judging(ChildWork):
         study.settings_changed.connect(self._model_changed)
 
     def possible(self) -> list[Case]:
-        """Predictions of whole scans by the model in use: what it expects of its own masks says nothing of others."""
+        """Predictions of whole scans, or of their boxes as these are now, by the model in use: what it expects of its
+        own masks says nothing of others."""
         model = self.study.model
         makers = ("", which(model)) if model is not None else ()
         predicted = [case for case in self.study.cases if case.predicted_at_once and not case.excluded]
-        return [case for case in predicted if case.predicted_by in makers]
+        return [case for case in predicted if case.predicted_by in makers and not case.predicted_elsewhere]
 
     def waiting(self) -> list[Case]:
         """Those of them of which nothing is known yet."""
@@ -56,11 +57,15 @@ class Judging(ChildWork):
     def start(self, cases: Sequence[Case], progress: Progress | None = None) -> CommandProcess:
         """Write the scans and start the child process.
 
-        :raises SemiSegError: no model, no prediction of a whole scan by it, or a scan cannot be exported
+        :raises SemiSegError: no model, no prediction of a whole scan or of its box by it, or a scan cannot be exported
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
         possible = self.possible()
         chosen = [case for case in cases if case in possible]
+        moved = [case.name for case in cases if case.predicted_elsewhere]
+        if not chosen and moved:
+            text = _("The box of {name} was changed since the prediction: predict again, then the mask can be judged.")
+            raise CaseError(text.format(name=", ".join(moved[:3])))
         if self.study.model is None or not chosen:
             raise CaseError(_("A model and at least one scan that it has predicted as a whole are needed."))
         self.cancel()

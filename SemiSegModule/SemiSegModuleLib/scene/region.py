@@ -63,29 +63,32 @@ def voxel_box(roi_node, volume_node) -> VoxelBox:
 
     :raises SemiSegError: the box misses the scan, is too thin, or one of both is under a non-linear transform
     """
-    name, image = shown_name(volume_node), volume_node.GetImageData()
+    image = volume_node.GetImageData()
     if image is None:
-        raise RegionError(f"'{name}' has no voxels any more.")
+        raise RegionError(f"'{shown_name(volume_node)}' has no voxels any more.")
     shape = np.array(image.GetDimensions())
     if roi_node is None:
         return VoxelBox.of(np.zeros(3), shape)
     if not roi_node.GetNumberOfDefinedControlPoints():
-        raise RegionError(f"The region of interest of '{name}' has no place: fit it again, or remove it.")
+        raise _of_no_use(volume_node, "has no place: fit it again, or remove it.")
     corners = _corners(roi_node, volume_node)
     low, high = corners.min(axis=0), corners.max(axis=0)
     if (high < -0.5).any() or (low > shape - 0.5).any():
-        raise RegionError(
-            f"The region of interest of '{name}' lies outside the scan: move it, fit it again, or remove it."
-        )
+        raise _of_no_use(volume_node, "lies outside the scan: move it, fit it again, or remove it.")
     first = np.maximum(np.ceil(low - _ON_THE_FACE), 0)
     size = np.minimum(np.floor(high + _ON_THE_FACE), shape - 1) - first + 1
     if (size < np.minimum(FEWEST_VOXELS, shape)).any():
         counts = " x ".join(str(max(0, int(count))) for count in size)
-        raise RegionError(
-            f"The region of interest of '{name}' is too thin, {counts} voxels: make it at least {FEWEST_VOXELS} voxels "
-            "large in every direction, fit it again, or remove it."
+        raise _of_no_use(
+            volume_node,
+            f"is too thin, {counts} voxels: make it at least {FEWEST_VOXELS} voxels large in every direction, fit it "
+            "again, or remove it.",
         )
     return VoxelBox.of(first, size)
+
+
+def _of_no_use(volume_node, why: str) -> RegionError:
+    return RegionError(f"The region of interest of '{shown_name(volume_node)}' {why}")
 
 
 def slab(volume_node, orientation: str, place: Sequence[float], thickness_mm: float = 0.0) -> VoxelBox:
