@@ -1189,6 +1189,27 @@ def test_a_saved_scene_brings_everything_back(with_cases, mrml, tmp_path):
     assert with_cases.ui.regionLabel.text.startswith("Training and prediction use")
 
 
+def test_a_scene_that_is_opened_again_from_another_module_is_shown(with_cases, mrml, tmp_path):
+    """Its nodes have the IDs of those that were there before."""
+    import slicer
+
+    select(with_cases, 1)
+    mrml.save(tmp_path / "work.mrb")
+    with_cases.widget.exit()
+    with_cases.parent.__dict__["isEntered"] = False
+    mrml.scene.Clear(0)
+    mrml.load(tmp_path / "work.mrb")
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", mrml.scene):
+        node.SetBackgroundVolumeID(None)
+    view = mrml.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    with_cases.parent.__dict__["isEntered"] = True
+    with_cases.widget.enter()
+    assert with_cases.work.case.name == "atrium_002"
+    assert view.GetBackgroundVolumeID() == with_cases.work.case.volume.GetID()
+    assert states(with_cases) == ["annotated", "annotated", "unlabeled", "unlabeled"]
+    assert "Learns from 2 annotated" in with_cases.ui.readyLabel.text
+
+
 def test_a_choice_of_a_newer_version_becomes_the_default(opened, mrml, tmp_path):
     node = opened.parameters.parameterNode
     opened.widget.setParameterNode(None)

@@ -434,6 +434,16 @@ def test_masks_are_checked_and_each_remark_leads_to_its_place(reviewing, mrml):
     assert reviewing.work.case == hole
 
 
+def test_remarks_go_with_the_scene_that_they_are_of(reviewing, mrml):
+    """They name patients, and a click would lead to a place in another one's scan."""
+    reviewing.ui.reviewCloseButton.click()
+    reviewing.ui.checkMasksButton.click()
+    assert reviewing.ui.checksTable.rowCount
+    reviewing.parent.__dict__["isEntered"] = False  # it is closed from another module
+    mrml.scene.Clear(0)
+    assert reviewing.ui.checksTable.rowCount == 0
+
+
 def test_a_volume_far_from_the_others_is_named(reviewing):
     from SemiSegModuleLib.scene.checks import _volumes_far_from_the_others
 

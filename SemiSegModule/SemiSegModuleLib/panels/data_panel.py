@@ -65,6 +65,10 @@ class DataPanel:
         self.rows.close()
         self.volumes.close()
 
+    def scene_closed(self) -> None:
+        """The case at hand is gone; one of the next scene may have its ID."""
+        self._shown = None
+
     def _listen(self) -> None:
         study = self._study
         self._review.undo.changed.connect(self._show_buttons)

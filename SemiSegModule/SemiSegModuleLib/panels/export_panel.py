@@ -52,6 +52,10 @@ class ExportPanel:
         study.current_changed.connect(self.update)
         study.settings_changed.connect(lambda names: "exportSelectedOnly" in names and self.update())
 
+    def scene_closed(self) -> None:
+        """The scans that remarks are of are gone."""
+        self._forget_remarks()
+
     def export_masks(self) -> None:
         """Masks or surfaces of the chosen cases, in the chosen format."""
         self._say("")

@@ -55,8 +55,8 @@ class Panel:
     def sceneClosed(self) -> None:
         """What belonged to the scene is gone."""
         self.busy.cancel()
-        self.annotate.scene_closed()
-        self.history.scene_closed()
+        for section in (self.data, self.annotate, self.history, self.results, self.export):
+            section.scene_closed()
         self.review.end()
         self.logic.scene_closed()
 

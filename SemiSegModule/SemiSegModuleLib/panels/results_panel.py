@@ -70,6 +70,10 @@ class ResultsPanel:
         self._judging.changed.connect(self._show_judging)
         self._judging.failed.connect(self._show_judging_failure)
 
+    def scene_closed(self) -> None:
+        """What the views showed is gone; nodes of the next scene may have the same IDs."""
+        self._applied, self.overlays.current = (), None
+
     # ---- predicting ------------------------------------------------------------------------------------------
 
     def load_model(self) -> None:
