@@ -362,6 +362,16 @@ def limit_to(opened, case, size_mm):
     case.region.SetSize(size_mm, size_mm, size_mm)
 
 
+def test_slices_can_be_chosen_before_anything_is_drawn(with_cases):
+    """Else the choice is lost without a word, and what nobody looked at counts as background."""
+    case = select(with_cases, 3)
+    assert case.annotation is None
+    with_cases.choose(with_cases.ui.partialComboBox, "only the axial slices with something drawn")
+    assert (case.partial, with_cases.ui.partialComboBox.currentIndex) == ("axial", 1)
+    assert with_cases.panel.annotate.editor.segmentationNode() is case.annotation
+    assert case.state.value == "unlabelled"
+
+
 def test_a_region_is_made_fitted_again_and_removed(with_cases):
     ui, case = with_cases.ui, select(with_cases, 2)
     whole = "32 × 32 × 32"

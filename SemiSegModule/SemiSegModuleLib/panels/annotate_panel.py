@@ -210,8 +210,13 @@ class AnnotatePanel:
             self.update()
 
     def _partial_chosen(self, index: int) -> None:
-        if not self._filling and self._study.case is not None:
-            self._study.case.partial = list(_partial_choices())[index]
+        case = self._study.case
+        if self._filling or case is None:
+            return
+        with slicer.util.tryWithErrorDisplay(_("The scan cannot be annotated."), waitCursor=True):
+            if index and case.annotation is None:  # which is what the choice says something of
+                make_annotation(self._study.cases, case)
+            case.partial = list(_partial_choices())[index]
 
 
 def _partial_choices() -> dict[str, str]:
