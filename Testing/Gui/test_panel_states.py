@@ -770,6 +770,20 @@ def test_the_page_of_a_training_is_opened(opened, a_run, monkeypatch):
     assert shown == [str(a_run.report / "index.html")]
 
 
+def test_no_other_training_is_opened_while_one_runs(opened, a_run, tmp_path):
+    """Nobody would watch the one that runs, and Train would start a second one beside it."""
+    from SemiSegLib.runs import RunFolder
+
+    other = RunFolder.create(tmp_path / "other")
+    other.set_status("stopped", iteration=2, iterations=4)
+    opened.logic.training.attach(a_run.path)
+    opened.logic.training.process.state = "training"
+    with pytest.raises(ValueError, match="A training runs"):
+        opened.logic.training.attach(other.path)
+    assert opened.logic.training.process.run.path == a_run.path
+    assert opened.work.cases.run_folder == a_run.path
+
+
 def test_a_folder_that_is_no_training_is_told(opened, tmp_path, monkeypatch):
     from SemiSegModuleLib.panels import dialogs
 

@@ -132,7 +132,8 @@ class Training:
             raise CaseError(_("A training runs: stop it first, or wait until it has ended."))
 
     def attach(self, folder: Path) -> TrainingProcess:
-        """Take a training to hand that this or another Slicer started; raises RunError."""
+        """Take a training to hand that this or another Slicer started; raises RunError, or CaseError while one runs."""
+        self._refuse_while_active()
         RunFolder.open(folder)
         process = TrainingProcess(folder)
         self._adopt(process)
