@@ -1246,6 +1246,14 @@ def test_a_choice_of_a_newer_version_becomes_the_default(opened, mrml, tmp_path)
     assert opened.ui.methodComboBox.currentText == "Recommended"
 
 
+def test_a_step_can_be_taken_back_after_another_module_was_visited(with_prediction):
+    with_prediction.ui.acceptButton.click()
+    with_prediction.widget.exit()
+    with_prediction.widget.enter()
+    with_prediction.ui.undoButton.click()
+    assert states(with_prediction)[2] == "predicted"
+
+
 def test_leaving_and_entering_again(with_cases):
     with_cases.widget.exit()
     with_cases.parameters.iterations = 7

@@ -283,6 +283,23 @@ def test_an_annotation_that_was_replaced_comes_back(reviewing, monkeypatch):
     assert case.state.value == "annotated"
 
 
+def test_an_annotation_that_was_replaced_comes_back_also_when_its_node_was_deleted(reviewing, mrml):
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.annotations import make_annotation
+
+    table, case = reviewing.work.cases, reviewing.work.case
+    mask = np.zeros((32, 32, 32), np.uint8)
+    mask[1:4, 2:5, 3:9] = 1
+    annotation = make_annotation(table, case)
+    segments.set_voxels(annotation, mask, volumes.ijk_to_ras(case.volume), table.labels)
+    case.mark_done()
+    reviewing.logic.review.accept(overwrite=True)
+    mrml.scene.RemoveNode(annotation)
+    reviewing.ui.reviewUndoButton.click()
+    assert (case.state.value, case.began_as_prediction) == ("annotated", False)
+    assert np.array_equal(segments.voxels_on_grid(case.annotation, case.volume, table.labels), mask)
+
+
 def test_the_views_jump_to_the_structure(reviewing, mrml):
     """To the middle of the slice with most of it: the block's x is known, and so is its y."""
     import slicer

@@ -50,7 +50,6 @@ class Review:
         self.sorted = Signal()
         self.order, self.descending = "expected", False  # where nothing is expected, by confidence
         self._ids: list[str] = []
-        study.opened.connect(self.undo.clear)
 
     # ---- the order -------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import slicer
 
 from . import segments
+from .annotations import make_annotation
 from .case import Case, CaseError
 from .case_table import CaseTable
 from .nodes import put_beside
@@ -33,10 +34,11 @@ def keep_annotation(table: CaseTable, case: Case) -> Back:
                 if case.annotation is not None:
                     table.scene.RemoveNode(case.annotation)
                 case.forget_deleted()
-            elif case.annotation is not None:
-                case.annotation.GetSegmentation().RemoveAllSegments()
-                case.annotation.GetSegmentation().DeepCopy(drawn)
-                case.annotation.SetAndObserveTransformNodeID(transform)
+            elif case in table.cases:
+                annotation = make_annotation(table, case)  # somebody may have deleted it
+                annotation.GetSegmentation().RemoveAllSegments()
+                annotation.GetSegmentation().DeepCopy(drawn)
+                annotation.SetAndObserveTransformNodeID(transform)
                 case.restore_annotation(kept)
         return case
 
