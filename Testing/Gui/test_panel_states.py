@@ -946,6 +946,28 @@ def test_prediction_is_shown_and_can_be_reviewed(with_prediction):
     assert with_prediction.ui.resultLabel.text == "atrium_003: predicted"
 
 
+def test_nothing_is_said_of_a_prediction_that_somebody_deleted(with_prediction, mrml):
+    from SemiSegModuleLib.scene.records import Expected, Quality
+
+    case = with_prediction.work.case
+    case.quality, case.confidence, case.dsc = Quality(Expected(0.9, 0.8, 0.95), {}), 0.7, 0.8
+    mrml.scene.RemoveNode(case.prediction)
+    assert (case.quality, case.confidence, case.dsc) == (None, None, None)
+    row = [with_prediction.ui.casesTable.item(2, column).text() for column in range(6)]
+    assert row == ["atrium_003", "unlabeled", "", "", "", ""]
+    assert with_prediction.ui.resultLabel.text == "atrium_003: unlabeled"
+
+
+def test_masks_and_box_of_a_scan_that_somebody_deleted_are_no_longer_drawn(with_prediction, mrml):
+    """They would lie over the next scan."""
+    case = with_prediction.work.case
+    with_prediction.ui.addRegionButton.click()
+    displays = case.prediction.GetDisplayNode(), case.region.GetDisplayNode()
+    assert all(display.GetVisibility() for display in displays)
+    mrml.scene.RemoveNode(case.volume)
+    assert not any(display.GetVisibility() for display in displays)
+
+
 def test_a_prediction_for_another_part_of_the_scan_says_so(with_prediction):
     case = with_prediction.work.case
     limit_to(with_prediction, case, 30.0)

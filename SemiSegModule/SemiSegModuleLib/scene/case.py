@@ -19,6 +19,7 @@ from .volumes import VoxelBox
 
 ROLE = "SemiSeg.Role"  # attribute of the nodes that keep the work: 'case' or 'work'
 ANNOTATION_MARK = "SemiSeg.Annotation"
+PREDICTION_MARK = "SemiSeg.Prediction"
 
 
 class CaseError(SemiSegError):

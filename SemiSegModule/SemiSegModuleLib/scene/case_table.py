@@ -30,7 +30,7 @@ from SemiSegLib.errors import SemiSegError
 
 from ..signal import Signal
 from . import segments, sequences
-from .case import ROLE, Case, CaseError
+from .case import PREDICTION_MARK, ROLE, Case, CaseError
 from .identity import new_identifier
 from .merging import keep_meaning, tell_apart
 from .records import State
@@ -305,6 +305,9 @@ class CaseTable:
         if case.volume is None:
             logging.info("SemiSeg: the scan of a case was deleted; the case leaves the table.")
             self._last_seen.pop(case.id, None)
+            for node in (case.annotation, case.prediction, case.region):  # they would lie over the next scan
+                if node is not None and node.GetDisplayNode() is not None:
+                    node.GetDisplayNode().SetVisibility(False)
             self.scene.RemoveNode(case.node)
             return None
         case.forget_deleted()
@@ -360,6 +363,9 @@ class CaseTable:
             if identifier in self._observed and self._observed[identifier][0] is node:
                 self._forget(identifier)
             owner = identifier if identifier in self._last_seen else self._owners.pop(identifier, None)
+            case = self.by_id(owner or "")
+            if case is not None and node.GetAttribute(PREDICTION_MARK):  # somebody deleted it, and what is known of it
+                case.confidence = case.dsc = case.quality = None
             if owner is not None:
                 self._look_at(owner)
 

@@ -17,7 +17,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.data.formats import map_stem
 
 from . import segments, volumes
-from .case import Case, CaseError
+from .case import PREDICTION_MARK, Case, CaseError
 from .case_table import CaseTable
 from .identity import check_identity
 from .mask_files import read_labels, relabelled, scene_labels
@@ -196,7 +196,7 @@ def _read_maps(paths: dict[int, Path] | None, meaning: dict[int, Label]) -> dict
 
 def _new_prediction(table: CaseTable, case: Case):
     node = new_segmentation(table.scene, f"{case.name} prediction", case.volume)
-    node.SetAttribute("SemiSeg.Prediction", "true")
+    node.SetAttribute(PREDICTION_MARK, "true")
     case.prediction = node
     return node
 
