@@ -182,6 +182,21 @@ def area(surface):
     return mass.GetSurfaceArea()
 
 
+def test_no_surface_takes_the_place_of_another_ones_in_a_name_without_latin_letters(table, a_volume, tmp_path):
+    from SemiSegModuleLib.exports import export_surfaces
+
+    from SemiSegLib.config import Label
+
+    table.labels = [Label(1, "左心房", (152, 55, 13)), Label(3, "右心房", (224, 97, 76))]
+    case = table.add_volume(a_volume)
+    draw(table, case, 1)
+    draw(table, case, 3, np.s_[6:8, 1:3, 1:3])
+    case.mark_done()
+    paths = export_surfaces(table, [case], tmp_path)
+    assert len(set(paths)) == 2
+    assert sorted(tmp_path.glob("*.stl")) == sorted(paths)
+
+
 def test_the_scene_keeps_its_own_surface_settings(table, annotated, tmp_path):
     from SemiSegModuleLib.exports.surfaces import export_surfaces
 

@@ -53,15 +53,14 @@ def export_surfaces(
     check_format(file_format, SURFACE_FORMATS)
     if not 0 <= smoothing <= 1 or not 0 <= decimation <= 0.95:
         raise ExportError("Smoothing must lie between 0 and 1, decimation between 0 and 0.95.")
-    labels = segments.by_value(table.labels)
+    labels, parts = segments.by_value(table.labels), _parts(table.labels)
     wanted = []
     chosen = with_mask(cases, source)
     names = stems(table, chosen, by_patient)
     for case, name in zip(chosen, names, strict=True):
         for value, count in segments.voxel_counts(segmentation_of(case, source), table.labels).items():
-            stem = f"{name}_{safe_file_name(labels[value].name)}"
             if count:
-                wanted.append((case, labels[value], Path(folder) / (stem + file_format)))
+                wanted.append((case, labels[value], Path(folder) / f"{name}_{parts[value]}{file_format}"))
     if not wanted:
         raise ExportError("There is no mask to make a surface of.")
     refuse_existing([path for _, _, path in wanted], overwrite)
@@ -72,6 +71,14 @@ def export_surfaces(
         write_surface(surface, path, label)
     write_names(folder, dict(zip(names, chosen, strict=True)))
     return [path for _, _, path in wanted]
+
+
+def _parts(labels: Sequence[Label]) -> dict[int, str]:
+    """What each label is called in the names of files, by value; names in other letters would all become one."""
+    parts: dict[int, str] = {}
+    for label in labels:
+        parts[label.value] = safe_file_name(label.name, parts.values())
+    return parts
 
 
 def world_surface(segmentation_node, label: Label, labels: Sequence[Label], smoothing: float, decimation: float):
