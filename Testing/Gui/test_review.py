@@ -341,6 +341,51 @@ def test_predictions_that_somebody_changed_are_not_replaced_unasked(reviewing, m
     assert "atrium_003" not in asked[0]
 
 
+def test_a_prediction_that_somebody_changes_meanwhile_stays_and_the_others_come(reviewing, monkeypatch):
+    """Hours may pass from the start of a prediction of many scans to the mask of the last one."""
+    from SemiSegModuleLib.logic import predicting as module
+    from SemiSegModuleLib.processes.prediction_process import PredictionProcess
+    from SemiSegModuleLib.scene import segments, volumes
+
+    table, predicting = reviewing.work.cases, reviewing.logic.predicting
+    first, second = table.cases[:2]
+
+    class Done(PredictionProcess):
+        """One that has made both masks when somebody looks, and was cancelled then."""
+
+        def start(self, model, inputs, count, options=()):
+            self.state, self.count = "running", count
+
+        def poll(self):
+            self.state, self.index = "cancelled", len(made)
+            return [case.file_name for case in made]
+
+    made = []
+    monkeypatch.setattr(module, "PredictionProcess", Done)
+    reviewing.work.use_model("left-atrium-lge")
+    edited = segments.voxels_on_grid(second.prediction, second.volume, table.labels)
+    edited[0, 0, 0] = 1
+    segments.set_voxels(second.prediction, edited, volumes.ijk_to_ras(second.volume), table.labels)
+    predicting._poller.look = lambda: None
+    predicting.start([first, second])  # somebody was asked about the second one
+    new = np.zeros(edited.shape, np.uint8)
+    new[3:9, 3:9, 3:9] = 1
+    for case in (first, second):
+        volumes.write_image(volumes.world_image(case.volume, new), predicting.process.output / f"{case.file_name}.nrrd")
+    segments.set_voxels(first.prediction, edited, volumes.ijk_to_ras(first.volume), table.labels)
+    made += [first, second]
+    predicting._poll()
+    assert np.array_equal(segments.voxels_on_grid(first.prediction, first.volume, table.labels), edited)
+    assert np.array_equal(segments.voxels_on_grid(second.prediction, second.volume, table.labels), new)
+    assert f"The prediction of {first.name} was changed meanwhile" in reviewing.ui.predictionLabel.text
+    assert "Cancelled after 2 of 2 scans" in reviewing.ui.predictionLabel.text
+    assert reviewing.logic.judging.possible() != []
+    made.clear()
+    predicting.start([second])
+    predicting.changed.emit()
+    assert reviewing.ui.predictionLabel.text == "Predicting: 0 of 1 scans"
+
+
 # ---- the ways in: every click is counted ---------------------------------------------------------------------
 
 

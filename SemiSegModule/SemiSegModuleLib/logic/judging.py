@@ -108,7 +108,8 @@ class Judging(ChildWork):
         table = self.study.cases
         for entry in (event for event in reports if event["event"] == "case"):
             case = table.by_file_name(entry["name"])
-            if case is not None and case.prediction is not None:  # it may have been removed meanwhile
+            # It may have been removed meanwhile; of what somebody changed the model says nothing.
+            if case is not None and case.prediction is not None and not case.prediction_edited:
                 place = check_identity(self._data, table.identifier, case)
                 load_quality(table, case, entry, self.model, place)
                 self.judged.emit(case)

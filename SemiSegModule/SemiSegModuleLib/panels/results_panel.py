@@ -18,6 +18,7 @@ from ..scene.volumes import VoxelBox
 from . import dialogs, texts
 from .busy import Busy
 
+_MOST_PROBLEMS = 3
 _SLAB_MM = 20.0  # thickness of what is predicted around a slice
 _OVERLAY_SETTINGS = {
     "showMask",
@@ -233,7 +234,8 @@ class ResultsPanel:
             return  # the bar is the estimate's
         self._ui.predictionProgressBar.maximum = max(1, process.count) if process else 1
         self._ui.predictionProgressBar.value = process.index if process else 0
-        self._say(texts.prediction(process))
+        said = [texts.prediction(process), *_first(self._predicting.problems)]
+        self._say("\n".join(text for text in said if text))
         self._show_buttons()
 
     def _show_judging(self) -> None:
@@ -304,6 +306,12 @@ class ResultsPanel:
             self.overlays.show(case)
 
     _applied: tuple = ()
+
+
+def _first(problems: Sequence[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    more = len(problems) - _MOST_PROBLEMS
+    return [*problems[:_MOST_PROBLEMS], *([_("and {count} more").format(count=more)] if more > 0 else [])]
 
 
 def _look(case: Case | None) -> tuple[Any, ...]:
