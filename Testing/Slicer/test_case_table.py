@@ -517,3 +517,21 @@ def test_a_deleted_scan_does_not_stay_in_memory(scene, table, add_volume):
     del volume
     gc.collect()
     assert reference.Get() is None
+
+
+def test_the_voxels_of_a_large_study_are_counted_once(scene, monkeypatch):
+    """200 scans with annotation and prediction of fourteen structures; counted anew, each look takes minutes."""
+    from SemiSegModuleLib.scene import segments
+
+    from SemiSegLib.config import Label
+
+    count = 200 * 2 * 14
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    array = np.arange(count, dtype=np.uint16).reshape(1, 1, count) + 1
+    segments.set_voxels(node, array, np.eye(4), [Label(value, f"{value}", (9, 9, 9)) for value in range(1, count + 1)])
+    counted = []
+    original = segments._segment_voxels
+    monkeypatch.setattr(segments, "_segment_voxels", lambda segment: counted.append(1) or original(segment))
+    assert len(segments.counts_by_segment(node)) == len(counted) == count
+    segments.counts_by_segment(node)
+    assert len(counted) == count
