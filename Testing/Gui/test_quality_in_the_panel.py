@@ -183,6 +183,26 @@ def test_a_mask_of_another_part_of_the_scan_than_the_box_is_now_is_not_judged(wi
     assert opened.ui.judgeButton.enabled
 
 
+def test_what_is_expected_of_a_mask_is_not_said_of_one_that_was_changed_meanwhile(with_prediction):
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.identity import write_identity
+
+    table, case, judging = with_prediction.work.cases, with_prediction.work.case, with_prediction.logic.judging
+    judging._data = with_prediction.work.folder / "scans"
+    write_identity(judging._data, table.identifier, [case], {})
+    judging.model = with_prediction.work.folder / "model.safetensors"
+    figures = {"expected_dsc": 0.9, "low": 0.8, "high": 0.95, "empty": False}
+    report = {"event": "case", "name": case.file_name, "classes": {}, **figures}
+    judging._keep([report])
+    assert case.expected_dsc == 0.9
+    case.quality = None
+    mask = segments.voxels_on_grid(case.prediction, case.volume, table.labels)
+    mask[0, 0, 0] = 1
+    segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), table.labels)
+    judging._keep([report])
+    assert case.quality is None
+
+
 def test_an_estimate_is_cancelled_by_a_click_and_by_another_prediction(predicted, monkeypatch, tmp_path):
     from SemiSegModuleLib.scene import volumes
     from SemiSegModuleLib.scene.predictions import load_prediction
