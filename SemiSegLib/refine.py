@@ -44,7 +44,7 @@ from SemiSegLib.errors import SemiSegError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from SemiSegLib.config import Label, Settings
+    from SemiSegLib.config import AugmentationSettings, Label, Settings
     from SemiSegLib.data.patches import PatchSampler
     from SemiSegLib.training.refinement import RefinementSettings
 
@@ -187,7 +187,13 @@ def _replayed(source: Path, settings: Settings, asked: bool) -> PatchSampler | N
         if asked:
             raise
         return None
-    return PatchSampler(prepared, [], settings.data, replace(settings.training, labelled_batch=1), sdm=False)
+    training = replace(settings.training, labelled_batch=1)
+    return PatchSampler(prepared, [], settings.data, training, sdm=False, augmentation=_mirrored_alone(settings))
+
+
+def _mirrored_alone(settings: Settings) -> AugmentationSettings:
+    """Flips as in the model's own training, which knows no others; nothing is deformed in so few steps."""
+    return replace(settings.augmentation, turn=0.0, tilt=0.0, scale=0.0, stretch=0.0, elastic=0.0, intensity=0.0)
 
 
 def _with_values(indices: np.ndarray, scan: sitk.Image, labels: Sequence[Label]) -> sitk.Image:

@@ -160,6 +160,28 @@ def test_a_run_whose_masks_are_gone_refines_without_them(corrected, tmp_path):
         _replayed(run.path, settings, asked=True)
 
 
+@pytest.mark.parametrize(("axes", "expected"), [((), {()}), ((2,), {(), (2,)})])
+def test_old_annotations_are_mirrored_only_as_in_their_training(axes, expected, tmp_path):
+    """Trainings that warp mirror along the task's axes alone; their settings for turns and flips are not in force."""
+    scan = np.random.default_rng(0).random((32, 16, 16), np.float32)
+    files = tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz"
+    for array, file in zip((scan, (scan > 0.5).astype(np.uint8)), files, strict=True):
+        sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(array.T)), file)
+    values = {"data.labels": [Label(1, "bright", (10, 200, 30))], "data.spacing": "1,1,1", "training.flip": "each"}
+    values |= {"training.patch_size": "32,16,16", "augmentation.mirror_axes": axes}
+    settings, run = build_settings("supervised", overrides=values), RunFolder.create(tmp_path / "run")
+    write_json(run.settings_file, settings.to_dict())
+    write_json(run.cases_file, cases_to_dict(CaseList((Case("one", *files),), (), (), None, tmp_path)))
+    replay = _replayed(run.path, settings, asked=True)
+    whole = torch.from_numpy(replay.cases[0][0].image().astype(np.float32))
+    flips = [(), (0,), (1,), (0, 1), (2,)]
+    seen = set()
+    for step in range(20):
+        patch = replay.draw(step).labelled.image[0, 0]
+        seen |= {flip for flip in flips if torch.allclose(patch, whole.flip(flip), atol=0.02)}
+    assert seen == expected
+
+
 def test_scan_and_strokes_are_never_replaced(untrained, corrected, capsys):
     scan, drawn, _ = corrected
     before = scan.read_bytes(), drawn.read_bytes()
