@@ -26,7 +26,6 @@ _SUFFIX = re.compile(r"([._-](4d|seq))+$", re.IGNORECASE)
 _FRAME = re.compile(r"(?P<series>.+)_frame(?P<number>\d+)", re.IGNORECASE)
 _NO_TIME = (1005, 1006, 1007, 2003, 2004)  # intents of NIfTI files whose fourth axis holds tensors, vectors or colours
 _HEADER_BYTES = 540  # of NIfTI-2, the longer one
-_LONGEST_HEADER = 1 << 16  # bytes of text
 
 
 def series_name(path: Path) -> str:
@@ -91,13 +90,9 @@ def _in_nrrd(path: Path) -> int:
 
 
 def _in_metaimage(path: Path) -> int:
-    fields = {}
-    with path.open("rb") as file:
-        for raw in file.read(_LONGEST_HEADER).splitlines():
-            name, _, value = raw.decode("utf-8", errors="replace").partition("=")
-            fields[name.strip().lower()] = value.strip()
-            if name.strip().lower() == "elementdatafile":
-                break
+    from SemiSegLib.data.metaimage import read_header
+
+    fields, _ = read_header(path)
     sides = [int(side) for side in fields.get("dimsize", "").split()]
     return sides[3] if len(sides) == 4 and fields.get("elementnumberofchannels", "1") == "1" else 1
 

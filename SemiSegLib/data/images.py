@@ -19,7 +19,7 @@ import numpy as np
 
 from SemiSegLib.config import Label
 from SemiSegLib.constants import SPARE_COLORS
-from SemiSegLib.data import dicom, hdf5, nifti, nrrd, segnrrd
+from SemiSegLib.data import dicom, hdf5, metaimage, nifti, nrrd, segnrrd
 from SemiSegLib.data.formats import (
     READABLE,
     SEVERAL_VOLUMES,
@@ -192,6 +192,7 @@ def _read_itk(path: Path) -> sitk.Image:
     import SimpleITK as sitk
 
     reader = _itk_header(path)
+    _check_metaimage(path)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -209,6 +210,7 @@ def _read_frame(path: Path, frame: int) -> sitk.Image:
     import SimpleITK as sitk
 
     reader = _itk_header(path)
+    _check_metaimage(path)
     components = reader.GetNumberOfComponents()
     try:
         if reader.GetDimension() == 4 and components == 1 and frame < reader.GetSize()[3]:
@@ -220,6 +222,11 @@ def _read_frame(path: Path, frame: int) -> sitk.Image:
     except RuntimeError as error:
         raise ImageError(f"{path}: the voxels cannot be read: {_last_line(error)}") from error
     raise ImageError(f"{path}: has no frame {frame + 1}")
+
+
+def _check_metaimage(path: Path) -> None:
+    if extension(path) in (".mha", ".mhd"):
+        metaimage.check_voxels(path)
 
 
 def _itk_header(path: Path) -> sitk.ImageFileReader:

@@ -35,24 +35,27 @@ def read(path: Path, frame: int | None = None) -> sitk.Image:
     if frame is not None and not 0 <= frame < _volumes(stored.shape):
         raise ImageError(f"{path}: has no frame {frame + 1}, only {_volumes(stored.shape)}")
     try:
-        voxels = stored.dataobj[:, :, :, frame] if _volumes(stored.shape) > 1 else _checked(stored, path)
-        array = voxels.reshape(geometry.size, order="F")
+        array = _checked(stored, path, frame).reshape(geometry.size, order="F")
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ImageError(f"{path}: the voxels cannot be read, the file is cut off or damaged: {error}") from error
     image = sitk.GetImageFromArray(np.ascontiguousarray(_plain(array, path).T))
     return geometry.stamp(image)
 
 
-def _checked(stored: Any, path: Path) -> np.ndarray:
-    """All voxels; of a compressed file to its very end, where the sum stands that they are checked by."""
+def _checked(stored: Any, path: Path, frame: int | None) -> np.ndarray:
+    """All voxels, or a frame's; a compressed file is read to its very end, where the sum that checks them stands."""
     if path.suffix.lower() != ".gz":
-        return np.asanyarray(stored.dataobj)
+        return _voxels(stored, frame)
     kind = type(stored)
     with gzip.open(path) as stream:
-        array = np.asanyarray(kind.from_file_map(kind.make_file_map({"image": stream})).dataobj)
+        array = _voxels(kind.from_file_map(kind.make_file_map({"image": stream})), frame)
         while stream.read(1 << 20):
             pass
     return array
+
+
+def _voxels(stored: Any, frame: int | None) -> np.ndarray:
+    return np.asanyarray(stored.dataobj if _volumes(stored.shape) == 1 else stored.dataobj[:, :, :, frame])
 
 
 def read_geometry(path: Path) -> Geometry:

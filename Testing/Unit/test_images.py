@@ -123,17 +123,36 @@ def test_a_2d_image_becomes_one_slice(tmp_path: Path) -> None:
     assert images.read_image(tmp_path / "flat.nii").GetSize() == (4, 3, 1)
 
 
-def test_a_compressed_scan_whose_sum_is_wrong_is_named(tmp_path):
-    """A bit that flipped on a disk: as many voxels as there should be, not those that were written."""
-    path = tmp_path / "flipped.nii.gz"
-    voxels = np.random.default_rng(0).integers(0, 9999, (32, 32, 32), np.int16)
-    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
-    assert np.array_equal(images.to_array(images.read_image(path)), voxels)
-    content = bytearray(path.read_bytes())
-    content[-8] ^= 1  # of the sum of all voxels, before their number
-    path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"flipped\.nii\.gz.*damaged"):
-        images.read_image(path)
+def flip_in_sum(content):
+    """A changed bit in the sum by which zlib (last) or gzip (before the voxels' number) checks all voxels."""
+    place = -8 if b"\x1f\x8b" in content else -2
+    return content[:place] + bytes([content[place] ^ 1]) + content[place:][1:]
+
+
+def flip_in_voxels(content):
+    place = 2 * len(content) // 3
+    return content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]
+
+
+def cut_off(content):
+    return content[:-5]
+
+
+@pytest.mark.parametrize("damage", [flip_in_sum, flip_in_voxels, cut_off])
+@pytest.mark.parametrize("frame", [None, 0, 2])
+@pytest.mark.parametrize("kind", ["nii.gz", "nrrd", "mha", "mhd"])
+def test_a_damaged_compressed_scan_is_named(kind, frame, damage, tmp_path):
+    """A bit that flipped on a disk gives as many voxels as there should be, not those that were written."""
+    path = tmp_path / f"broken.{kind}"
+    voxels = np.random.default_rng(0).integers(0, 9999, (3, 12, 14, 16), np.int16)
+    frames = [sitk.GetImageFromArray(volume) for volume in voxels]
+    image = frames[0] if frame is None else sitk.JoinSeries(frames)
+    sitk.WriteImage(image, str(path), useCompression=True)
+    assert np.array_equal(sitk.GetArrayFromImage(images.read_image(path, frame)), voxels[frame or 0])
+    stored = next(tmp_path.glob("*.zraw"), path)
+    stored.write_bytes(damage(stored.read_bytes()))
+    with pytest.raises(ImageError, match=rf"broken\.{kind}.*the voxels cannot be read"):
+        images.read_image(path, frame)
 
 
 def test_a_mask_is_written_though_its_file_is_held_for_a_moment(held_for_a_moment, tmp_path):
