@@ -375,6 +375,7 @@ def _curve_panel(axes: Axes, name: str, points: np.ndarray) -> None:
     smooth = _running_median(points[:, 1])
     if name.startswith("validation"):
         axes.plot(*points.T, "o-", color=CURVE_COLOUR, markersize=3, linewidth=1.2)
+        axes.margins(y=0.2)  # room for the number above the highest point
         best = points[np.argmax(points[:, 1])]
         axes.annotate(
             f"{best[1]:.1f}",

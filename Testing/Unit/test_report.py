@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 from scipy import ndimage
 
@@ -14,11 +15,13 @@ from SemiSegLib.data.distance import label_distances
 from SemiSegLib.metrics import METRICS, summarise
 from SemiSegLib.report import (
     View,
+    _curve_panel,
     case_figure,
     case_rows,
     curve_points,
     curves_figure,
     markdown_table,
+    new_figure,
     score_header,
     summary_rows,
     text_table,
@@ -169,6 +172,16 @@ def test_curves_are_taken_from_events():
 def test_curves_become_a_picture(tmp_path, events):
     curves_figure(events, tmp_path / "curves.png")
     assert has_colour(imread(tmp_path / "curves.png"), "#0072B2") == bool(events)
+
+
+def test_the_best_validation_is_written_below_the_title():
+    figure = new_figure(3.6, 2.5)
+    axes = figure.add_subplot()
+    _curve_panel(axes, "validation DSC [%]", np.array([(10, 70.0), (20, 90.0)]))
+    FigureCanvasAgg(figure).draw()
+    [best] = axes.texts
+    assert best.get_text() == "90.0"
+    assert best.get_window_extent().y1 < axes.get_window_extent().y1
 
 
 def test_pictures_leave_pyplot_alone():
