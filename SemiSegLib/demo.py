@@ -48,6 +48,6 @@ def run_demo(
         say(f"  {case.mask}  {case.seconds:.1f} s")
     report = evaluate(folder / "predictions", data / "held_out")
     write_json(folder / "scores.json", report.to_dict())
-    pictures = "\n".join(f"  {path}" for path in sorted(run.report.glob("*.png")))
+    pictures = "\n".join(f"  {path}" for path in sorted(run.report.rglob("*.png")))
     say(f"\nThe unlabelled scans, against masks that training never saw:\n{report.text()}\n\nPictures:\n{pictures}")
     return run

@@ -38,7 +38,10 @@ def write_page(run: RunFolder, validation: Sequence[Strip], unlabelled: Sequence
         facts=_facts(run),
         scores=_scores(run),
         curves=(run.report / "curves.png").read_bytes(),
-        parts=[("Validation cases", validation, len(validation)), ("Unlabelled cases", unlabelled, total)],
+        parts=[
+            ("Validation cases", validation, len(validation), True),
+            ("Unlabelled cases", unlabelled, total, False),
+        ],
         warnings=_warnings(run),
         settings=_settings(run),
         colours={name: colour for name, (colour, _) in OUTLINES.items()},
@@ -91,18 +94,23 @@ def _warnings(run: RunFolder) -> list[str]:
 
 
 def _settings(run: RunFolder) -> list[dict[str, Any]]:
-    """Every setting with its explanation, and whether it differs from the preset's and the method's."""
+    """Every setting with its explanation, and whether it differs from the preset's, the recipe's and the method's."""
     settings = Settings.from_dict(read_json(run.settings_file))
     try:
-        usual = {f.name: f.value for f in explain(build_settings(settings.method, settings.preset))}
+        own = build_settings(settings.method, settings.preset, recipe=settings.recipe)
+        usual = {f.name: f.value for f in explain(own)}
+        usual_of_method = {name: _readable(value) for name, value in own.method_settings.items()}
     except SettingsError:  # a preset or method that this version no longer has
-        usual = {}
+        usual, usual_of_method = {}, {}
     rows = [
         {"name": f.name, "value": _readable(f.value), "help": f.help, "changed": usual.get(f.name) != f.value}
         for f in explain(settings)
     ]
-    own = ((f"method_settings.{name}", value) for name, value in settings.method_settings.items())
-    return rows + [{"name": name, "value": _readable(value), "help": "", "changed": False} for name, value in own]
+    values = {name: _readable(value) for name, value in settings.method_settings.items()}
+    return rows + [
+        {"name": f"method_settings.{name}", "value": value, "help": "", "changed": usual_of_method.get(name) != value}
+        for name, value in values.items()
+    ]
 
 
 def _readable(value: Any) -> str:
@@ -164,14 +172,14 @@ figure { margin: 0; } figure img { height: 10rem; max-width: 100%; object-fit: c
 {% endif %}
 <h2>Curves</h2>
 <img class="curves" alt="loss terms and validation DSC by iteration" src="data:image/png;base64,{{ curves|base64 }}">
-{% for title, strips, total in parts if total %}
+{% for title, strips, total, measured in parts if total %}
 <h2>{{ title }}</h2>
 <p class="note">
 {% if strips|length < total %}
 {{ strips|length }} of {{ total }}, spread over the list; <code>semiseg report RUN --strips all</code> shows every one.
 {% endif %}
 Outlines: <span class="line" style="border-color: {{ colours.prediction }}"></span> prediction
-{% if loop.first %}
+{% if measured %}
 <span class="line" style="border-color: {{ colours.reference }}"></span> reference. The worst case comes first.
 {% endif %}
 </p>
@@ -185,7 +193,7 @@ Outlines: <span class="line" style="border-color: {{ colours.prediction }}"></sp
 </div>
 {% endfor %}
 <h2>Settings</h2>
-<p class="note">Bold: other than the preset's and the method's own.</p>
+<p class="note">Bold: other than the preset's, the recipe's and the method's own.</p>
 <details>
 <summary>{{ settings|length }} settings</summary>
 <table class="settings">

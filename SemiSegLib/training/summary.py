@@ -157,6 +157,6 @@ def _draw(
         np.stack([to_array(canonical(channel)) for channel in prediction.sdm()]),
         scan.GetSpacing(),
         _labels(predictor),
-        run.report / f"{name}.png",
+        run.report / "cases" / f"{name}.png",
         f"{name}{dsc}",
     )

@@ -55,7 +55,7 @@ def tiny_data(tmp_path_factory):
 def tiny_settings():
     """Settings under which an iteration takes a fraction of a second; every iteration is logged."""
 
-    def make(method="simcvd", **overrides):
+    def make(method="simcvd", recipe="strong", **overrides):
         values = {
             "training.iterations": 6,
             "training.patch_size": (32, 16, 16),
@@ -67,7 +67,7 @@ def tiny_settings():
             "data.spacing": (3.75, 3.75, 5.0),
             "data.labels": [Label(1, "left atrium", (152, 55, 13))],
         }
-        return build_settings(method, "custom", overrides={**values, **overrides})
+        return build_settings(method, "custom", overrides={**values, **overrides}, recipe=recipe)
 
     return make
 

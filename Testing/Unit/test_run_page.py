@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from SemiSegLib.data.cases import Case
-from SemiSegLib.report import strip_picture
+from SemiSegLib.report import curves_figure, strip_picture
 from SemiSegLib.runs import RunFolder, read_json, write_json
 from SemiSegLib.summarise import main
 from SemiSegLib.train import train
@@ -97,6 +98,49 @@ def test_an_unlabelled_scan_that_cannot_be_read_is_a_warning(run, tmp_path, tiny
     assert "no picture of atrium_003" in page.words
     cases["unlabelled"][0]["image"] = before
     write_json(run.cases_file, cases)
+
+
+@pytest.fixture(scope="module")
+def without_validation(tiny_data, tiny_settings, tmp_path_factory):
+    """A training of the recipe of the papers with one annotated case and one without mask, which is called curves."""
+    data = tmp_path_factory.mktemp("data")
+    for source, target in (("images/atrium_001", "images/a"), ("labels/atrium_001", "labels/a")):
+        (data / target).parent.mkdir(exist_ok=True)
+        shutil.copy(tiny_data / f"{source}.nii.gz", data / f"{target}.nii.gz")
+    shutil.copy(tiny_data / "images" / "atrium_003.nii.gz", data / "images" / "curves.nii.gz")
+    settings = tiny_settings("mean-teacher", recipe="published", **{"training.iterations": 1})
+    settings.method_settings["consistency"] = 0.3
+    return train(data, data / "run", settings, quiet=True)
+
+
+def test_a_picture_of_a_case_never_replaces_the_curves(without_validation):
+    report = without_validation.report
+    page = Page(report / "index.html")
+    assert page.pictures()[0][1].size == Image.open(report / "curves.png").size
+    assert (report / "curves.png").read_bytes() != (report / "cases" / "curves.png").read_bytes()
+    curves_figure(without_validation.history(), report / "again.png")
+    assert (report / "curves.png").read_bytes() == (report / "again.png").read_bytes()
+
+
+def test_only_cases_with_a_reference_are_said_to_have_one(run, without_validation):
+    assert Page(run.report / "index.html").words.count("reference. The worst case comes first.") == 1
+    assert "reference." not in Page(without_validation.report / "index.html").words
+
+
+def test_settings_of_the_run_s_own_recipe_are_not_marked(without_validation):
+    text = (without_validation.report / "index.html").read_text(encoding="utf-8")
+    marked = set(re.findall(r'<tr class="changed"><td>([\w.]+)</td>', text))
+    assert {"training.iterations", "method_settings.consistency"} <= marked
+    assert (
+        not {
+            "recipe",
+            "method_settings.ema_decay",
+            "augmentation.geometry",
+            "training.learning_rate",
+            "inference.mirror",
+        }
+        & marked
+    )
 
 
 def test_wrong_input_is_explained(run, tmp_path, capsys):

@@ -73,7 +73,8 @@ def test_a_run_tells_everything(finished):
     assert all(case["label"] is None for case in cases["unlabelled"])
     assert cases["fingerprint"]["digest"]
     assert read_json(finished.settings_file)["training"]["seed"] == 1337
-    assert {path.suffix for path in finished.report.iterdir()} == {".png", ".json", ".txt", ".html"}
+    assert {path.suffix for path in finished.report.iterdir() if path.is_file()} == {".png", ".json", ".txt", ".html"}
+    assert [path.name for path in (finished.report / "cases").iterdir()] == ["atrium_006.png"]
 
 
 def test_the_models_carry_what_prediction_needs(finished):
