@@ -23,7 +23,7 @@ from SemiSegLib.commands import program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.formats import extension, is_mask, map_stem, stem
-from SemiSegLib.data.frames import frame_count, frame_name
+from SemiSegLib.data.frames import frame_count, frame_name, patient_of, series_name
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.models import WHICH, WHICH_HELP
 from SemiSegLib.runs import read_json, write_json
@@ -219,7 +219,7 @@ class _Job:
     @property
     def series(self) -> dict[Path, str]:
         """What the frames of each 4D file are called after; of the files of other processes, too."""
-        return {case.image: case.patient for case in self.found if case.frame is not None}
+        return {case.image: patient_of(case.name) for case in self.found if case.frame is not None}
 
     def _join_frames(self) -> Iterator[Failed]:
         """Masks of 4D files of which all frames are done, by whatever process, as 4D files."""
@@ -230,7 +230,7 @@ class _Job:
         for image, series in self.series.items():
             count = frame_count(image)
             masks = [self.output / f"{frame_name(series, frame, count)}.{self.format}" for frame in range(count)]
-            path = self.output / "4d" / f"{stem(image).removesuffix('.seq')}.{kind}"
+            path = self.output / "4d" / f"{_joined_name(image, series)}.{kind}"
             if all(mask.exists() for mask in masks) and (image in done or not path.exists()):
                 try:
                     write_series(masks, path, image)
@@ -267,6 +267,11 @@ class _Job:
     def _template(self, case: Case) -> Path | None:
         """The scan whose grid the files have, bit by bit."""
         return case.image if self.box is None else None
+
+
+def _joined_name(image: Path, series: str) -> str:
+    """As the file itself, or as its frames where these are not called after it."""
+    return stem(image).removesuffix(".seq") if series == series_name(image) else series
 
 
 def _as_stored(origin: dict[str, Any]) -> Any:

@@ -380,6 +380,26 @@ def test_processes_that_share_a_sequence_join_it_at_the_end(model, beating, tmp_
     assert frame_count(tmp_path / "out" / "4d" / "cine.nii.gz") == 2
 
 
+def test_frames_of_a_patient_with_a_name_are_joined_as_well(model, beating, tmp_path):
+    """patients.json says whose scan it is; frames are called after their file all the same."""
+    write_4d(beating(2)[0], tmp_path / "in" / "cine.nii.gz")
+    (tmp_path / "in" / "patients.json").write_text(json.dumps({"cine_frame01": "Anna", "cine_frame02": "Anna"}))
+    list(predict(model, tmp_path / "in", tmp_path / "out", device="cpu"))
+    assert frame_count(tmp_path / "out" / "4d" / "cine.nii.gz") == 2
+
+
+def test_4d_masks_of_files_of_one_name_are_kept_apart(model, beating, tmp_path):
+    """dataset.json gives names to scans whose files may be called the same, each in its folder."""
+    entries = {}
+    for name, count in (("a", 2), ("b", 3)):
+        write_4d(beating(count)[0], tmp_path / "in" / name / "cine.nii.gz")
+        entries[name] = {"images": [f"{name}/cine.nii.gz"]}
+    (tmp_path / "in" / "dataset.json").write_text(json.dumps({"labels": {"ball": 1}, "dataset": entries}))
+    list(predict(model, tmp_path / "in", tmp_path / "out", device="cpu"))
+    found = {path.name: frame_count(path) for path in (tmp_path / "out" / "4d").iterdir()}
+    assert found == {"a.nii.gz": 2, "b.nii.gz": 3}
+
+
 # ---- scoring ------------------------------------------------------------------------------------------------
 
 
