@@ -165,8 +165,9 @@ def slices_first(scores: np.ndarray, count: int) -> list[int]:
 
 
 def evenly(length: int, count: int) -> list[int]:
-    """`count` slices of `length` at equal distances, the middle one first, then those that halve the gaps."""
-    places = [int((index + 0.5) * length / count) for index in range(min(count, length))]
+    """`count` slices of `length`, or all, at equal distances: the middle one first, then those that halve the gaps."""
+    count = min(count, length)
+    places = [int((index + 0.5) * length / count) for index in range(count)]
     order: list[int] = []
     while places:
         gaps = [min((abs(place - done) for done in order), default=-abs(place - length / 2)) for place in places]
