@@ -82,7 +82,7 @@ def refine(
     progress: Callable[[int, float], None] | None = None,
 ) -> Outcome:
     """Write the refined mask of a scan on its own grid, and the adapted model to `save`; raises SemiSegError."""
-    from SemiSegLib.compute.devices import choose_compute
+    from SemiSegLib.compute.devices import compute_to_predict
     from SemiSegLib.data.images import write_mask
     from SemiSegLib.inference.predictor import Predictor
     from SemiSegLib.models import load_model, save_model
@@ -93,7 +93,7 @@ def refine(
     if output.exists() and any(given.exists() and output.samefile(given) for given in (scan, strokes)):
         raise RefineError(f"{output} would be replaced by the refined mask: name another --output.")
     loaded = load_model(model)
-    compute = choose_compute(device, loaded.card.settings.training.precision)
+    compute = compute_to_predict(device, loaded.card.settings.training.precision)
     task = _read(scan, strokes, loaded.card.settings)
     predictor = Predictor(loaded, compute)
     before = predictor.probabilities(task.image)

@@ -91,7 +91,7 @@ def suggest(
     :param axis: of the slices, in the file's order; default: the one with the largest voxels
     :raises SemiSegError: no model, nothing left to annotate, unknown strategy
     """
-    from SemiSegLib.compute.devices import choose_compute
+    from SemiSegLib.compute.devices import compute_to_predict
     from SemiSegLib.data.layouts import find_cases
     from SemiSegLib.inference.choosing import choose
     from SemiSegLib.inference.ensemble import Ensemble
@@ -103,7 +103,7 @@ def suggest(
     cases = find_cases(data) if data is not None else load_cases(RunFolder.open(run))
     _refuse_nothing(cases.unlabelled, budget, str(data or run))
     model = load_model(run)
-    compute = choose_compute(device, model.card.settings.training.precision)
+    compute = compute_to_predict(device, model.card.settings.training.precision)
     ensemble = Ensemble([Predictor(model, compute)])
     pool = _pool_with_model(cases.unlabelled, cases.labelled, ensemble, progress)
     result = []

@@ -21,12 +21,12 @@ def summarise_run(path: Path, strips: int | None, device: str | None = None, dat
     run = RunFolder.open(path)
     if not run.last_model.exists():
         raise RunError(f"{path} has no model yet: train first, or wait for its first checkpoint.")
-    from SemiSegLib.compute.devices import choose_compute
+    from SemiSegLib.compute.devices import compute_to_predict
     from SemiSegLib.training.intent import load_cases
     from SemiSegLib.training.summary import write_summary
 
     training = Settings.from_dict(read_json(run.settings_file)).training
-    compute = choose_compute(device or training.device, training.precision, training.threads)
+    compute = compute_to_predict(device or training.device, training.precision, training.threads)
     with run.lock():
         write_summary(run, load_cases(run, data), compute, strips)
     return run.report / "index.html"

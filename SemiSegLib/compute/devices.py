@@ -51,6 +51,16 @@ def choose_compute(device_setting: str = "auto", precision: str = "auto", thread
     return Compute(device, dtype, f"{device_reason}; {precision_reason}")
 
 
+def compute_to_predict(device_setting: str, trained_in: str, threads: int = 0) -> Compute:
+    """Device for the setting, and the precision that a model was trained in; raises DeviceError.
+
+    What was trained in fp16 on a GPU predicts without one, too.
+    """
+    if trained_in == "fp16" and choose_device(device_setting)[0].type != "cuda":
+        trained_in = "auto"
+    return choose_compute(device_setting, trained_in, threads)
+
+
 def device_memory(device: torch.device) -> dict[str, int]:
     """Bytes in use and in all on a GPU, `device_memory` and `device_memory_total`; empty for the CPU.
 

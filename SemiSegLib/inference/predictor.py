@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from SemiSegLib.compute.devices import Compute, choose_compute
+from SemiSegLib.compute.devices import Compute, choose_compute, compute_to_predict
 from SemiSegLib.config import InferenceSettings
 from SemiSegLib.data.box import Box
 from SemiSegLib.data.components import cleaned
@@ -170,7 +170,7 @@ def predictor_of(models: Sequence[Model], device: str, changes: Mapping[str, Any
         raise ModelError("No model is named: give a model file, a run folder or a model's name.")
     for model in models:
         model.card.settings.change_inference(changes)
-    compute = choose_compute(device, models[0].card.settings.training.precision)
+    compute = compute_to_predict(device, models[0].card.settings.training.precision)
     members = [Predictor(model, compute) for model in models]
     return members[0] if len(members) == 1 else Committee(members)
 

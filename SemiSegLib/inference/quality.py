@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from SemiSegLib.compute.devices import choose_compute
+from SemiSegLib.compute.devices import compute_to_predict
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.cases import Case, read_case, read_scan
 from SemiSegLib.data.geometry import from_array, to_array
@@ -79,7 +79,7 @@ class Judge:
     def __init__(self, model: Path, device: str = "auto", coverage: float = COVERAGE) -> None:
         loaded = load_model(model)
         self.stored = loaded.card.quality
-        compute = choose_compute(device, loaded.card.settings.training.precision)
+        compute = compute_to_predict(device, loaded.card.settings.training.precision)
         self.ensemble: Ensemble = Ensemble([Predictor(loaded, compute)])
         views = [view.name for view in self.ensemble.views]
         pairs = self.stored.get("classes", {}) if self.stored.get("views") == views else {}  # else of other figures

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from SemiSegLib.compute.devices import DeviceError, choose_compute, choose_device, device_memory, peak_memory, verified
+from SemiSegLib.compute.devices import (
+    DeviceError,
+    choose_compute,
+    choose_device,
+    compute_to_predict,
+    device_memory,
+    peak_memory,
+    verified,
+)
 from SemiSegLib.networks import build_network
 
 
@@ -65,6 +73,12 @@ def test_devices_that_are_not_there_are_refused(setting):
 def test_fp16_needs_cuda():
     with pytest.raises(DeviceError, match="fp16"):
         choose_compute("cpu", "fp16")
+
+
+def test_what_was_trained_in_fp16_on_a_gpu_predicts_without_one():
+    assert compute_to_predict("cpu", "fp16") == choose_compute("cpu", "auto")
+    assert compute_to_predict("cpu", "fp32").dtype == torch.float32
+    assert compute_to_predict("cpu", "bf16").dtype == torch.bfloat16
 
 
 def test_the_peak_of_memory_stays_after_memory_is_given_back():

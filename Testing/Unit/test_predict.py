@@ -131,6 +131,13 @@ def test_segmentations_carry_names_and_colours(ball, brightness_model, tmp_path)
     )
 
 
+def test_a_model_trained_in_fp16_predicts_on_a_cpu(ball, make_brightness_model, tmp_path):
+    model = make_brightness_model(tmp_path / "model.safetensors", **{"training.precision": "fp16"})
+    sitk.WriteImage(ball((32, 32, 32), (1, 1, 1))[0], tmp_path / "scan.nii.gz")
+    [done] = predict(model, tmp_path / "scan.nii.gz", tmp_path / "out", device="cpu")
+    assert done.volumes_ml["Ball of Light"] > 1
+
+
 def test_a_folder_is_predicted_and_nothing_is_overwritten(ball, brightness_model, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for index in range(2):
