@@ -85,13 +85,15 @@ def refine(
     from SemiSegLib.compute.devices import compute_to_predict
     from SemiSegLib.data.images import write_mask
     from SemiSegLib.inference.predictor import Predictor
-    from SemiSegLib.models import load_model, save_model
+    from SemiSegLib.models import load_model, model_file, save_model
     from SemiSegLib.training.refinement import RefinementSettings, adapt, nearness
 
     start, settings = time.monotonic(), settings or RefinementSettings()
     known_extension(output, WRITABLE)
     if output.exists() and any(given.exists() and output.samefile(given) for given in (scan, strokes)):
         raise RefineError(f"{output} would be replaced by the refined mask: name another --output.")
+    if save is not None and save.exists() and save.samefile(model_file(model)):
+        raise RefineError(f"{save} would be replaced by the adapted model: name another --save.")
     loaded = load_model(model)
     compute = compute_to_predict(device, loaded.card.settings.training.precision)
     task = _read(scan, strokes, loaded.card.settings)

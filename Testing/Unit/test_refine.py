@@ -182,11 +182,13 @@ def test_old_annotations_are_mirrored_only_as_in_their_training(axes, expected, 
     assert seen == expected
 
 
-def test_scan_and_strokes_are_never_replaced(untrained, corrected, capsys):
+def test_scan_strokes_and_model_are_never_replaced(untrained, corrected, tmp_path, capsys):
     scan, drawn, _ = corrected
-    before = scan.read_bytes(), drawn.read_bytes()
+    before = [path.read_bytes() for path in (scan, drawn, untrained)]
     command = ["--model", str(untrained), "--scan", str(scan), "--strokes", str(drawn), "--device", "cpu"]
     for given in (scan, drawn):
         assert main([*command, "--output", str(given)]) == 2
         assert f"{given} would be replaced" in capsys.readouterr().err
-    assert (scan.read_bytes(), drawn.read_bytes()) == before
+    assert main([*command, "--output", str(tmp_path / "mask.nii.gz"), "--save", str(untrained)]) == 2
+    assert f"{untrained} would be replaced" in capsys.readouterr().err
+    assert [path.read_bytes() for path in (scan, drawn, untrained)] == before
