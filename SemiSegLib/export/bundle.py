@@ -64,7 +64,8 @@ def inference_config(card: Card) -> dict[str, Any]:
         "input": "input",
         "output_dir": "output",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-        "scans": "$sorted(p for p in ([Path(@input)] if Path(@input).is_file() else Path(@input).iterdir()))",
+        "files": "$[Path(@input)] if Path(@input).is_file() else Path(@input).iterdir()",
+        "scans": "$sorted(p for p in @files if not p.name.startswith('.'))",
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(card.settings.data)},
         "dataset": {
             "_target_": "Dataset",

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from monai.bundle import ConfigParser
 
 from SemiSegLib.compute.devices import choose_compute
 from SemiSegLib.config import Label
 from SemiSegLib.data.images import read_image
 from SemiSegLib.export.__main__ import main
+from SemiSegLib.export.bundle import inference_config
 from SemiSegLib.inference.predictor import Predictor
 from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.networks import build_network
@@ -157,6 +159,15 @@ def test_a_bundle_gives_the_same_mask_without_semiseg(case, bundles):
     mask, wanted = sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(ours.mask)
     assert {0} < set(np.unique(wanted)) <= {0, *(label.value for label in model.card.settings.data.labels)}
     assert (mask != wanted).mean() < 1e-3
+
+
+def test_a_bundle_passes_over_hidden_files(tmp_path):
+    """macOS leaves .DS_Store in every folder that was looked at, and ._NAME beside files on other disks."""
+    for name in ("b.nii.gz", "a.nrrd", ".DS_Store", "._a.nrrd"):
+        (tmp_path / name).touch()
+    card = load_model(make_model(tmp_path / ".model.safetensors", 3)).card
+    parsed = ConfigParser({**inference_config(card), "input": str(tmp_path)})
+    assert [path.name for path in parsed.get_parsed_content("scans")] == ["a.nrrd", "b.nii.gz"]
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
