@@ -10,12 +10,18 @@ from SemiSegLib.schedules import learning_rate, step_at
 
 
 def lengthen(
-    settings: Settings, stages: Mapping[str, float], done: int, iterations: int, constant: Collection[str] = ()
+    settings: Settings,
+    stages: Mapping[str, float],
+    done: int,
+    iterations: int,
+    constant: Collection[str] = (),
+    later: Mapping[str, float] | None = None,
 ) -> str:
     """Give a run of which `done` iterations are done another end; returns what that does, in words.
 
     `stages` are the method's, `constant` those whose learning rate stays what it is at the start. Stages that are over
-    keep their length; the one at work and those to come share the rest as before. `settings` are changed:
+    keep their length; the one at work and those to come share the rest as before. `later` are the stages that a method
+    of a single one has with so many iterations. `settings` are changed:
     `training.iterations`, and `method_settings.shares` where there are several stages. Raises SemiSegError where the
     new end has been passed already.
     """
@@ -30,6 +36,8 @@ def lengthen(
             raise SemiSegError(f"--iterations {iterations} is too few for the stage '{last.stage}' that is at work.")
         settings.method_settings["shares"] = tuple(float(length) for length in lengths.values())
         stages = lengths
+    elif later is not None:
+        stages = later
     rate = learning_rate(last, training, constant)
     training.iterations = iterations
     steps = (step_at(i, iterations, stages) for i in (done, iterations - 1))

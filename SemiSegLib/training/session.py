@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import os
 import platform
@@ -140,7 +141,9 @@ def _lengthened(settings: Settings, done: int, iterations: int) -> str:
     if not done:
         return lengthen(settings, {"main": 1.0}, done, iterations)
     method = build_method(settings)
-    note = lengthen(settings, method.stages, done, iterations, method.constant_rate)
+    longer = copy.deepcopy(settings)
+    longer.training.iterations = iterations
+    note = lengthen(settings, method.stages, done, iterations, method.constant_rate, build_method(longer).stages)
     if len(method.stages) > 1:
         wanted = dict(zip(method.stages, settings.method_settings["shares"], strict=True))
         if stage_lengths(build_method(settings).stages, iterations) != wanted:

@@ -285,6 +285,15 @@ def test_a_constant_rate_is_said_to_stay(tiny_settings):
     assert "was 0.01, goes on at 0.01 and ends at" in note
 
 
+def test_stages_that_come_with_the_length_are_said(tiny_settings):
+    """Self-training of 3000 iterations has one stage, of 6000 two: 3600 and 2400."""
+    settings = tiny_settings("self-training", **{"training.iterations": 3000, "training.schedule": "poly"})
+    settings.training.learning_rate = 0.01
+    note = session._lengthened(settings, 3000, 6000)
+    assert f"goes on at {0.01 * (1 - 3000 / 3600) ** 0.9:.3g} and ends at {0.01 * (1 / 2400) ** 0.9:.3g}" in note
+    assert settings.training.iterations == 6000
+
+
 def test_stages_that_settings_cannot_say_are_not_made_longer(tiny_data, tmp_path, capsys):
     """Each network of two has as many iterations as the other: with the shares of three stages there were four."""
     run = RunFolder(tmp_path / "run")
