@@ -100,6 +100,8 @@ def suggest(
     from SemiSegLib.runs import RunFolder
     from SemiSegLib.training.intent import load_cases
 
+    if data is None and not run.is_dir():
+        raise SuggestError(f"{run} is no run folder, which knows its scans: add --data DIR with the scans to look at.")
     cases = find_cases(data) if data is not None else load_cases(RunFolder.open(run))
     _refuse_nothing(cases.unlabelled, budget, str(data or run))
     model = load_model(run)

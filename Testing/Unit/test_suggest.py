@@ -73,6 +73,8 @@ def test_wrong_input_is_answered(run, tiny_data, tmp_path, capsys):
         (["--run", str(run), "--attached"], "--attached needs --output"),
         (["--run", str(run), "--budget", "0"], "at least one scan"),
         (["--run", str(tmp_path / "empty")], "not a run folder"),
+        (["--run", str(run / "models" / "last.safetensors")], "add --data DIR"),
+        (["--run", "left-atrium-lge"], "add --data DIR"),
         (["--data", str(tiny_data), "--strategy", "power"], "needs a model"),
     ):
         assert main([*arguments]) == 2
