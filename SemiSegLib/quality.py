@@ -184,6 +184,7 @@ def _run(options: argparse.Namespace) -> int:
         from SemiSegLib.inference.quality import calibrate
 
         cases = _annotated(options.calibrate, options.splits)
+        _refuse_trained_with(options.model, cases)
         calibrate(options.model, cases, f"{len(cases)} annotated cases of {options.calibrate.name}", options.device)
     if options.cross_fit is not None:
         cross_fit(options.model, options.cross_fit, options.device)
@@ -201,6 +202,19 @@ def _annotated(data: Path, splits: str | None) -> Sequence[Case]:
     if splits:
         return validation_cases(cases, splits)
     return [case for case in cases if case.label is not None]
+
+
+def _refuse_trained_with(model: Path, cases: Sequence[Case]) -> None:
+    """A model is better on the scans whose masks it learnt from: intervals from these would promise too much."""
+    from SemiSegLib.data.cases import annotated_in, listed
+    from SemiSegLib.models import load_model
+
+    known = annotated_in(cases, load_model(model).card.data)
+    if known:
+        raise QualityOptionsError(
+            f"--calibrate: {model} was trained with the masks of {listed(known)}. Calibrate it on annotated scans that "
+            "it has not seen (--splits takes the validation cases of a split), or use --cross-fit."
+        )
 
 
 def _judge_all(options: argparse.Namespace) -> int:

@@ -154,6 +154,16 @@ def changed_since(cases: CaseList, before: Mapping[str, Any]) -> list[str]:
     return [name for part in now for name, found in now[part].items() if found != then.get(part, {}).get(name, found)]
 
 
+def annotated_in(cases: Iterable[Case], before: Mapping[str, Any]) -> list[str]:
+    """Names of the cases that were annotated, under whatever name, in what a `fingerprint` is of."""
+    trained = {_scan_key(found) for found in before.get("cases", {}).get("labelled", {}).values()}
+    return [case.name for case in cases if _scan_key(_case_print(case)) in trained]
+
+
+def _scan_key(found: Mapping[str, Any]) -> tuple[Any, ...]:
+    return found["image"]["bytes"], found["image"]["hash"], found.get("frame")
+
+
 def _case_print(case: Case) -> dict[str, Any]:
     found: dict[str, Any] = {"image": _file_print(case.image)}
     if case.label is not None and case.label != case.image:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SemiSegLib.data.cases import Case
+from SemiSegLib.data.cases import Case, fingerprint
 from SemiSegLib.data.images import read_image
+from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.inference.conformal import Calibration, logit
 from SemiSegLib.inference.ensemble import AS_IT_IS, SHIFTED, Ensemble, Opinions, entropy, views_for
 from SemiSegLib.inference.predictor import load_predictor
@@ -136,6 +137,20 @@ def test_the_calibration_travels_in_the_model_s_file(off_by_one, balls, tmp_path
     assert len(after.card.quality["classes"]["Ball of Light"]["dsc"]) == 4
     assert "4 annotated cases of seen" in after.card.quality["source"]
     assert all((before.weights[name] == weight).all() for name, weight in after.weights.items())
+
+
+def test_scans_that_the_model_was_trained_with_do_not_calibrate_it(off_by_one, balls, tmp_path, capsys):
+    model, seen = tmp_path / "model.safetensors", balls("seen", RADII[:2])
+    trained = load_model(off_by_one)
+    trained.card.data = fingerprint(find_cases(seen))
+    shutil.copy(off_by_one, model)
+    rewrite_card(model, trained)
+    new = balls("new", RADII[2:5])
+    for part in ("images", "labels"):
+        shutil.copy(next((seen / part).glob("*_3.nii.gz")), new / part)
+    assert main(["--model", str(model), "--calibrate", str(new), "--device", "cpu"]) == 2
+    assert "trained with the masks of ball_3. Calibrate" in capsys.readouterr().err
+    assert not load_model(model).card.quality
 
 
 def test_a_split_s_validation_cases_calibrate_where_no_other_scan_has_a_mask(off_by_one, balls, tmp_path):
