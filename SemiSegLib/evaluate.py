@@ -189,7 +189,10 @@ def _is_data_set(source: Path | Mapping[str, Path]) -> bool:
 
 
 def _readers(files: Mapping[str, Path], drawn: bool = False) -> dict[str, Callable[[], Mask]]:
-    """What reads each mask; of 4D files each frame, or with `drawn` those in which something is."""
+    """What reads each mask; of 4D files each frame, or with `drawn` those in which something is.
+
+    Raises EvaluationError where a frame has a file of its own, too.
+    """
     from SemiSegLib.data.frames import frame_count, frame_name, series_name
     from SemiSegLib.data.images import drawn_frames, read_mask
 
@@ -199,8 +202,11 @@ def _readers(files: Mapping[str, Path], drawn: bool = False) -> dict[str, Callab
         if count == 1:
             readers[name] = partial(read_mask, path)
             continue
-        for frame in drawn_frames(path, count) if drawn else range(count):
-            readers[frame_name(series_name(path), frame, count)] = partial(read_mask, path, frame)
+        for number in drawn_frames(path, count) if drawn else range(count):
+            frame = frame_name(series_name(path), number, count)
+            if frame in files:
+                raise EvaluationError(f"{path} and {files[frame]} both hold the mask of '{frame}'; remove one")
+            readers[frame] = partial(read_mask, path, number)
     return readers
 
 

@@ -16,7 +16,7 @@ from SemiSegLib.data.images import Geometry, ImageError, read_geometry, read_ima
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits, hold_out
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.evaluate import evaluate
+from SemiSegLib.evaluate import EvaluationError, evaluate
 from SemiSegLib.predict import main, predict
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.training.intent import cases_from_dict, cases_to_dict
@@ -420,3 +420,11 @@ def test_frames_are_scored_one_by_one_against_4d_masks(beating, tmp_path):
             assert report.cases["cine_frame01"]["ball"]["dsc"] == 1
             assert 0.3 < report.cases["cine_frame03"]["ball"]["dsc"] < 0.95
             assert report.missing_references == ["cine_frame02"]
+
+
+def test_a_frame_that_has_two_masks_is_refused(beating, tmp_path):
+    _, masks = beating(3)
+    write_4d(masks, tmp_path / "heart_4d.nii.gz")
+    sitk.WriteImage(masks[1], tmp_path / "heart_frame02.nii.gz")
+    with pytest.raises(EvaluationError, match=r"heart_4d.nii.gz and .*heart_frame02.nii.gz both hold"):
+        evaluate(tmp_path, tmp_path)
