@@ -45,6 +45,16 @@ def test_the_time_is_that_of_the_panel_unless_the_length_is_given():
     assert rs.run_settings(parameters(), LABELS, {"training.minutes": 15})["training.minutes"] == 15
 
 
+def test_the_minutes_after_corrections_have_a_smaller_learning_rate_than_a_training_has():
+    correction = types.SimpleNamespace(value="correction")
+    whole = rs.complete_settings(rs.run_settings(parameters(), LABELS)).training.learning_rate
+    values = rs.run_settings(parameters(trainingTime=correction), LABELS)
+    assert (values["training.minutes"], values["training.learning_rate"]) == (5, pytest.approx(0.4 * whole))
+    chosen = rs.run_settings(parameters(trainingTime=correction, learningRate=0.03), LABELS)
+    assert chosen["training.learning_rate"] == 0.03
+    assert "training.learning_rate" not in rs.run_settings(parameters(trainingTime=correction, iterations=7), LABELS)
+
+
 def test_settings_survive_the_file_between():
     values = rs.run_settings(parameters(iterations=7, spacing="1", patchSize="32 32 16"), LABELS)
     settings = rs.complete_settings(json.loads(json.dumps(values)))

@@ -14,6 +14,9 @@ from ..i18n import _
 
 RECOMMENDED = "recommended"  # the method that the library takes by itself
 MINUTES = {"correction": 5.0, "quarter": 15.0, "hour": 60.0, "night": 480.0}
+CORRECTION_RATE = 0.4
+"""Share of the learning rate for the five minutes after corrections: at the whole rate a model forgets first, and so
+short a training hardly wins that back (Testing/Benchmarks, correction rounds)."""
 
 
 def method_of(parameters: Any) -> str:
@@ -46,6 +49,8 @@ def run_settings(parameters: Any, labels: Sequence[Label], more: Mapping[str, An
     values.update(more or {})
     if not values.keys() & {"training.iterations", "training.minutes"}:
         values["training.minutes"] = MINUTES[parameters.trainingTime.value]
+        if parameters.trainingTime.value == "correction" and "training.learning_rate" not in values:
+            values["training.learning_rate"] = CORRECTION_RATE * complete_settings(values).training.learning_rate
     complete_settings(values)
     return values
 
