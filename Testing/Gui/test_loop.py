@@ -353,6 +353,112 @@ def test_a_box_that_was_moved_meanwhile_moves_no_mask(predicted, monkeypatch, tm
     assert "was changed meanwhile" in ui.loopLabel.text
 
 
+def stroke(opened, case):
+    """Correct the prediction, and draw on it."""
+    opened.work.case = case
+    opened.panel.results.correct()
+    mask = mask_of(opened, case)
+    mask[12, 22:26, 10:20] = 1
+    draw(opened, case, mask)
+    return mask
+
+
+def predict_otherwise(opened, monkeypatch, case):
+    """Another model's mask comes for the case; its child process is not started."""
+    from SemiSegModuleLib.logic import predicting as module
+    from SemiSegModuleLib.processes.prediction_process import PredictionProcess
+    from SemiSegModuleLib.scene import volumes
+
+    class Done(PredictionProcess):
+        def start(self, model, inputs, count, options=()):
+            self.state = "running"
+
+        def poll(self):
+            self.state = "cancelled"
+            return [case.file_name]
+
+    monkeypatch.setattr(module, "PredictionProcess", Done)
+    predicting = opened.logic.predicting
+    look, predicting._poller.look = predicting._poller.look, lambda: None
+    predicting.start([case])
+    other = np.zeros((32, 32, 32), np.uint8)
+    other[2:9, 2:9, 2:9] = 1
+    volumes.write_image(volumes.world_image(case.volume, other), predicting.process.output / f"{case.file_name}.nrrd")
+    predicting._poll()
+    predicting._poller.look = look
+    assert np.array_equal(mask_of(opened, case, case.prediction), other)
+
+
+def given_to_the_child_process(opened, monkeypatch, tmp_path, case):
+    """Strokes of a refinement that leaves the mask as it is."""
+    from SemiSegModuleLib.scene import volumes
+
+    made = volumes.world_image(case.volume, mask_of(opened, case))
+    volumes.write_image(made, tmp_path / "made.nrrd")
+    told = '{"event": "refined", "reason": "followed", "changed_ml": 1.25}'
+    with monkeypatch.context() as patch:
+        wrap_python(patch, tmp_path, f"cp '{tmp_path}/made.nrrd' refined.nrrd; echo '{told}'; exit 0")
+        opened.ui.refineButton.click()
+        wait_for(opened, opened.logic.refining)
+    strokes = volumes.read_image(opened.logic.refining.process.output / "strokes.nrrd")
+    return volumes.sitk.GetArrayFromImage(strokes)
+
+
+def test_what_another_model_predicts_meanwhile_is_no_stroke(predicted, monkeypatch, tmp_path):
+    """The scan is predicted again while its correction is under way: drawn is what differs from the former mask."""
+    case = predicted.work.cases.cases[0]
+    mask = stroke(predicted, case)
+    predict_otherwise(predicted, monkeypatch, case)
+    assert np.array_equal(mask_of(predicted, case), mask)
+    predict_otherwise(predicted, monkeypatch, case)  # the base that was kept stays
+    given = given_to_the_child_process(predicted, monkeypatch, tmp_path, case)
+    assert (given != 255).sum() == (given == 1).sum() == 40
+    assert (given[12, 22:26, 10:20] == 1).all()
+
+
+def test_corrected_anew_an_annotation_begins_as_the_new_prediction(predicted, monkeypatch, tmp_path):
+    from SemiSegModuleLib.panels import dialogs
+
+    monkeypatch.setattr(dialogs, "confirm", lambda text: True)
+    case = predicted.work.cases.cases[0]
+    stroke(predicted, case)
+    predict_otherwise(predicted, monkeypatch, case)
+    assert case.refinement
+    stroke(predicted, case)
+    assert case.refinement == ""
+    given = given_to_the_child_process(predicted, monkeypatch, tmp_path, case)
+    assert (given != 255).sum() == 40
+
+
+@pytest.mark.parametrize("how", ["predicted again", "edited", "deleted", "files of the refinement lost"])
+def test_where_nobody_knows_what_was_drawn_nothing_is_refined(predicted, monkeypatch, tmp_path, mrml, how):
+    """Such as when the folder of the study was left behind; the annotation stays."""
+    import shutil
+
+    case, study = predicted.work.cases.cases[0], predicted.work
+    mask = stroke(predicted, case)
+    if how == "predicted again":
+        predict_otherwise(predicted, monkeypatch, case)
+        shutil.rmtree(study.folder / "refinements")
+    elif how == "edited":
+        edited = mask_of(predicted, case, case.prediction)
+        edited[0, 0, 0] = 1
+        from SemiSegModuleLib.scene import segments, volumes
+
+        segments.set_voxels(case.prediction, edited, volumes.ijk_to_ras(case.volume), study.cases.labels)
+    elif how == "deleted":
+        mrml.scene.RemoveNode(case.prediction)
+    else:
+        given_to_the_child_process(predicted, monkeypatch, tmp_path, case)
+        shutil.rmtree(study.folder / "refinements" / case.refinement)
+    from SemiSegModuleLib.scene.case import CaseError
+
+    with pytest.raises(CaseError, match="Nobody can tell any more what in the mask"):
+        predicted.logic.refining.start(case)
+    assert not predicted.logic.refining.active
+    assert np.array_equal(mask_of(predicted, case), mask)
+
+
 # ---- rounds and minutes --------------------------------------------------------------------------------------
 
 

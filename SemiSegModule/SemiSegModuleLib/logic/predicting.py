@@ -26,6 +26,7 @@ from ..signal import Signal
 from .child_work import ChildWork
 from .model_card import read_card, which
 from .model_fit import misfits
+from .refinement_files import keep_base
 from .storage import only_if_started
 from .study import Study
 
@@ -133,6 +134,7 @@ class Predicting(ChildWork):
                 )
             place = check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
             maps = files.sdms, files.probabilities
+            keep_base(self.study, case)
             if self.part is None:
                 load_prediction(self.study.cases, case, files.mask, *maps, model=self._which, place=place)
             else:

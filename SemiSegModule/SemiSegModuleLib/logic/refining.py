@@ -13,7 +13,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..i18n import _
@@ -25,6 +24,7 @@ from ..scene.training_files import Progress, export_cases
 from ..scene.undo import drawn_since, keep_annotation
 from ..scene.volumes import VoxelBox
 from ..signal import Signal
+from . import refinement_files
 from .child_work import ChildWork
 from .storage import only_if_started
 from .study import Study
@@ -32,7 +32,6 @@ from .undo import Undo
 
 STEPS, SECONDS = 60, 20.0  # most of an adaptation, as SemiSegLib.training.refinement has it
 _STROKES, _MASK = "strokes.nrrd", "refined.nrrd"  # of the part of the scan that the child process sees
-_DRAWN, _RESULT = "drawn.nrrd", "annotation.nrrd"  # of the whole scan, for the next refinement
 
 
 class Refining(ChildWork):
@@ -65,9 +64,9 @@ class Refining(ChildWork):
             raise CaseError(_("A model of these labels, and something drawn on the scan, are needed to refine it."))
         labels = self.study.cases.labels
         self.cancel()
-        earlier, base = self._earlier(case)
+        earlier, base = refinement_files.read(self.study, case)
         before = corrections(case, labels, base if base is not None else base_of(case, labels), earlier, whole)
-        folder = self.study.new_folder("refinements")
+        folder = self.study.new_folder(refinement_files.FOLDERS)
         with only_if_started(folder):
             export = export_cases(self.study.cases, folder / "scan", [case], progress=progress, pool=self.study.pool)
             pairs = zip((label.value for label in labels), self.study.model_values(self.study.model), strict=True)
@@ -107,20 +106,9 @@ class Refining(ChildWork):
             raise CaseError(_("The region of interest of {name} was changed meanwhile.").format(name=case.name))
         back = keep_annotation(table, case)
         now = follow_strokes(table, case, self._before, refined)
-        volumes.write_image(volumes.world_image(case.volume, now), folder / _RESULT)
-        volumes.write_image(volumes.world_image(case.volume, self._before.strokes), folder / _DRAWN)
-        case.refinement = folder.name
+        refinement_files.write(folder, case, self._before.strokes, now)
         self._undo.add(_("refining {name}").format(name=case.name), back, drawn_since(case))
         self.refined.emit(case)
-
-    def _earlier(self, case: Case) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Strokes of the refinement before, and the mask that came of it; None where there was none."""
-        folder = self.study.folder / "refinements" / case.refinement
-        files = [folder / _DRAWN, folder / _RESULT]
-        if not case.refinement or not all(file.is_file() for file in files):
-            return None, None
-        strokes, mask = (sitk.GetArrayFromImage(volumes.read_image(file)) for file in files)
-        return strokes, mask
 
     def _model(self) -> Path:
         """The model in use; as the run that it is of where it is its last one, so that old annotations are replayed."""

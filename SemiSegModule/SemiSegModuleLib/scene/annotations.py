@@ -100,6 +100,7 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         case.partial = case.refinement = ""
         case.remember_accepted(done)
+        case.remember_beginning()
         case.mark_done(done, corrected=True)
     return annotation
 

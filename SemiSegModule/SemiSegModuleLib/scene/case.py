@@ -58,10 +58,11 @@ class Case(Scan):
     _done = Flag("done")
     _corrected = Flag("corrected")
     _accepted = Plain("accepted", "Counts of voxels by segment when the prediction was accepted.")
+    _began_as = Text("began_as", "Fingerprint of the prediction that the annotation was when it was taken over.")
     _partial = Text("partial")
     _slice_plan = Record("slices", SlicePlan)
     _suggestion = Record("suggestion", Suggestion)
-    _of_the_annotation = (_done, _corrected, _accepted, _partial, _slice_plan, refinement)
+    _of_the_annotation = (_done, _corrected, _accepted, _began_as, _partial, _slice_plan, refinement)
 
     _predicted_box = Plain("predicted_box", "[start, size] of each part; earlier versions have that of one alone.")
     _joined = Flag("joined", "Parts of the prediction were made on their own.")
@@ -231,6 +232,16 @@ class Case(Scan):
         """The annotation, finished or not, is an accepted or corrected prediction."""
         return self._corrected and self.annotation is not None
 
+    @property
+    def began_as_this_prediction(self) -> bool:
+        """It is the prediction as it is now, and not one that was replaced or changed since."""
+        here = self.began_as_prediction and self.prediction is not None
+        return here and segments.fingerprint(self.prediction) == self._began_as
+
+    def remember_beginning(self) -> None:
+        """The annotation begins as the prediction that is there now."""
+        self._began_as = segments.fingerprint(self.prediction)
+
     def mark_done(self, done: bool = True, corrected: bool | None = None) -> None:
         """Say that the annotation is finished, or is not after all.
 
@@ -324,7 +335,7 @@ class Case(Scan):
         if self.annotation is None and (self._done or self.partial or self._corrected or self.refinement):
             self._done = self._corrected = False
             self._accepted = None
-            self.partial = self.refinement = ""
+            self._began_as = self.partial = self.refinement = ""
 
     def shown_segmentation(self):
         """What is seen of this case: the annotation once something is drawn in it, else the prediction, or None."""

@@ -59,9 +59,18 @@ def corrections(
 
 
 def base_of(case: Case, labels: Sequence[Label]) -> np.ndarray | None:
-    """The mask that somebody edits: the prediction that the annotation began as; None where it began empty."""
-    if not case.began_as_prediction or case.prediction is None:
+    """The mask that somebody edits: the prediction that the annotation began as; None where it began empty.
+
+    :raises CaseError: it is not there any more: differences from any other mask are nobody's strokes
+    """
+    if not case.began_as_prediction:
         return None
+    if case.refinement or not case.began_as_this_prediction:
+        raise CaseError(
+            f"Nobody can tell any more what in the mask of '{case.name}' was drawn: the mask that it began as is gone "
+            "or was changed. It stays as it is and can be marked as done. To refine the scan, press Correct (section "
+            "4), which replaces it by the mask that is predicted now, and draw on that."
+        )
     return segments.voxels_on_grid(case.prediction, case.volume, labels)
 
 
