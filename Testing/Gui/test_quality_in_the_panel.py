@@ -200,7 +200,43 @@ def test_what_is_expected_of_a_mask_is_not_said_of_one_that_was_changed_meanwhil
     mask[0, 0, 0] = 1
     segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), table.labels)
     judging._keep([report])
-    assert case.quality is None
+    mask[0, 0, 0] = 0
+    segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), table.labels)
+    assert case.quality is None, "nothing was kept"
+
+
+def test_what_was_expected_of_a_mask_is_not_said_of_it_once_somebody_has_changed_it(with_prediction):
+    """Seen when the module is shown again after the Segment Editor; the table, the result and the estimate agree."""
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.records import Expected, Quality
+
+    opened, case = with_prediction, with_prediction.work.case
+    opened.work.use_model(MODEL)
+    case.quality = quality = Quality(Expected(0.9, 0.8, 0.95), {})
+    opened.ui.reviewButton.click()
+
+    def shown():
+        item = opened.ui.reviewTable.item(0, 1)
+        hidden = opened.ui.reviewTable.isColumnHidden(1)
+        return item.text(), item.toolTip(), hidden, "0.90" in opened.ui.resultLabel.text
+
+    assert shown() == ("0.90 (0.80 to 0.95)", "Expected DSC: 0.90 (0.80 to 0.95)", False, True)
+    mask = segments.voxels_on_grid(case.prediction, case.volume, opened.work.cases.labels)
+    for change in (1, 0):  # an edit, and its undoing
+        opened.widget.exit()
+        mask[0, 0, 0] = change
+        segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), opened.work.cases.labels)
+        opened.widget.enter()
+        opened.ui.reviewButton.click()
+        if change:
+            assert shown() == ("", "", True, False)
+            assert opened.ui.resultLabel.text.endswith("No expected DSC: the mask was changed after it was predicted.")
+            assert opened.logic.judging.possible() == []
+            with pytest.raises(CaseError, match=f"The mask of {case.name} was changed"):
+                opened.logic.judging.start([case])
+    assert shown()[0] == "0.90 (0.80 to 0.95)"
+    assert case.quality == quality
 
 
 def test_an_estimate_is_cancelled_by_a_click_and_by_another_prediction(predicted, monkeypatch, tmp_path):

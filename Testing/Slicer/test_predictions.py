@@ -138,6 +138,57 @@ def test_dsc_of_an_annotated_case_is_its_agreement_with_the_human(table, predict
     assert case.dsc == pytest.approx(2 * both / (both + predicted_voxels))
 
 
+def test_the_dsc_of_a_mask_that_was_changed_since_is_not_known(table, predicted, tmp_path):
+    """As little as while nobody says that the annotation is finished; what is as it was has it again."""
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.predictions import load_predictions
+
+    case, mask = predicted(3)
+    draw(table, case, 3, np.s_[1:4, 2:6, 5:8])
+    case.mark_done()
+    load_predictions(table, tmp_path / "predictions")
+    dsc = case.dsc
+    assert dsc is not None
+    case.mark_done(False)
+    assert case.dsc is None
+    draw(table, case, 3, np.s_[7, 7, 7])
+    case.mark_done()
+    assert case.dsc is None
+    draw(table, case, 0, np.s_[7, 7, 7])
+    assert case.dsc == dsc
+    case.partial = "axial"
+    assert case.dsc is None
+    case.partial = ""
+    mask[0, 0, 0] = 3
+    segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), table.labels)
+    assert case.dsc is None
+    load_predictions(table, tmp_path / "predictions")
+    assert case.dsc == dsc
+
+
+def test_the_dsc_survives_saving_and_taking_back_and_is_still_that_of_these_masks(
+    application, table, predicted, tmp_path
+):
+    from SemiSegModuleLib.scene.predictions import load_predictions
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    case, _ = predicted(3)
+    draw(table, case, 3, np.s_[1:4, 2:6, 5:8])
+    case.mark_done()
+    load_predictions(table, tmp_path / "predictions")
+    dsc = case.dsc
+    application.save(tmp_path / "work.mrb")
+    application.load(tmp_path / "work.mrb")
+    (case,) = table.cases
+    assert case.dsc == dsc
+    back = keep_removed(table, case)
+    table.remove(case)
+    case = back()
+    assert case.dsc == dsc
+    draw(table, case, 3, np.s_[7, 7, 7])
+    assert case.dsc is None
+
+
 def test_loading_again_replaces_the_prediction_and_not_the_human_mask(scene, table, predicted, tmp_path):
     from SemiSegModuleLib.scene.predictions import load_predictions
 

@@ -43,12 +43,13 @@ class Judging(ChildWork):
         study.settings_changed.connect(self._model_changed)
 
     def possible(self) -> list[Case]:
-        """Predictions of whole scans, or of their boxes as these are now, by the model in use: what it expects of its
-        own masks says nothing of others."""
+        """Predictions of whole scans, or of their boxes as these are now, by the model in use and unchanged: what it
+        expects of its own masks says nothing of others."""
         model = self.study.model
         makers = ("", which(model)) if model is not None else ()
         predicted = [case for case in self.study.cases if case.predicted_at_once and not case.excluded]
-        return [case for case in predicted if case.predicted_by in makers and not case.predicted_elsewhere]
+        as_made = [case for case in predicted if case.predicted_by in makers and not case.plainly_edited]
+        return [case for case in as_made if not case.predicted_elsewhere]
 
     def waiting(self) -> list[Case]:
         """Those of them of which nothing is known yet."""
@@ -66,6 +67,10 @@ class Judging(ChildWork):
         if not chosen and moved:
             text = _("The box of {name} was changed since the prediction: predict again, then the mask can be judged.")
             raise CaseError(text.format(name=", ".join(moved[:3])))
+        edited = [case.name for case in cases if case.plainly_edited]
+        if not chosen and edited:
+            text = _("The mask of {name} was changed since it was predicted: the model says nothing of it.")
+            raise CaseError(text.format(name=", ".join(edited[:3])))
         if self.study.model is None or not chosen:
             raise CaseError(_("A model and at least one scan that it has predicted as a whole are needed."))
         self.cancel()

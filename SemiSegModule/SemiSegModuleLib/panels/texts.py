@@ -149,6 +149,8 @@ def result(case: Case) -> str:
     parts = [text.format(name=case.name, state=case_state(case)), quality(case)]
     if case.prediction is not None and not case.predicted_at_once:
         parts.append(_("No expected DSC: a part was predicted on its own."))
+    elif case.plainly_edited:
+        parts.append(_("No expected DSC: the mask was changed after it was predicted."))
     return "\n".join(part for part in parts if part)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import slicer
@@ -20,6 +20,7 @@ from .volumes import VoxelBox
 ROLE = "SemiSeg.Role"  # attribute of the nodes that keep the work: 'case' or 'work'
 ANNOTATION_MARK = "SemiSeg.Annotation"
 PREDICTION_MARK = "SemiSeg.Prediction"
+_EDITED = "edited"
 
 
 class CaseError(SemiSegError):
@@ -38,13 +39,6 @@ class Case(Scan):
         "confidence",
         "How sure the network is of its prediction, 0 to 1, before anybody has looked: the mean probability in the "
         "mask. None when that is not known.",
-    )
-    quality = Record(
-        "quality", Quality.of, "The DSC to expect of the prediction, before anybody has looked; None when not known."
-    )
-    dsc = Number(
-        "dsc",
-        "Agreement of the prediction with a finished annotation (Dice coefficient, mean of the labels); else None.",
     )
     excluded = Flag("excluded", "The case takes no part in training and prediction.")
     refinement = Text(
@@ -67,6 +61,11 @@ class Case(Scan):
     _predicted_box = Plain("predicted_box", "[start, size] of each part; earlier versions have that of one alone.")
     _joined = Flag("joined", "Parts of the prediction were made on their own.")
     _fingerprint = Text("prediction_fingerprint", "Of the prediction as it was loaded, or 'edited'.")
+    _loaded = Plain("prediction_counts", "Counts of voxels by segment of the prediction as it was loaded.")
+    _quality = Record("quality", Quality.of)
+    _dsc = Number("dsc")
+    _measured = Plain("measured", "The masks whose DSC that is: counts of voxels by segment.")
+    _of_the_prediction = (confidence, _quality, _dsc, _measured, _predicted_box, _joined)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Case) and other.id == self.id
@@ -141,11 +140,23 @@ class Case(Scan):
     def prediction_edited(self) -> bool:
         """Somebody has changed the prediction since it was loaded: another one would destroy that work."""
         loaded = self._fingerprint
-        return bool(loaded) and self.prediction is not None and segments.fingerprint(self.prediction) != loaded
+        if not loaded or self.prediction is None:
+            return False
+        return self.plainly_edited or segments.fingerprint(self.prediction) != loaded
+
+    @property
+    def plainly_edited(self) -> bool:
+        """The same, as far as that is seen at once, in tables of hundreds of cases: voxels came or went."""
+        if self.prediction is None:
+            return False
+        loaded = self._loaded
+        changed = loaded is not None and loaded != segments.counts_by_segment(self.prediction)
+        return changed or self._fingerprint == _EDITED
 
     def remember_prediction(self, edited: bool = False) -> None:
         """The prediction is now as the network made it; or, with `edited`, holds somebody's changes still."""
-        self._fingerprint = "edited" if edited else segments.fingerprint(self.prediction)
+        self._fingerprint = _EDITED if edited else segments.fingerprint(self.prediction)
+        self._loaded = None if edited else segments.counts_by_segment(self.prediction)
 
     @property
     def predicted_elsewhere(self) -> bool:
@@ -306,6 +317,34 @@ class Case(Scan):
         self._suggestion = suggestion
 
     @property
+    def quality(self) -> Quality | None:
+        """The DSC to expect of the prediction, before anybody has looked; None when that is not known, and of a mask
+        that somebody has changed (`plainly_edited`)."""
+        quality = self._quality
+        return None if quality is None or self.plainly_edited else quality
+
+    @quality.setter
+    def quality(self, quality: Quality | None) -> None:
+        self._quality = quality
+
+    @property
+    def dsc(self) -> float | None:
+        """Agreement of the prediction with a finished annotation (Dice coefficient, mean of the labels); None when it
+        was not measured, or of other masks than these: voxels came or went since."""
+        measured = self._measured
+        if measured is not None and (not self.done or self.partial or measured != self._counts()):
+            return None
+        return self._dsc  # a scene of an earlier version does not say of which masks
+
+    @dsc.setter
+    def dsc(self, dsc: float | None) -> None:
+        self._dsc, self._measured = dsc, None if dsc is None else self._counts()
+
+    def _counts(self) -> list[dict[str, int]]:
+        nodes = (self.annotation, self.prediction)
+        return [segments.counts_by_segment(node) if node is not None else {} for node in nodes]
+
+    @property
     def expected_dsc(self) -> float | None:
         """That of the case as a whole, where a calibrated model says so; agreement alone is no DSC."""
         quality = self.quality
@@ -322,11 +361,15 @@ class Case(Scan):
         return quality.whole if is_it else None
 
     def kept_annotation(self) -> dict[str, str]:
-        """All that is known of the annotation beside what is drawn, to be given back to `restore_annotation`."""
+        """All that is known of the annotation beside what is drawn, to be given back to `restore`."""
         return {kept.name: self.node.GetParameter(kept.name) or "" for kept in self._of_the_annotation}
 
-    def restore_annotation(self, kept: dict[str, str]) -> None:
-        """What `kept_annotation` returned is true again."""
+    def kept_prediction(self) -> dict[str, str]:
+        """The same of the prediction beside its mask and maps."""
+        return {kept.name: self.node.GetParameter(kept.name) or "" for kept in self._of_the_prediction}
+
+    def restore(self, kept: Mapping[str, str]) -> None:
+        """What `kept_annotation` or `kept_prediction` returned is true again."""
         for name, text in kept.items():
             self.node.SetParameter(name, text)
 

@@ -30,10 +30,11 @@ def keep_meaning(case: Case, theirs: Sequence[Label], ours: Sequence[Label]) -> 
     """Segments of a study whose labels were others stand for what they are called, not for our label of that value."""
     names = segments.by_value(ours)
     other = [label for label in theirs if label.value in names and not _same(label.name, names[label.value].name)]
-    accepted, edited, began = case.accepted, case.prediction_edited, case.began_as_this_prediction
+    dsc, accepted, edited, began = case.dsc, case.accepted, case.prediction_edited, case.began_as_this_prediction
     for node in (case.annotation, case.prediction):
         if node is not None:
             segments.take_ids_away(node, other)
+    case.dsc = dsc
     if accepted:
         case.remember_accepted(True)
     if began:

@@ -39,7 +39,7 @@ def keep_annotation(table: CaseTable, case: Case) -> Back:
                 annotation.GetSegmentation().RemoveAllSegments()
                 annotation.GetSegmentation().DeepCopy(drawn)
                 annotation.SetAndObserveTransformNodeID(transform)
-                case.restore_annotation(kept)
+                case.restore(kept)
         return case
 
     return back
@@ -62,8 +62,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     owned = [(kind, node) for kind, node in owned if node is not None]
     others = [("volume", volume), ("annotation", case.annotation)]
     displays = [node.GetNthDisplayNode(n) for _, node in owned for n in range(node.GetNumberOfDisplayNodes())]
-    confidence, dsc, quality, parts = case.confidence, case.dsc, case.quality, case.predicted_parts
-    at_once = case.predicted_at_once
+    kept = case.kept_prediction()
 
     def back() -> Case:
         if volume.GetScene() is None:
@@ -83,8 +82,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
             for _, node in owned:
                 put_beside(node, volume)
             table.scene.AddNode(case.node)  # when it is complete
-            case.confidence, case.dsc, case.quality, case.predicted_parts = confidence, dsc, quality, parts
-            case.predicted_at_once = at_once
+            case.restore(kept)
         return case
 
     return back
