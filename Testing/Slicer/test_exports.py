@@ -197,6 +197,27 @@ def test_no_surface_takes_the_place_of_another_ones_in_a_name_without_latin_lett
     assert sorted(tmp_path.glob("*.stl")) == sorted(paths)
 
 
+def test_surfaces_of_two_scans_never_share_a_file(table, add_volume, tmp_path):
+    """'pat' with 'left atrium' and 'pat left' with 'atrium' are called the same; so is what the second is numbered."""
+    from SemiSegModuleLib.exports import export_surfaces
+
+    from SemiSegLib.config import Label
+
+    names = ["left atrium", "atrium", "atrium 2"]
+    table.labels = [Label(value, name, (1, 2, 3)) for value, name in enumerate(names, 1)]
+    cases = [table.add_volume(add_volume(name)) for name in ("pat", "Pat left")]
+    for case in cases:
+        for label in table.labels:
+            draw(table, case, label.value, np.s_[2 * label.value : 2 * label.value + 2, 3:9, 4:12])
+        case.mark_done()
+    written = [path.name for path in export_surfaces(table, cases, tmp_path / "all")]
+    assert written[:3] == ["pat_left_atrium.stl", "pat_atrium.stl", "pat_atrium_2.stl"]
+    assert len({name.casefold() for name in written}) == len(list((tmp_path / "all").glob("*.stl"))) == 6
+    (tmp_path / "apart").mkdir()
+    apart = [path.name for case in cases for path in export_surfaces(table, [case], tmp_path / "apart")]
+    assert apart == written, "whichever are exported"
+
+
 def test_the_scene_keeps_its_own_surface_settings(table, annotated, tmp_path):
     from SemiSegModuleLib.exports.surfaces import export_surfaces
 

@@ -53,14 +53,13 @@ def export_surfaces(
     check_format(file_format, SURFACE_FORMATS)
     if not 0 <= smoothing <= 1 or not 0 <= decimation <= 0.95:
         raise ExportError("Smoothing must lie between 0 and 1, decimation between 0 and 0.95.")
-    labels, parts = segments.by_value(table.labels), _parts(table.labels)
+    labels, named = segments.by_value(table.labels), _names(table, by_patient)
     wanted = []
     chosen = with_mask(cases, source)
-    names = stems(table, chosen, by_patient)
-    for case, name in zip(chosen, names, strict=True):
+    for case in chosen:
         for value, count in segments.voxel_counts(segmentation_of(case, source), table.labels).items():
             if count:
-                wanted.append((case, labels[value], Path(folder) / f"{name}_{parts[value]}{file_format}"))
+                wanted.append((case, labels[value], Path(folder) / (named[case.id, value] + file_format)))
     if not wanted:
         raise ExportError("There is no mask to make a surface of.")
     refuse_existing([path for _, _, path in wanted], overwrite)
@@ -69,8 +68,24 @@ def export_surfaces(
             progress(number, len(wanted), f"{case.name}, {label.name}")
         surface = world_surface(segmentation_of(case, source), label, table.labels, smoothing, decimation)
         write_surface(surface, path, label)
-    write_names(folder, dict(zip(names, chosen, strict=True)))
+    write_names(folder, dict(zip(stems(table, chosen, by_patient), chosen, strict=True)))
     return [path for _, _, path in wanted]
+
+
+def _names(table: CaseTable, by_patient: bool) -> dict[tuple[str, int], str]:
+    """Name of the file by case and value of the label, the same whichever cases are exported, none twice: 'pat' with
+    'left atrium' and 'pat left' with 'atrium' would share one."""
+    every, parts = table.cases, _parts(table.labels)
+    named: dict[tuple[str, int], str] = {}
+    taken: set[str] = set()
+    for case, stem in zip(every, stems(table, every, by_patient), strict=True):
+        for value, part in parts.items():
+            name, number = f"{stem}_{part}", 2
+            while name.casefold() in taken:
+                name, number = f"{stem}_{part}_{number}", number + 1
+            taken.add(name.casefold())
+            named[case.id, value] = name
+    return named
 
 
 def _parts(labels: Sequence[Label]) -> dict[int, str]:
