@@ -105,3 +105,22 @@ def test_what_a_running_training_reads_is_not_removed(tmp_path):
         run.set_status("training")
         assert storage_of(tmp_path).removable == []
     assert storage_of(tmp_path).removable == [tmp_path / "cache"]
+
+
+def test_scans_that_were_written_for_refinements_go_and_what_was_drawn_stays(tmp_path):
+    """The next refinement writes its scan anew, but begins from the strokes and the mask of the last one."""
+    from SemiSegModuleLib.logic.storage import storage_of, tidy_up
+
+    for name in ("done", "running"):
+        (tmp_path / "refinements" / name / "scan" / "images").mkdir(parents=True)
+        (tmp_path / "refinements" / name / "scan" / "images" / "scan_001.nrrd").write_bytes(bytes(1000))
+        for file in ("drawn.nrrd", "annotation.nrrd"):
+            (tmp_path / "refinements" / name / file).write_bytes(bytes(10))
+    storage = storage_of(tmp_path, [tmp_path / "refinements" / "running"])
+    assert storage.spare == 1000
+    tidy_up(storage)
+    assert sorted(path.name for path in (tmp_path / "refinements" / "done").iterdir()) == [
+        "annotation.nrrd",
+        "drawn.nrrd",
+    ]
+    assert (tmp_path / "refinements" / "running" / "scan" / "images" / "scan_001.nrrd").is_file()

@@ -28,9 +28,9 @@ def storage_of(folder: Path, in_use: Iterable[Path] = ()) -> Storage:
     """Look at a study's folder.
 
     Scans that were written for predictions and their masks, which are in the scene, can be made again, and so can the
-    scans of a training that ended for good and what trainings made of their scans. Models, reports, settings,
-    checkpoints of trainings that can be resumed, and whatever somebody else put there stay. Other studies in folders
-    below do not count.
+    scans of refinements, those of a training that ended for good, and what trainings made of their scans. Models,
+    reports, settings, strokes, checkpoints of trainings that can be resumed, and whatever somebody else put there stay.
+    Other studies in folders below do not count.
 
     :param in_use: folders of processes that run
     """
@@ -38,6 +38,7 @@ def storage_of(folder: Path, in_use: Iterable[Path] = ()) -> Storage:
     busy = [Path(path).resolve() for path in in_use]
     states = {run: _state(run) for run in folder.glob("training-*")}
     spare = [path for kind in ("predictions", "suggestions") for path in (folder / kind).glob("*") if path.is_dir()]
+    spare += (folder / "refinements").glob("*/scan")  # what is beside it the next refinement begins from
     spare += [
         run / part for run, state in states.items() if state == "finished" for part in ("data", "cache", "checkpoints")
     ]

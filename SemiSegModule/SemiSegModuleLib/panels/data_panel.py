@@ -193,7 +193,7 @@ class DataPanel:
             storage = self._logic.storage()
             question = _(
                 "The study takes {total} in {folder}. {spare} of that can be made again: scans written for trainings "
-                "that have ended and for predictions. Models and reports stay. Remove it?"
+                "that have ended, for predictions and for refinements. Models and reports stay. Remove it?"
             ).format(total=texts.size(storage.total), spare=texts.size(storage.spare), folder=self._study.folder)
             if dialogs.confirm(question):
                 tidy_up(storage)
