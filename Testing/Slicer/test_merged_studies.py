@@ -108,3 +108,72 @@ def test_a_case_that_is_brought_back_shares_its_files_with_no_other(table, add_v
     table.add_volume(add_volume("two"))
     back()
     assert sorted(stems(table)) == ["scan_001", "scan_002"]
+
+
+@pytest.fixture
+def removed(application, table, add_volume, tmp_path):
+    """The volume of an annotated scan that was taken off the table, in a scene that was saved since; and its mask."""
+    case = table.add_volume(add_volume("one"))
+    mask = draw(table, case)
+    case.mark_done()
+    case.partial, case.refinement = "axial", "the last one"
+    table.remove(case)
+    application.save(tmp_path / "work.mrb")
+    application.load(tmp_path / "work.mrb")
+    (volume,) = table.candidates()
+    return volume, mask
+
+
+def drawn(table, case):
+    from SemiSegModuleLib.scene import segments
+
+    return segments.voxels_on_grid(case.annotation, case.volume, table.labels)
+
+
+def test_a_scan_that_is_added_again_has_its_annotation_again(scene, table, removed):
+    """It is in the scene still, but nothing in the panel would lead to it."""
+    volume, mask = removed
+    case = table.add_volume(volume)
+    assert np.array_equal(drawn(table, case), mask)
+    assert (case.state.value, case.partial, case.refinement) == ("annotated", "axial", "the last one")
+    case.mark_done(False)
+    table.remove(case)
+    assert not table.add_volume(volume).done, "as it was the last time"
+
+
+def test_no_other_scan_gets_the_annotation_of_one_that_was_removed(scene, table, removed):
+    import slicer
+
+    volume, _ = removed
+    copy = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "copy")
+    copy.CopyContent(volume)
+    copy.Copy(volume)
+    assert table.add_volume(copy).annotation is None
+    (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene)
+    other = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn elsewhere")
+    case = table.add_volume(volume, other)
+    assert (case.annotation, case.done) == (other, False), "somebody has named another one"
+    table.remove(case)
+    assert table.add_volume(volume).annotation is other
+    scene.RemoveNode(other)
+    table.remove(table.case_of(volume))
+    assert table.add_volume(volume).annotation is None
+    assert node.GetScene() is scene
+
+
+def test_removing_can_be_taken_back_after_the_scan_was_added_again(table, add_volume):
+    """What somebody did with the annotation in between stays."""
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    volume = add_volume("one")
+    case = table.add_volume(volume)
+    draw(table, case)
+    back = keep_removed(table, case)
+    table.remove(case)
+    again = table.add_volume(volume)
+    mask = draw(table, again, 3, np.s_[7, 7, 7])
+    again.mark_done()
+    assert back() == case
+    assert table.cases == [case]
+    assert np.array_equal(drawn(table, case), mask)
+    assert case.done

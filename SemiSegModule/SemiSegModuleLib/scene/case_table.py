@@ -32,6 +32,7 @@ from ..signal import Signal
 from . import segments, sequences
 from .case import PREDICTION_MARK, ROLE, Case, CaseError
 from .identity import new_identifier
+from .left_annotations import leave_annotation, left_annotation, take_up_annotation
 from .merging import keep_meaning, tell_apart
 from .records import State
 from .scan import removed_frames, stem_of
@@ -112,7 +113,8 @@ class CaseTable:
         return cases[(cases.index(case) + step) % len(cases)] if case in cases else cases[0]
 
     def add_volume(self, volume_node, annotation=None) -> Case:
-        """Add a scan of the scene, perhaps with its human annotation; one that is there already is returned.
+        """Add a scan of the scene, perhaps with its human annotation; one that is there already is returned. One that
+        was in the table before has its annotation again, which nothing else here would lead to.
 
         :raises CaseError: not a scalar volume with voxels, or not a 3D scan
         """
@@ -127,8 +129,15 @@ class CaseTable:
         if annotation is not None:
             segments.make_voxels(annotation, volume_node)
             case.annotation = annotation
+        elif existing is None:
+            self._give_annotation_back(case)
         self._look_at(case.id)
         return case
+
+    def _give_annotation_back(self, case: Case) -> None:
+        left = left_annotation(case.volume)
+        if left is not None and self.case_of(left) is None:
+            take_up_annotation(case, left)
 
     def add_volumes(self, nodes: Iterable | None = None) -> list[Case]:
         """Add several scans, and all frames of sequences; without an argument everything of the scene that could be a
@@ -177,6 +186,7 @@ class CaseTable:
         self.forget_prediction(case)
         self.remove_region(case)
         case.leave_word()
+        leave_annotation(case)
         self.scene.RemoveNode(case.node)
 
     def forget_prediction(self, case: Case) -> None:

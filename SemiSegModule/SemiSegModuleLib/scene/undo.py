@@ -54,13 +54,13 @@ def drawn_since(case: Case) -> Callable[[], bool]:
 def keep_removed(table: CaseTable, case: Case) -> Back:
     """What puts a case into the table again after `CaseTable.remove`, with its prediction, maps and region; it raises
     CaseError when the scan itself was deleted since, or was added again and something was made of it."""
-    name, volume = case.name, case.volume
+    name, volume, annotation = case.name, case.volume, case.annotation
     owned = [("prediction", case.prediction), ("region", case.region)]
     owned += [("sdm", node) for node in case.sdms.values()]
     owned += [("probability", node) for node in case.probabilities.values()]
     owned += [("uncertainty", case.uncertainty)]
     owned = [(kind, node) for kind, node in owned if node is not None]
-    others = [("volume", volume), ("annotation", case.annotation)]
+    others = [("volume", volume), ("annotation", annotation)]
     displays = [node.GetNthDisplayNode(n) for _, node in owned for n in range(node.GetNumberOfDisplayNodes())]
     kept = case.kept_prediction()
 
@@ -68,10 +68,12 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
         if volume.GetScene() is None:
             raise CaseError(f"'{name}' cannot be brought back: its scan was deleted from the scene.")
         added = table.case_of(volume)
-        if added is not None and (added.annotation is not None or added.prediction is not None):
+        others_mask = added is not None and added.annotation not in (None, annotation)
+        if others_mask or (added is not None and added.prediction is not None):
             raise CaseError(f"'{name}' is in the table again, with a mask: that one stays.")
         with table.paused():
             if added is not None:
+                case.restore(added.kept_annotation() if added.annotation is not None else {})
                 table.remove(added)
             for node in [*displays, *(node for _, node in owned)]:
                 if node is not None and node.GetScene() is None:

@@ -1,0 +1,45 @@
+"""Annotations whose scan has left the table: they stay in the scene, and are found again when the scan is added again.
+
+>>> leave_annotation(case)                                              # doctest: +SKIP
+>>> take_up_annotation(again, left_annotation(again.volume))            # doctest: +SKIP
+
+The annotation says itself of which volume it is. A copy of the volume, which Slicer makes with everything that a volume
+says, is another scan and gets nothing.
+"""
+
+from __future__ import annotations
+
+import json
+
+import slicer
+
+from .case import ANNOTATION_MARK, Case
+from .node_values import role
+
+_KEPT = "SemiSeg.Kept"  # attribute of the annotation: what was known of it
+
+
+def leave_annotation(case: Case) -> None:
+    """The annotation notes whose it is and what is known of it, before its case is gone."""
+    for former in _left(case.volume):
+        former.SetNodeReferenceID(role("volume"), None)
+    if case.annotation is not None:
+        case.annotation.SetNodeReferenceID(role("volume"), case.volume.GetID())
+        case.annotation.SetAttribute(_KEPT, json.dumps(case.kept_annotation()))
+
+
+def left_annotation(volume):
+    """The annotation that this very volume had when its case left the table; None when there is none."""
+    return next(iter(_left(volume)), None)
+
+
+def take_up_annotation(case: Case, annotation) -> None:
+    """It is this case's again, as finished as it was."""
+    case.annotation = annotation
+    case.restore(json.loads(annotation.GetAttribute(_KEPT) or "{}"))
+
+
+def _left(volume) -> list:
+    every = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", volume.GetScene())
+    marked = [node for node in every if node.GetAttribute(ANNOTATION_MARK)]
+    return [node for node in marked if node.GetNodeReference(role("volume")) is volume]
