@@ -142,7 +142,7 @@ def test_the_calibration_travels_in_the_model_s_file(off_by_one, balls, tmp_path
 def test_scans_that_the_model_was_trained_with_do_not_calibrate_it(off_by_one, balls, tmp_path, capsys):
     model, seen = tmp_path / "model.safetensors", balls("seen", RADII[:2])
     trained = load_model(off_by_one)
-    trained.card.data = fingerprint(find_cases(seen))
+    trained.card.data, trained.card.quality = fingerprint(find_cases(seen)), {}
     shutil.copy(off_by_one, model)
     rewrite_card(model, trained)
     new = balls("new", RADII[2:5])
