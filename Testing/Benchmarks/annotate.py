@@ -173,12 +173,17 @@ def train(person: Session, run: RunFolder, before: Path | None, options: argpars
 
 
 def finish(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None = None) -> None:
-    """Train in that folder, from the model `init`, or go on where it was interrupted; nothing where it has finished."""
+    """Train in that folder, from the model `init`, or go on where it was interrupted; nothing where it has finished.
+
+    Raises SystemExit where somebody stopped it: what follows needs the whole of it.
+    """
     if not run.has_training():
         with run.begun(Intent.of(settings, cases, init=init).to_dict()):
             session.start(run, settings, cases, init)
     elif run.status().state != "finished":
         session.resume(run)
+    if run.status().state != "finished":
+        raise SystemExit(f"{run.path} was stopped: the same command goes on with it.")
 
 
 def draw(task: str, results: Sequence[Path], file: Path) -> None:

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.training.intent import Intent
+from SemiSegLib.training.trainer import Trainer
 
 TINY = {
     "training.iterations": 1,
@@ -98,3 +99,21 @@ def test_a_correction_is_trained_from_the_model_before_and_compared_on_all_scans
     written = result.stat().st_mtime_ns
     correct.main(command)
     assert result.stat().st_mtime_ns == written
+
+
+def test_a_training_that_is_stopped_is_not_taken_for_a_round(annotate, tmp_path, monkeypatch):
+    step = Trainer.step
+
+    def stopped(self, batch):
+        step(self, batch)
+        self.run.stop_file.touch()
+
+    data = make_dataset(tmp_path / "data", cases=5, labelled=4, validation=1, size=(32, 32, 16))
+    command = ["run", *options(data, tmp_path), "--ways", "volumes-random", "--rounds", "1"]
+    monkeypatch.setattr(Trainer, "step", stopped)
+    with pytest.raises(SystemExit, match=r"volumes-start1 was stopped: the same command goes on"):
+        annotate.main([*command, "--set", "training.iterations=3"])
+    monkeypatch.undo()
+    annotate.main([*command, "--set", "training.iterations=3"])
+    [point] = read_json(next((tmp_path / "results").iterdir()))["points"]
+    assert point["cases"] == 1
