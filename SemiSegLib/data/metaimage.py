@@ -43,6 +43,8 @@ def check_voxels(path: Path) -> None:
             while not stream.eof and (part := stored.read(_AT_ONCE)):
                 stream.decompress(part)
     except (OSError, zlib.error) as error:
-        raise ImageError(f"{path}: the voxels cannot be read, the file is damaged: {error}") from error
+        raise ImageError(
+            f"{path}: the voxels cannot be read, the file is damaged: {error}; export or copy it again"
+        ) from error
     if not stream.eof:
-        raise ImageError(f"{path}: the voxels cannot be read, the file is cut off")
+        raise ImageError(f"{path}: the voxels cannot be read, the file is cut off; export or copy it again")

@@ -210,6 +210,27 @@ def draw(task: str, results: Sequence[Path], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """What simulated annotators of every kind are told: scans, folders, orders, suggestions, settings of trainings."""
+    add = parser.add_argument
+    add("--data", type=Path, required=True)
+    add("--splits", required=True, metavar="FILE:NAME")
+    add("--out", type=Path, required=True, help="work folder: runs and what was drawn")
+    add("--starts", type=int, nargs="+", default=[1, 2, 3])
+    add("--slices", type=int, default=8, help="of each scan, where not all are drawn")
+    add("--strategy", default="power", help="of `semiseg suggest`")
+    add("--preset", default="custom")
+    add("--seed", type=int, default=1)
+    add("--set", action="append", default=[], metavar="KEY=VALUE")
+
+
+def annotatable(data: Path, splits: str) -> CaseList:
+    """The split's training scans, all with their references, as labelled; its validation scans."""
+    pool, masked = apply_splits(find_cases(data), splits, 1), {case.name: case for case in find_cases(data)}
+    training = tuple(masked[case.name] for case in (*pool.labelled, *pool.unlabelled))
+    return replace(pool, labelled=training, unlabelled=())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Annotate, or draw what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -221,28 +242,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add_argument("--results", type=Path, default=HERE / "results")
         if name == "draw":
             continue
-        command.add_argument("--data", type=Path, required=True)
-        command.add_argument("--splits", required=True, metavar="FILE:NAME")
-        command.add_argument("--out", type=Path, required=True, help="work folder: runs and what was drawn")
+        add_training_options(command)
         command.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-        command.add_argument("--starts", type=int, nargs="+", default=[1, 2, 3])
         command.add_argument("--rounds", type=int, default=4)
         command.add_argument("--cases", type=int, default=4, help="scans a round")
-        command.add_argument("--slices", type=int, default=8, help="of each scan, where not all are drawn")
-        command.add_argument("--strategy", default="power", help="of `semiseg suggest`")
         command.add_argument("--method", default="mean-teacher")
-        command.add_argument("--preset", default="custom")
-        command.add_argument("--seed", type=int, default=1)
-        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)
     if options.command == "draw":
         results = sorted(options.results.glob(f"annotation-{options.task}-*.json"))
         draw(options.task, results, HERE / f"annotation-{options.task}.png")
         return
-    pool = apply_splits(find_cases(options.data), options.splits, 1)
-    masked = {case.name: case for case in find_cases(options.data)}
-    training = tuple(masked[case.name] for case in (*pool.labelled, *pool.unlabelled))
-    cases = replace(pool, labelled=training, unlabelled=())
+    cases = annotatable(options.data, options.splits)
     for start in options.starts:
         for way in options.ways:
             person = Session(way, start, options.out / f"{options.task}-{way}-start{start}", cases)

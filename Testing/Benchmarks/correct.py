@@ -7,7 +7,7 @@ Each start is a random order of the training scans: the first `--cases` are anno
 annotate.py's first round of whole volumes is taken, which is the same), `--more` scans that `semiseg suggest` names are
 corrected then (whole, without error), and each of `--rounds`, METHOD:ITERATIONS:RATE[:KEY=VALUE...], begins from that
 model. results/correction-TASK-startN.json beside this file gets DSC of every validation scan before and after, DSC of
-the corrected scans before and after, and minutes; a round that it holds already is not trained again.
+the corrected scans before and after; a round that it holds already is not trained again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from pathlib import Path
 
 import annotate
 
-from SemiSegLib.data.layouts import find_cases
-from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.models import model_file
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json, write_json
@@ -32,6 +30,11 @@ def round_settings(text: str) -> tuple[str, dict[str, str]]:
     method, iterations, rate, *further = text.split(":")
     own = {key if "." in key else f"method_settings.{key}": value for key, value in assignments(further).items()}
     return method, {"training.iterations": iterations, "training.learning_rate": rate, **own}
+
+
+def round_folder(person: annotate.Session, text: str) -> RunFolder:
+    """Where a round is trained; Windows has no colons in names."""
+    return RunFolder(person.work / text.translate(str.maketrans(":=,", "---")))
 
 
 def validation(run: RunFolder) -> dict[str, float]:
@@ -61,7 +64,7 @@ def measure(person: annotate.Session, options: argparse.Namespace, result: Path)
     for text in options.rounds:
         if text not in content["rounds"]:
             method, overrides = round_settings(text)
-            run = RunFolder(person.work / text.translate(str.maketrans(":=,", "---")))
+            run = round_folder(person, text)
             shared = {key: value for key, value in common.items() if not key.startswith("method_settings.")}
             settings = build_settings(method, options.preset, None, shared | overrides)
             annotate.finish(run, settings, cases, model_file(base.path))
@@ -76,24 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("task")
     add("--results", type=Path, default=annotate.HERE / "results")
-    add("--data", type=Path, required=True)
-    add("--splits", required=True, metavar="FILE:NAME")
-    add("--out", type=Path, required=True, help="work folder: runs and what was drawn")
-    add("--starts", type=int, nargs="+", default=[1, 2, 3])
+    annotate.add_training_options(parser)
     add("--cases", type=int, default=6, help="scans annotated before")
     add("--more", type=int, default=2, help="scans corrected")
-    add("--rounds", nargs="+", required=True, metavar="METHOD:ITERATIONS:RATE[:KEY=VALUE...]")
-    add("--slices", type=int, default=8)
-    add("--strategy", default="power", help="of `semiseg suggest`")
     add("--method", default="supervised", help="of the model that is corrected")
-    add("--preset", default="custom")
-    add("--seed", type=int, default=1)
-    add("--set", action="append", default=[], metavar="KEY=VALUE")
+    add("--rounds", nargs="+", required=True, metavar="METHOD:ITERATIONS:RATE[:KEY=VALUE...]")
     options = parser.parse_args(arguments)
-    pool = apply_splits(find_cases(options.data), options.splits, 1)
-    masked = {case.name: case for case in find_cases(options.data)}
-    training = tuple(masked[case.name] for case in (*pool.labelled, *pool.unlabelled))
-    cases = replace(pool, labelled=training, unlabelled=())
+    cases = annotate.annotatable(options.data, options.splits)
     for start in options.starts:
         work = options.out / f"{options.task}-volumes-corrected-start{start}"
         person = annotate.Session("volumes-corrected", start, work, cases)

@@ -79,7 +79,7 @@ def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path
     assert stamps == {file: file.stat().st_mtime_ns for file in work.parent.rglob("*.safetensors")}
 
 
-def test_a_correction_is_trained_from_the_model_before_and_compared_on_all_scans(correct, tmp_path):
+def test_a_correction_is_trained_from_the_model_before_and_compared_on_all_scans(annotate, correct, tmp_path):
     data = make_dataset(tmp_path / "data", cases=5, labelled=4, validation=1, size=(32, 32, 16))
     command = [*options(data, tmp_path), "--more", "1", "--rounds", "supervised:2:0.05", "unimatch:2:0.01:shares=1,1"]
     correct.main(command)
@@ -87,10 +87,10 @@ def test_a_correction_is_trained_from_the_model_before_and_compared_on_all_scans
     content = read_json(result)
     base = RunFolder(tmp_path / "work" / "left-atrium-volumes-start1")
     assert content["before"] == correct.validation(base)
+    work = tmp_path / "work" / "left-atrium-volumes-corrected-start1"
+    person = annotate.Session("volumes-corrected", 1, work, annotate.annotatable(data, f"{data}/splits.json:demo"))
     for text, scores in content["rounds"].items():
-        run = RunFolder(
-            tmp_path / "work" / "left-atrium-volumes-corrected-start1" / text.translate(str.maketrans(":=,", "---"))
-        )
+        run = correct.round_folder(person, text)
         assert Intent.read(run).initial_model() == base.last_model
         assert scores["after"].keys() == content["before"].keys()
         assert list(scores["corrected"]) == content["corrected"]

@@ -19,11 +19,6 @@ CORRECTION_RATE = 0.4
 short a training hardly wins that back (Testing/Benchmarks, correction rounds)."""
 
 
-def method_of(parameters: Any) -> str:
-    """Name of the method that a run of these parameters trains with."""
-    return Settings().method if parameters.method.value == RECOMMENDED else parameters.method.value
-
-
 def run_settings(parameters: Any, labels: Sequence[Label], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Dotted names and values for a `--config` file; raises SettingsError when they do not make a valid run.
 
