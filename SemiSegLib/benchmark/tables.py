@@ -208,18 +208,26 @@ def _summary(cell: Mapping[str, Any], label: str | None) -> Mapping[str, Any]:
 
 
 def _facts(rows: Sequence[Row]) -> str:
-    """What all rows have in common."""
+    """What all rows have in common, and which of it a row's name may change."""
     cell = rows[0].cells[0]
     training, data, cases = cell["settings"]["training"], cell["settings"]["data"], cell["cases"]
     patch, spacing = ("×".join(map(str, sides)) for sides in (training["patch_size"], data["spacing"]))
+    alike = all(_size(other) == _size(cell) for row in rows for other in row.cells)
     averaged = " and, within a scan, over the classes" if len(data["labels"]) > 1 else ""
     return (
         f"{cases['labelled']} labelled and {cases['unlabelled']} unlabelled scans, {cases['validation']} to validate "
         f"with (never trained on); {training['iterations']} iterations of {training['labelled_batch']} + "
-        f"{training['unlabelled_batch']} patches of {patch} voxels, voxels of {spacing} mm (0: as in the scan); last "
-        "model, scored on the scans' own grids. Mean ± sample sd over the seeds of the mean over the validation "
-        f"scans{averaged}."
+        f"{training['unlabelled_batch']} patches of {patch} voxels, voxels of {spacing} mm (0: as in the scan)"
+        f"{'' if alike else ', where a row does not name others'}; last model, scored on the scans' own "
+        f"grids. Mean ± sample sd over the seeds of the mean over the validation scans{averaged}."
     )
+
+
+def _size(cell: Mapping[str, Any]) -> list[Any]:
+    """What `_facts` tells of a cell's training."""
+    training = cell["settings"]["training"]
+    keys = ("iterations", "labelled_batch", "unlabelled_batch", "patch_size")
+    return [cell["settings"]["data"]["spacing"], *(training[key] for key in keys)]
 
 
 def _gain(row: Row, baseline: Row | None) -> str:

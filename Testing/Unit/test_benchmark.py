@@ -413,6 +413,15 @@ def test_cells_that_differ_in_more_than_the_seed_are_not_averaged():
     assert [row.seeds() for row in rows] == [[1, 3]]
 
 
+def test_the_facts_above_a_table_hold_for_all_its_rows():
+    usual = [made_up("supervised", 1, 0.5), made_up("simcvd", 1, 0.5)]
+    larger = made_up("supervised:training.labelled_batch=4", 1, 0.6, {"training.labelled_batch": 4})
+    assert "where a row does not name others" not in tables(usual)
+    text = tables([*usual, larger])
+    assert "iterations of 2 + 2 patches" in text
+    assert "where a row does not name others" in text
+
+
 def test_cells_without_validation_cases_have_no_scores():
     text = tables([made_up("supervised", 1, 0.5), made_up("simcvd", 1, 0.5, validation=None)])
     row = next(row for row in lines(text) if row[0] == "simcvd")
