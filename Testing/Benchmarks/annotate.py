@@ -4,8 +4,8 @@
     python Testing/Benchmarks/annotate.py draw left-atrium
 
 `run` trains after every round of annotation and scores the last model on the validation cases of the split; it writes
-results/annotation-TASK-WAY-startN.json beside this file after every round and goes on where it was interrupted. `draw`
-makes annotation-TASK.png from them. What annotation costs stands in annotation_costs.json, with sources.
+annotation/TASK-WAY-startN.json beside this file after every round and goes on where it was interrupted. `draw`
+makes TASK.png there from them. What annotation costs stands in annotation_costs.json, with sources.
 
 Ways (`--ways`), each from `--starts` random orders of the cases:
 
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("run", "draw"):
         command = commands.add_parser(name)
         command.add_argument("task", choices=tasks)
-        command.add_argument("--results", type=Path, default=HERE / "results")
+        command.add_argument("--results", type=Path, default=HERE / "annotation")
         if name == "draw":
             continue
         add_training_options(command)
@@ -249,8 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add_argument("--method", default="mean-teacher")
     options = parser.parse_args(arguments)
     if options.command == "draw":
-        results = sorted(options.results.glob(f"annotation-{options.task}-*.json"))
-        draw(options.task, results, HERE / f"annotation-{options.task}.png")
+        results = sorted(options.results.glob(f"{options.task}-*.json"))
+        draw(options.task, results, options.results / f"{options.task}.png")
         return
     cases = annotatable(options.data, options.splits)
     for start in options.starts:
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 person,
                 options,
                 Costs.of(options.task),
-                options.results / f"annotation-{options.task}-{way}-start{start}.json",
+                options.results / f"{options.task}-{way}-start{start}.json",
             )
 
 

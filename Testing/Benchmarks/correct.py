@@ -6,8 +6,8 @@
 Each start is a random order of the training scans: the first `--cases` are annotated and trained with (or the run of
 annotate.py's first round of whole volumes is taken, which is the same), `--more` scans that `semiseg suggest` names are
 corrected then (whole, without error), and each of `--rounds`, METHOD:ITERATIONS:RATE[:KEY=VALUE...], begins from that
-model. results/correction-TASK-startN.json beside this file gets DSC of every validation scan before and after, DSC of
-the corrected scans before and after; a round that it holds already is not trained again.
+model. annotation/correction-TASK-startN.json beside this file gets DSC of every validation scan before and after, and
+of the corrected scans; a round that it holds already is not trained again.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("task")
-    add("--results", type=Path, default=annotate.HERE / "results")
+    add("--results", type=Path, default=annotate.HERE / "annotation")
     annotate.add_training_options(parser)
     add("--cases", type=int, default=6, help="scans annotated before")
     add("--more", type=int, default=2, help="scans corrected")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from SemiSegLib.benchmark.__main__ import main
 from SemiSegLib.benchmark.budgets import BUDGETS, SCALED
 from SemiSegLib.benchmark.cells import Cell, Study, Variant
 from SemiSegLib.benchmark.published import published, published_for
-from SemiSegLib.benchmark.results import FORMAT, peak_memory, training_time
+from SemiSegLib.benchmark.results import FORMAT, load, peak_memory, training_time
 from SemiSegLib.benchmark.tables import class_table, groups, mean_and_sd, method_table, tables
 from SemiSegLib.config import SettingsError
 from SemiSegLib.metrics import inconsistency, summarise
@@ -411,6 +412,11 @@ def test_cells_that_differ_in_more_than_the_seed_are_not_averaged():
     older["settings"]["training"]["threads"] = 5
     (rows,) = groups([cells[0], older]).values()
     assert [row.seeds() for row in rows] == [[1, 3]]
+
+
+def test_the_measured_cells_give_the_table_beside_them():
+    results = Path(__file__).resolve().parents[1] / "Benchmarks" / "results"
+    assert (results / "table.md").read_text(encoding="utf-8") == tables(load(results))
 
 
 def test_the_facts_above_a_table_hold_for_all_its_rows():

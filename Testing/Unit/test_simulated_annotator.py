@@ -54,7 +54,7 @@ def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path
     annotate.main(command)
     result, other = sorted((tmp_path / "results").iterdir())
     content = read_json(result)
-    assert result.name == "annotation-left-atrium-slices-corrected-start1.json"
+    assert result.name == "left-atrium-slices-corrected-start1.json"
     assert read_json(other)["points"][0] == content["points"][0]  # drawn alike, trained once
     assert [point["cases"] for point in content["points"]] == [1, 2]
     costs, spent = annotate.Costs.of("left-atrium"), 0.0
