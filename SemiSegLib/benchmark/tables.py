@@ -138,7 +138,7 @@ def method_table(rows: Sequence[Row]) -> str:
     95 % interval over cases (see paired.py)."""
     header = ["method", *(title for title, _ in METRICS.values()), f"DSC − {BASELINE}"]
     header += ["training [min]", "peak memory [GB]", "seeds"]
-    baseline = next((row for row in rows if row.name == BASELINE), None)
+    baseline = _baseline(rows)
     lines = []
     for row in rows:
         scores = [mean_and_sd(row.scores(m).values(), factor) + _left_out(row, m) for m, (_, factor) in METRICS.items()]
@@ -228,6 +228,12 @@ def _size(cell: Mapping[str, Any]) -> list[Any]:
     training = cell["settings"]["training"]
     keys = ("iterations", "labelled_batch", "unlabelled_batch", "patch_size")
     return [cell["settings"]["data"]["spacing"], *(training[key] for key in keys)]
+
+
+def _baseline(rows: Sequence[Row]) -> Row | None:
+    """The row that others are compared with: supervised training as it is, else its first variant."""
+    supervised = [row for row in rows if row.cells[0]["method"] == BASELINE]
+    return next((row for row in supervised if row.name == BASELINE), supervised[0] if supervised else None)
 
 
 def _gain(row: Row, baseline: Row | None) -> str:

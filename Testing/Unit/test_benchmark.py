@@ -384,6 +384,12 @@ def test_the_table_by_hand():
     ]
 
 
+def test_without_plain_supervised_training_its_first_variant_is_compared_with():
+    cells = [made_up("unimatch", 1, 0.8), made_up("supervised:fill=true", 1, 0.7)]
+    (rows,) = groups(cells).values()
+    assert [row[5] for row in lines(method_table(rows))[2:]] == ["–", "+10.00"]
+
+
 def test_several_classes_are_averaged_without_the_undefined():
     cells = [
         made_up("supervised", 1, {"a": 0.5, "b": 0.7}),
