@@ -283,6 +283,32 @@ def test_an_annotation_that_was_replaced_comes_back(reviewing, monkeypatch):
     assert case.state.value == "annotated"
 
 
+@pytest.mark.parametrize("button", ["reviewAcceptButton", "reviewCorrectButton", "acceptButton", "correctButton"])
+def test_the_answer_is_for_the_scan_that_was_asked_about(reviewing, monkeypatch, button):
+    """Work goes on while a question is open: a suggestion that comes then takes another scan to hand."""
+    from SemiSegModuleLib.panels import dialogs
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.annotations import make_annotation
+
+    case, other = reviewing.logic.review.cases[:2]
+    labels = reviewing.work.cases.labels
+    drawn = np.zeros((32, 32, 32), np.uint8)
+    drawn[1:4, 2:5, 3:6] = 1
+    for each in (case, other):
+        node = make_annotation(reviewing.work.cases, each)
+        segments.set_voxels(node, drawn, volumes.ijk_to_ras(each.volume), labels)
+
+    def answered(text):
+        assert case.name in text
+        reviewing.work.case = other
+        return True
+
+    monkeypatch.setattr(dialogs, "confirm", answered)
+    getattr(reviewing.ui, button).click()
+    assert case.began_as_prediction
+    assert np.array_equal(segments.voxels_on_grid(other.annotation, other.volume, labels), drawn)
+
+
 def test_an_annotation_that_was_replaced_comes_back_also_when_its_node_was_deleted(reviewing, mrml):
     from SemiSegModuleLib.scene import segments, volumes
     from SemiSegModuleLib.scene.annotations import make_annotation

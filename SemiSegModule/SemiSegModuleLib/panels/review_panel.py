@@ -111,6 +111,7 @@ class ReviewPanel:
         if case is None or case.prediction is None or not dialogs.may_replace(case):
             return
         with slicer.util.tryWithErrorDisplay(_("The prediction cannot be taken over."), waitCursor=True):
+            self._study.case = case  # a suggestion may have taken another one to hand while it was asked
             self._review.accept_and_go_on(overwrite=case.has_drawing)
 
     def correct(self) -> None:
@@ -119,6 +120,7 @@ class ReviewPanel:
         if case is None or case.prediction is None or not dialogs.may_replace(case):
             return
         with slicer.util.tryWithErrorDisplay(_("The prediction cannot be taken over."), waitCursor=True):
+            self._study.case = case
             self._review.correct(overwrite=case.has_drawing)
             self.end()
             self._edit()
