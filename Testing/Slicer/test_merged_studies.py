@@ -177,3 +177,37 @@ def test_removing_can_be_taken_back_after_the_scan_was_added_again(table, add_vo
     assert table.cases == [case]
     assert np.array_equal(drawn(table, case), mask)
     assert case.done
+
+
+PANCREAS = [Label(1, "pancreas", (1, 2, 3)), Label(3, "aorta", (224, 97, 76))]
+
+
+def test_an_annotation_stands_for_what_it_was_when_its_scan_left_the_table(table, removed):
+    """Nobody was asked about it when the task was changed: there was no such case."""
+    volume, mask = removed
+    before = table.labels
+    table.labels = PANCREAS
+    case = table.add_volume(volume)
+    assert case.has_drawing
+    assert case.labels_present(table.labels) == []
+    table.remove(case)
+    table.labels = before
+    assert np.array_equal(drawn(table, table.add_volume(volume)), mask)
+
+
+def test_a_removed_scan_does_not_come_back_among_labels_of_other_structures(table, add_volume):
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    volume = add_volume("one")
+    case = table.add_volume(volume)
+    draw(table, case)
+    case.mark_done()
+    before, back = table.labels, keep_removed(table, case)
+    table.remove(case)
+    table.labels = PANCREAS
+    with pytest.raises(CaseError, match="other structures"):
+        back()
+    assert len(table) == 0
+    table.labels = [*before, Label(2, "vein", (4, 5, 6))]
+    assert back().labels_present(table.labels) == before[:1]

@@ -13,7 +13,6 @@ whose nodes are deleted, is always shown as it is.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections import Counter
@@ -34,7 +33,7 @@ from .case import PREDICTION_MARK, ROLE, Case, CaseError
 from .identity import new_identifier
 from .left_annotations import leave_annotation, left_annotation, take_up_annotation
 from .merging import keep_meaning, tell_apart
-from .records import State
+from .records import State, labels_from_text, labels_to_text
 from .scan import removed_frames, stem_of
 from .volumes import VoxelBox
 
@@ -137,7 +136,7 @@ class CaseTable:
     def _give_annotation_back(self, case: Case) -> None:
         left = left_annotation(case.volume)
         if left is not None and self.case_of(left) is None:
-            take_up_annotation(case, left)
+            take_up_annotation(case, left, self.labels)
 
     def add_volumes(self, nodes: Iterable | None = None) -> list[Case]:
         """Add several scans, and all frames of sequences; without an argument everything of the scene that could be a
@@ -186,7 +185,7 @@ class CaseTable:
         self.forget_prediction(case)
         self.remove_region(case)
         case.leave_word()
-        leave_annotation(case)
+        leave_annotation(case, self.labels)
         self.scene.RemoveNode(case.node)
 
     def forget_prediction(self, case: Case) -> None:
@@ -208,14 +207,14 @@ class CaseTable:
     @property
     def labels(self) -> list[Label]:
         """The task's labels; every annotation and prediction has segments for these."""
-        return _labels(self._read("labels"))
+        return labels_from_text(self._read("labels"))
 
     @labels.setter
     def labels(self, labels: Sequence[Label]) -> None:
         names = {label.name.strip().casefold() for label in labels}
         if len({label.value for label in labels}) < len(labels) or len(names) < len(labels):
             raise CaseError("Labels must differ in value and in name (capital letters make no difference).")
-        text = json.dumps([dataclasses.asdict(label) for label in labels])
+        text = labels_to_text(labels)
         if text != self._read("labels"):
             self._work().SetParameter("labels", text)
             self.labels_changed.emit()
@@ -408,7 +407,7 @@ class CaseTable:
         tell_apart(self)
         brought = [node for node in self._nodes("work") if node.GetID() not in self._here_already]
         if brought and brought[-1].GetID() != self._work().GetID():
-            theirs, ours = _labels(brought[-1].GetParameter("labels")), self.labels
+            theirs, ours = labels_from_text(brought[-1].GetParameter("labels")), self.labels
             for case in [case for case in self if case.id not in self._here_already]:
                 keep_meaning(case, theirs, ours)
 
@@ -461,10 +460,6 @@ def find_run(scene=None) -> Path | None:
     folder = table.run_folder
     table.close()
     return folder if folder and (folder / "run.json").exists() else None
-
-
-def _labels(text: str) -> list[Label]:
-    return [Label(entry["value"], entry["name"], tuple(entry["color"])) for entry in json.loads(text or "[]")]
 
 
 def _part_of(case: Case) -> VoxelBox | str | None:

@@ -1,31 +1,37 @@
 """Annotations whose scan has left the table: they stay in the scene, and are found again when the scan is added again.
 
->>> leave_annotation(case)                                              # doctest: +SKIP
->>> take_up_annotation(again, left_annotation(again.volume))            # doctest: +SKIP
+>>> leave_annotation(case, table.labels)                                # doctest: +SKIP
+>>> take_up_annotation(again, left_annotation(again.volume), table.labels)   # doctest: +SKIP
 
-The annotation says itself of which volume it is. A copy of the volume, which Slicer makes with everything that a volume
-says, is another scan and gets nothing.
+The annotation says itself of which volume it is, and what its segments stand for. A copy of the volume, which Slicer
+makes with everything that a volume says, is another scan and gets nothing.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import slicer
 
+from SemiSegLib.config import Label
+
 from .case import ANNOTATION_MARK, Case
+from .merging import keep_meaning
 from .node_values import role
+from .records import labels_from_text, labels_to_text
 
-_KEPT = "SemiSeg.Kept"  # attribute of the annotation: what was known of it
+_KEPT, _LABELS = "SemiSeg.Kept", "SemiSeg.Labels"  # attributes of the annotation: what was known of it, and its labels
 
 
-def leave_annotation(case: Case) -> None:
+def leave_annotation(case: Case, labels: Sequence[Label]) -> None:
     """The annotation notes whose it is and what is known of it, before its case is gone."""
     for former in _left(case.volume):
         former.SetNodeReferenceID(role("volume"), None)
     if case.annotation is not None:
         case.annotation.SetNodeReferenceID(role("volume"), case.volume.GetID())
         case.annotation.SetAttribute(_KEPT, json.dumps(case.kept_annotation()))
+        case.annotation.SetAttribute(_LABELS, labels_to_text(labels))
 
 
 def left_annotation(volume):
@@ -33,10 +39,11 @@ def left_annotation(volume):
     return next(iter(_left(volume)), None)
 
 
-def take_up_annotation(case: Case, annotation) -> None:
-    """It is this case's again, as finished as it was."""
+def take_up_annotation(case: Case, annotation, labels: Sequence[Label]) -> None:
+    """It is this case's again, as finished as it was; where the labels are others by now, it stands for what it did."""
     case.annotation = annotation
     case.restore(json.loads(annotation.GetAttribute(_KEPT) or "{}"))
+    keep_meaning(case, labels_from_text(annotation.GetAttribute(_LABELS) or ""), labels)
 
 
 def _left(volume) -> list:

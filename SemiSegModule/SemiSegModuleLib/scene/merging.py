@@ -28,8 +28,7 @@ def tell_apart(cases: Iterable[Case]) -> None:
 
 def keep_meaning(case: Case, theirs: Sequence[Label], ours: Sequence[Label]) -> None:
     """Segments of a study whose labels were others stand for what they are called, not for our label of that value."""
-    names = segments.by_value(ours)
-    other = [label for label in theirs if label.value in names and not _same(label.name, names[label.value].name)]
+    other = of_other_meaning(theirs, ours)
     dsc, accepted, edited, began = case.dsc, case.accepted, case.prediction_edited, case.began_as_this_prediction
     for node in (case.annotation, case.prediction):
         if node is not None:
@@ -41,6 +40,12 @@ def keep_meaning(case: Case, theirs: Sequence[Label], ours: Sequence[Label]) -> 
         case.remember_beginning()
     if case.prediction is not None and not edited:
         case.remember_prediction()
+
+
+def of_other_meaning(theirs: Sequence[Label], ours: Sequence[Label]) -> list[Label]:
+    """Those of their labels whose values stand for something else among ours."""
+    names = segments.by_value(ours)
+    return [label for label in theirs if label.value in names and not _same(label.name, names[label.value].name)]
 
 
 def _same(first: str, second: str) -> bool:

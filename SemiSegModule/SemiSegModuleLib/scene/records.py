@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from SemiSegLib.config import Label
+
 ORIENTATIONS = ("axial", "coronal", "sagittal")
+
+
+def labels_to_text(labels: Sequence[Label]) -> str:
+    """Labels as text that a node of the scene keeps."""
+    return json.dumps([dataclasses.asdict(label) for label in labels])
+
+
+def labels_from_text(text: str) -> list[Label]:
+    """The labels that were kept as this text; none when it is empty."""
+    return [Label(entry["value"], entry["name"], tuple(entry["color"])) for entry in json.loads(text or "[]")]
 
 
 class State(str, enum.Enum):

@@ -15,6 +15,7 @@ from . import segments
 from .annotations import make_annotation
 from .case import Case, CaseError
 from .case_table import CaseTable
+from .merging import of_other_meaning
 from .nodes import put_beside
 
 Back = Callable[[], Case]
@@ -53,8 +54,10 @@ def drawn_since(case: Case) -> Callable[[], bool]:
 
 def keep_removed(table: CaseTable, case: Case) -> Back:
     """What puts a case into the table again after `CaseTable.remove`, with its prediction, maps and region; it raises
-    CaseError when the scan itself was deleted since, or was added again and something was made of it."""
-    name, volume, annotation = case.name, case.volume, case.annotation
+    CaseError when the scan itself was deleted since, or was added again and something was made of it, or its masks
+    would count as other structures."""
+    name, volume, annotation, labels = case.name, case.volume, case.annotation, table.labels
+    masked = annotation is not None or case.prediction is not None
     owned = [("prediction", case.prediction), ("region", case.region)]
     owned += [("sdm", node) for node in case.sdms.values()]
     owned += [("probability", node) for node in case.probabilities.values()]
@@ -67,6 +70,11 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     def back() -> Case:
         if volume.GetScene() is None:
             raise CaseError(f"'{name}' cannot be brought back: its scan was deleted from the scene.")
+        if masked and of_other_meaning(labels, table.labels):
+            raise CaseError(
+                f"'{name}' cannot be brought back: the labels of the study stand for other structures now. Add its "
+                "scan again."
+            )
         added = table.case_of(volume)
         others_mask = added is not None and added.annotation not in (None, annotation)
         if others_mask or (added is not None and added.prediction is not None):
