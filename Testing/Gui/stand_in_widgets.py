@@ -10,6 +10,7 @@ from typing import Any
 
 import shiboken6
 import slicer
+import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 from pythonqt import UiLoader
@@ -156,6 +157,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     """Shows the segments of the segmentation in its editor node; it cannot draw.
 
     Its shortcuts are those of the real one: they belong to the main window and work whether the editor is seen or not.
+    So is its hidden choice of a segmentation, which `segmentationNode` tells: it knows no *none*, so when its node is
+    deleted it goes to another one, and shows the scan of that; it follows the editor node only while the scene is at
+    rest, and is emptied by an import.
     """
 
     shortcuts = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "Esc", "Space", "Z", "Y", "Q", "W")
@@ -163,6 +167,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._node: Any = None
+        self._tag = 0
+        self._chosen = ""  # ID of the segmentation in the hidden choice
+        self._shown: Any = None
         self._active_effect = ""
         self._undo_states = 0
         self._views_observed = self._keys_installed = False
@@ -176,14 +183,81 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         layout.addWidget(self._table)
         layout.addWidget(hint)
 
+    def setMRMLScene(self, scene: Any) -> None:
+        super().setMRMLScene(scene)
+        me = weakref.ref(self)  # the scene outlives the widget
+
+        def observe(name: str, method: Any) -> None:
+            @vtk.calldata_type(vtk.VTK_OBJECT)
+            def heard(_scene: Any, _event: str, node: Any = None) -> None:
+                editor = me()
+                if editor is not None and shiboken6.isValid(editor):
+                    method(editor, node)
+
+            scene.AddObserver(getattr(scene, name), heard)
+
+        observe("NodeAboutToBeRemovedEvent", qMRMLSegmentEditorWidget._removed)
+        observe("EndImportEvent", qMRMLSegmentEditorWidget._chosen_anew)
+        observe("EndCloseEvent", qMRMLSegmentEditorWidget._chosen_anew)
+        observe("EndBatchProcessEvent", qMRMLSegmentEditorWidget._batch_ended)
+
+    def _segmentations(self) -> list[str]:
+        count = self._scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
+        return [self._scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode").GetID() for n in range(count)]
+
+    def _removed(self, node: Any) -> None:
+        if node.GetID() != self._chosen or self._scene.IsClosing():
+            return
+        place = self._segmentations().index(self._chosen)
+        others = [identifier for identifier in self._segmentations() if identifier != self._chosen]
+        self._choose(others[min(place, len(others) - 1)] if others else "")
+
+    def _chosen_anew(self, _node: Any) -> None:
+        self._choose("")
+
+    def _choose(self, identifier: str) -> None:
+        self._chosen = identifier
+        if self._node is not None and not self._scene.IsBatchProcessing():
+            self.setSegmentationNode(self.segmentationNode())
+
+    def _batch_ended(self, _node: Any) -> None:
+        if self._node is not None:
+            self.setSegmentationNode(self.segmentationNode())
+            self._update()
+
     def setMRMLSegmentEditorNode(self, node: Any) -> None:
-        self._node = node
+        if node is self._node:
+            return
+        if self._node is not None:
+            self._node.RemoveObserver(self._tag)
+        self._node, me = node, weakref.ref(self)
+
+        def modified(*_: Any) -> None:
+            editor = me()
+            if editor is not None and shiboken6.isValid(editor):
+                editor._update()
+
+        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, modified) if node is not None else 0
+        self._update()
 
     def mrmlSegmentEditorNode(self) -> Any:
         return self._node
 
     def setSegmentationNode(self, node: Any) -> None:
+        if self._node is None or self._node.GetSegmentationNode() is node:
+            return
         self._node.SetAndObserveSegmentationNode(node)
+        self._active_effect = ""
+
+    def _update(self) -> None:
+        """As `updateWidgetFromMRML`."""
+        if self._node is None or self._scene.IsClosing() or self._scene.IsBatchProcessing():
+            return
+        node = self._node.GetSegmentationNode()
+        moved = node is not None and node is not self._shown
+        self._chosen, self._shown = node.GetID() if node is not None else "", node
+        if moved:
+            self._show_scan(node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()))
         self._table.clear()
         segmentation = node.GetSegmentation() if node is not None else None
         for index in range(segmentation.GetNumberOfSegments() if segmentation else 0):
@@ -194,11 +268,22 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             item.setIcon(QtGui.QIcon(pixmap))
             self._table.addItem(item)
 
+    def _show_scan(self, volume: Any) -> None:
+        self._node.SetAndObserveSourceVolumeNode(volume)
+        count = self._scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode") if volume is not None else 0
+        for view in [self._scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode") for n in range(count)]:
+            if volume.GetID() not in (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()):
+                view.SetBackgroundVolumeID(volume.GetID())
+                view.SetForegroundVolumeID(None)
+
     def segmentationNode(self) -> Any:
-        return self._node.GetSegmentationNode() if self._node else None
+        return self._scene.GetNodeByID(self._chosen) if self._scene is not None and self._chosen else None
 
     def setSourceVolumeNode(self, node: Any) -> None:
-        self._node.SetAndObserveSourceVolumeNode(node)
+        if self._node is not None and self._node.GetSegmentationNode() is not None:
+            self._node.SetAndObserveSourceVolumeNode(node)
+        elif node is not None:
+            self.errors.append("a scan without a segmentation")
 
     def sourceVolumeNode(self) -> Any:
         return self._node.GetSourceVolumeNode() if self._node else None

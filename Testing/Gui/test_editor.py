@@ -68,3 +68,25 @@ def test_keys_work_again_after_the_scene_was_closed(editing, mrml, scans):
 
 def test_ten_strokes_can_be_taken_back(editing):
     assert editor(editing).maximumNumberOfUndoStates >= 10
+
+
+def test_deleting_the_annotation_leads_to_no_other_scan(editing, mrml):
+    """Slicer's editor takes up another segmentation then, and shows the scan of that."""
+    import slicer
+
+    view = mrml.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    first, second = editing.work.cases.cases[:2]
+    editing.panel.results.overlays.show(first)
+    mrml.scene.RemoveNode(first.annotation)
+    assert editor(editing).segmentationNode() is None
+    assert not editor(editing).press("1")
+    assert view.GetBackgroundVolumeID() == first.volume.GetID()
+    assert second.annotation is not None
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def test_no_keys_are_set_up_while_a_scene_closes(editing, mrml, monkeypatch):
+    set_up = []
+    monkeypatch.setattr(type(editor(editing)), "installKeyboardShortcuts", lambda self: set_up.append(True))
+    mrml.scene.Clear(0)
+    assert not set_up

@@ -81,10 +81,10 @@ class AnnotatePanel:
         self.take_up_or_put_down()
 
     def scene_closed(self) -> None:
-        """What was edited is gone."""
-        self._put_down()
+        """What was edited is gone; the editor notices that only when the scene is closed."""
         self._watch(None)
         self._edit(None)
+        self._put_down()
 
     def close(self) -> None:
         """The window is going."""
