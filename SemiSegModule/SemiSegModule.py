@@ -301,6 +301,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
     def __init__(self, parent=None):
         ScriptedLoadableModuleLogic.__init__(self, parent)
         self._workbench = None
+        self._closing = None  # tag of the observer of the scene, where a script works without the panel
 
     @property
     def workbench(self):
@@ -486,12 +487,18 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         study = self.workbench.study
         if study.parameters is None:
             self.workbench.adopt(self.getParameterNode())
+            if self._closing is None:  # the settings go with the scene, the study folder first of all
+                event = slicer.mrmlScene.StartCloseEvent
+                self._closing = slicer.mrmlScene.AddObserver(event, lambda *_: self.workbench.scene_closed())
         if folder is not None:
             study.choose_folder(Path(folder))
         return study
 
     def close(self):
         """Stop looking at scene and processes; trainings go on."""
+        if self._closing is not None:
+            slicer.mrmlScene.RemoveObserver(self._closing)
+            self._closing = None
         if self._workbench is not None:
             self._workbench.close()
             self._workbench = None

@@ -256,3 +256,18 @@ def agreement_in_the_world(first, second):
     second = sitk.Resample(second, first, sitk.Transform(), sitk.sitkNearestNeighbor)
     one, other = (sitk.GetArrayFromImage(image) > 0 for image in (first, second))
     return 2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other))
+
+
+def test_a_script_goes_on_after_the_scene_was_closed(logic, mrml, scans, tmp_path, monkeypatch):
+    """As one that works through a folder of patients, without a panel: the next study has settings of its own."""
+    monkeypatch.chdir(tmp_path)
+    logic.addCases([scans / "images" / "atrium_001.nii.gz"])
+    first = logic.workbench.study.cases.identifier
+    mrml.scene.Clear(0)
+    (case,) = logic.addCases([scans / "images" / "atrium_002.nii.gz"])
+    study = logic.workbench.study
+    assert study.cases.identifier != first
+    assert study.case == case
+    assert [label.name for label in study.cases.labels] == ["left atrium"]
+    assert study.folder.is_absolute()
+    assert study.parameters.trainingTime.value == "hour"
