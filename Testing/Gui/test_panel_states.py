@@ -1256,6 +1256,18 @@ def test_a_scene_that_is_opened_again_from_another_module_is_shown(with_cases, m
     assert "Learns from 2 annotated" in with_cases.ui.readyLabel.text
 
 
+def test_nothing_is_said_of_the_study_before(with_cases, mrml, scans):
+    """Which may name its scans and its folder."""
+    with_cases.logic.suggesting.failed.emit(ValueError("atrium_001"))
+    with_cases.panel.export.export_masks()
+    assert "atrium_001" in with_cases.ui.loopLabel.text
+    assert "2 files written" in with_cases.ui.exportLabel.text
+    mrml.scene.Clear(0)
+    with_cases.panel.data.add_folder(scans)
+    assert "atrium_001" not in with_cases.ui.loopLabel.text
+    assert with_cases.ui.exportLabel.text == ""
+
+
 def test_a_choice_of_a_newer_version_becomes_the_default(opened, mrml, tmp_path):
     node = opened.parameters.parameterNode
     opened.widget.setParameterNode(None)

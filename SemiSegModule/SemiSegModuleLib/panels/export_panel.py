@@ -53,8 +53,9 @@ class ExportPanel:
         study.settings_changed.connect(lambda names: "exportSelectedOnly" in names and self.update())
 
     def scene_closed(self) -> None:
-        """The scans that remarks are of are gone."""
+        """The scans that remarks are of are gone, and what was written is another study's."""
         self._forget_remarks()
+        self._say("")
 
     def export_masks(self) -> None:
         """Masks or surfaces of the chosen cases, in the chosen format."""

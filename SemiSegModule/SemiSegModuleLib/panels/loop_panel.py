@@ -39,6 +39,10 @@ class LoopPanel:
         study.case_changed.connect(lambda case: self.update())
         study.settings_changed.connect(lambda names: "modelFile" in names and self.update())
 
+    def scene_closed(self) -> None:
+        """What could not be shown was of scans that are gone."""
+        self._trouble = ""
+
     def suggest(self) -> None:
         """Ask which scans, and which of their slices, to annotate next."""
         if not dialogs.may_copy_scans(self._study):

@@ -55,7 +55,7 @@ class Panel:
     def sceneClosed(self) -> None:
         """What belonged to the scene is gone."""
         self.busy.cancel()
-        for section in (self.data, self.annotate, self.history, self.results, self.export):
+        for section in (self.data, self.annotate, self.loop, self.history, self.results, self.export):
             section.scene_closed()
         self.review.end()
         self.logic.scene_closed()
