@@ -121,6 +121,24 @@ class DrawingSteps:
         representations = self.cases[1].annotation.GetSegmentation()
         assert not representations.ContainsRepresentation("Closed surface"), "every stroke would mesh it anew"
 
+    def step_17a_a_removed_scan_comes_back_with_its_annotation(self):
+        """And the editor, whose own choice then goes to the next one, to no other scan where somebody deletes that."""
+        self._annotate(len(self.cases) - 1)
+        case, editor = self.workbench.study.case, self.panel.annotate.editor
+        volume, annotation = case.volume, case.annotation
+        self.ui.removeCaseButton.click()
+        assert case not in self.cases
+        assert editor.segmentationNode() is not annotation
+        again = self.workbench.study.cases.add_volume(volume)
+        self.workbench.study.case = again
+        assert again.annotation is annotation
+        assert editor.segmentationNode() is annotation
+        slicer.mrmlScene.RemoveNode(annotation)
+        slicer.app.processEvents()
+        assert editor.segmentationNode() is None
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            assert composite.GetBackgroundVolumeID() == volume.GetID()
+
 
 def _first_segment(node):
     return node.GetSegmentation().GetNthSegmentID(0)
