@@ -8,9 +8,11 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
+_Result = TypeVar("_Result")
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # .NAME.PROCESS.tmp
 
 
@@ -33,7 +35,8 @@ def whole(path: Path) -> Iterator[Path]:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or held by whoever keeps it from being renamed: the error says that
+            temporary.unlink()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -47,14 +50,22 @@ def replace(source: Path, target: Path, in_vain: Callable[[], bool] = lambda: Fa
 
     `in_vain` says whether waiting cannot help.
     """
-    for attempt in range(10):
+    patiently(lambda: os.replace(source, target), 10, in_vain)
+
+
+def patiently(act: Callable[[], _Result], attempts: int = 5, in_vain: Callable[[], bool] = lambda: False) -> _Result:
+    """What `act` gives, tried again where Windows refuses it while another program replaces or scans the file.
+
+    Five attempts wait 0.75 s in all, ten 26 s.
+    """
+    for attempt in range(attempts - 1):
         try:
-            os.replace(source, target)
-            return
+            return act()
         except PermissionError:
-            if attempt == 9 or in_vain():
+            if in_vain():
                 raise
             time.sleep(0.05 * 2**attempt)
+    return act()
 
 
 def is_temporary(name: str) -> bool:

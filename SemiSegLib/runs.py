@@ -35,7 +35,7 @@ from typing import Any
 
 from SemiSegLib import __version__
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.files import is_temporary, remove_temporary, write_whole
+from SemiSegLib.files import is_temporary, patiently, remove_temporary, write_whole
 
 FORMAT_VERSION = 1
 ACTIVE_STATES = ("preparing", "training", "labelling", "validating", "reporting")
@@ -55,7 +55,7 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Content of a JSON file; raises RunError naming the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(patiently(lambda: path.read_text(encoding="utf-8")))
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
@@ -200,7 +200,7 @@ class RunFolder:
         """
         event = finite({"event": kind, "time": round(time.time(), 3), **content})
         line = json.dumps(event, allow_nan=False)
-        with self.events_file.open("a", encoding="utf-8", newline="\n") as stream:
+        with patiently(lambda: self.events_file.open("a", encoding="utf-8", newline="\n")) as stream:
             stream.write(line + "\n")
         for listener in list(self.listeners):
             try:
@@ -233,7 +233,7 @@ class RunFolder:
         """(event, position after it), so that a watcher can go on where it stopped reading."""
         if not self.events_file.exists():
             return
-        with self.events_file.open("rb") as stream:
+        with patiently(lambda: self.events_file.open("rb")) as stream:
             stream.seek(after_byte)
             for line in stream:
                 if not line.endswith(b"\n"):

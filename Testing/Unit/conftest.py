@@ -86,6 +86,20 @@ def held_for_a_moment(monkeypatch):
 
 
 @pytest.fixture
+def refused_for_a_moment(monkeypatch):
+    """Opening a file fails twice, as on Windows while another process replaces it or a virus scanner has it alone."""
+    failures, opened = [PermissionError(13, "refused"), PermissionError(13, "refused")], Path.open
+
+    def open_it(self, *arguments, **options):
+        if failures:
+            raise failures.pop()
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_it)
+    return failures
+
+
+@pytest.fixture
 def ball():
     """A function that makes a scan and mask of a ball given in world coordinates, on any grid."""
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,44 @@ def test_a_reader_never_sees_a_file_half_written(tmp_path):
     assert writer.returncode == 0
     assert seen > 0
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_watcher_and_a_trainer_get_over_a_file_that_is_refused_for_a_moment(run, request):
+    """Else the panel would watch a training no more, or a training end, since a file was just being replaced."""
+    run.set_status("training", iteration=7, iterations=10)
+    failures = request.getfixturevalue("refused_for_a_moment")
+    assert read_json(run.status_file)["iteration"] == 7
+    for act in (lambda: run.event("message", text="still here"), lambda: list(run.events())):
+        failures += [PermissionError(13, "refused")]
+        act()
+        assert not failures
+    assert [event["text"] for event in run.events() if event["event"] == "message"] == ["still here"]
+
+
+def test_a_file_that_may_not_be_read_is_named(run, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(RunError, match=r"run\.json cannot be read: Permission denied"):
+        read_json(run.run_file)
+
+
+def test_a_file_that_stays_held_keeps_its_content_and_is_named(tmp_path, monkeypatch):
+    """On Windows neither file can then be renamed, and what was written cannot be removed."""
+    path = tmp_path / "scans.csv"
+    write_whole(path, "before")
+
+    def held(*arguments, **options):
+        raise PermissionError(13, "it is open in another program", str(arguments[0]))
+
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "replace", held)
+        windows.setattr(Path, "unlink", held)
+        windows.setattr(time, "sleep", lambda seconds: None)
+        with pytest.raises(OSError, match=r"open in another program.*/scans\.csv"):
+            write_whole(path, "after")
+    assert path.read_text(encoding="utf-8") == "before"
 
 
 def test_damaged_json_is_named(tmp_path):
