@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from SemiSegLib.data.formats import itk_name
 from SemiSegLib.errors import SemiSegError
 
 Point = Sequence[float] | np.ndarray  # x, y, z
@@ -225,7 +226,7 @@ def _write(path: Path, array: np.ndarray, phantom: Phantom) -> None:
     image.SetSpacing(phantom.spacing)
     image.SetOrigin(phantom.origin)
     image.SetDirection(phantom.direction)
-    sitk.WriteImage(image, str(path))
+    sitk.WriteImage(image, itk_name(path))
 
 
 def _write_splits(folder: Path, names: list[str], labelled: int, validation: int) -> None:

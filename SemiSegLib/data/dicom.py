@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from SemiSegLib.data.formats import ImageError, is_hidden
+from SemiSegLib.data.formats import ImageError, is_hidden, itk_name
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -20,7 +20,7 @@ LOCALISER_SLICES = 10
 """A series of at most this many slices counts as a localiser beside one at least four times as long (our choice)."""
 
 MODALITY, DESCRIPTION = "0008|0060", "0008|103e"
-POSITION, ORIENTATION = "0020|0032", "0020|0037"
+SERIES, POSITION, ORIENTATION = "0020|000e", "0020|0032", "0020|0037"
 
 
 def is_dicom_series(folder: Path) -> bool:
@@ -69,9 +69,10 @@ def read(folder: Path) -> sitk.Image:
 def _chosen_series(folder: Path) -> list[str]:
     import SimpleITK as sitk
 
-    names = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    series = [list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), name)) for name in names]
-    series = sorted((files for files in series if files), key=len, reverse=True)
+    where = itk_name(folder)
+    names = sitk.ImageSeriesReader.GetGDCMSeriesIDs(where)
+    series = [list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(where, name)) for name in names]
+    series = sorted((files for files in series or _series_one_by_one(folder) if files), key=len, reverse=True)
     if not series:
         raise ImageError(f"{folder}: no DICOM series in this folder")
     longest, others = series[0], series[1:]
@@ -82,6 +83,25 @@ def _chosen_series(folder: Path) -> list[str]:
         logger.warning("%s: took the longest of several series: %s", folder, listed)
         return longest
     raise ImageError(f"{folder}: holds {len(series)} series, keep one in a folder of its own: {listed}")
+
+
+def _series_one_by_one(folder: Path) -> list[list[str]]:
+    """As GDCM finds them, which on Windows finds no folder whose name has other letters than the system's code page."""
+    import SimpleITK as sitk
+
+    found: dict[str, list[tuple[float, str]]] = {}
+    reader = sitk.ImageFileReader()
+    for file in sorted(path for path in folder.iterdir() if path.is_file() and _has_magic(path)):
+        reader.SetFileName(itk_name(file))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            continue
+        if all(reader.HasMetaDataKey(key) for key in (SERIES, POSITION, ORIENTATION)):
+            axes = np.reshape(_numbers(reader.GetMetaData(ORIENTATION)), (2, 3))
+            height = float(np.cross(*axes) @ _numbers(reader.GetMetaData(POSITION)))
+            found.setdefault(reader.GetMetaData(SERIES), []).append((height, str(file)))
+    return [[file for _, file in sorted(files)] for files in found.values()]
 
 
 def _values_a_voxel(file: str) -> int:

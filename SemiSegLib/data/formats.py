@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import locale
 import re
+import sys
 from pathlib import Path
 
 from SemiSegLib.errors import SemiSegError
@@ -33,6 +36,18 @@ def map_stem(case: str, label: str) -> str:
     """Name, without extension, of the file of a map of one label; no system takes every character of a label's name."""
     safe = re.sub(r"[^\w.()+-]", "_", label)
     return f"{case}_{safe}"
+
+
+def itk_name(path: Path) -> str:
+    """A file's name as ITK takes it.
+
+    ITK hands names to the C library as UTF-8, which Windows takes for letters of its code page unless it is told so:
+    nothing in the folder of a user called Müller could be read. SimpleITK's documentation recommends this.
+    """
+    if sys.platform == "win32":
+        with contextlib.suppress(locale.Error):  # before Windows 10 1803
+            locale.setlocale(locale.LC_CTYPE, ".UTF-8")
+    return str(path)
 
 
 def is_hidden(path: Path) -> bool:

@@ -28,6 +28,7 @@ from SemiSegLib.data.formats import (
     extension,
     is_image,
     is_mask,
+    itk_name,
     known_extension,
     stem,
 )
@@ -233,7 +234,7 @@ def _itk_header(path: Path) -> sitk.ImageFileReader:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -427,7 +428,7 @@ def _write_metaimages(array: np.ndarray, geometry: Geometry, step: float, path: 
     frames = [
         geometry.stamp(sitk.GetImageFromArray(np.ascontiguousarray(frame.T))) for frame in np.moveaxis(array, 3, 0)
     ]
-    sitk.WriteImage(sitk.JoinSeries(frames, 0.0, step), str(path), useCompression=True)
+    sitk.WriteImage(sitk.JoinSeries(frames, 0.0, step), itk_name(path), useCompression=True)
 
 
 def _complete(labels: Sequence[Label] | None, array: np.ndarray) -> list[Label]:
@@ -484,7 +485,7 @@ def _write_metaimage(array: np.ndarray, geometry: Geometry, path: Path) -> None:
     import SimpleITK as sitk
 
     image = geometry.stamp(sitk.GetImageFromArray(np.ascontiguousarray(array.T)))
-    sitk.WriteImage(image, str(path), useCompression=True)
+    sitk.WriteImage(image, itk_name(path), useCompression=True)
 
 
 def remove_unfinished(folder: Path) -> None:

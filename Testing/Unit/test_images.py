@@ -2,7 +2,9 @@
 
 import gzip
 import itertools
+import locale
 import logging
+import sys
 from pathlib import Path
 
 import nibabel
@@ -328,6 +330,32 @@ def test_a_dicom_folder_is_read_in_spatial_order_at_its_place(tmp_path: Path, ct
     found = images.read_image(tmp_path / "dcm")
     np.testing.assert_array_equal(images.to_array(found), images.to_array(ct))
     np.testing.assert_allclose(affine_of(found), affine_of(ct), atol=1e-4)
+
+
+def test_a_dicom_folder_that_gdcm_does_not_find_is_read_as_others(tmp_path: Path, ct: sitk.Image, monkeypatch) -> None:
+    """On Windows GDCM finds no folder in that of a user called Müller, whose files ITK reads."""
+    folder = tmp_path / "Müller" / "dcm"
+    write_series(folder, ct)
+    write_series(folder, ct[:, :, :3], "1.2.3.2")
+    (folder / "DICOMDIR").write_bytes(b"no slice")
+    expected = images.read_image(folder)
+    monkeypatch.setattr(sitk.ImageSeriesReader, "GetGDCMSeriesIDs", lambda name: ())
+    found = images.read_image(folder)
+    np.testing.assert_array_equal(images.to_array(found), images.to_array(expected))
+    assert Geometry.of(found) == Geometry.of(expected)
+
+
+def test_on_windows_the_c_library_learns_that_names_are_utf_8_before_itk_reads(tmp_path: Path, monkeypatch) -> None:
+    """Else it would take UTF-8 for letters of its code page, and find nothing whose name is not plain English."""
+    path = tmp_path / "Müller.nrrd"
+    images.write_mask(some_mask(some_scan()), path)
+    told = []
+    with monkeypatch.context() as windows:
+        windows.setattr(sys, "platform", "win32")
+        windows.setattr(locale, "setlocale", lambda category, name: told.append((category, name)))
+        images.read_mask(path)
+    assert told
+    assert set(told) == {(locale.LC_CTYPE, ".UTF-8")}
 
 
 def test_slices_of_a_series_may_be_scaled_each_in_its_way(tmp_path: Path, ct: sitk.Image) -> None:
