@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,18 @@ def patiently(act: Callable[[], _Result], attempts: int = 5, in_vain: Callable[[
                 raise
             time.sleep(0.05 * 2**attempt)
     return act()
+
+
+def unfinished_folder(beside: Path, prefix: str) -> Path:
+    """Make a folder in `beside` to fill and then rename; `prefix` begins its name, which nobody else's has.
+
+    Who may read it follows from the folder around it, as under its later name: tempfile.mkdtemp's are their maker's
+    alone, on Windows, too, for good.
+    """
+    beside.mkdir(parents=True, exist_ok=True)
+    made = beside / f"{prefix}-{uuid.uuid4().hex[:8]}"
+    made.mkdir()
+    return made
 
 
 def is_temporary(name: str) -> bool:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from SemiSegLib.data.geometry import Geometry, canonical, from_array, to_array
 from SemiSegLib.data.grid import resample_mask, sparse_on_grid, to_network_grid
 from SemiSegLib.data.stored import stored_in
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.files import remove_abandoned, replace, writer_mark
+from SemiSegLib.files import remove_abandoned, replace, unfinished_folder, writer_mark
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -73,8 +72,7 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
     sdm = sdm and settings.sdm_normalisation == "case"
     folder = cache / f"{case.name}-{_key(case, settings, sdm)}"
     if not (folder / "meta.json").exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_MAKING}{writer_mark()}-", dir=cache))
+        temporary = unfinished_folder(cache, f"{_MAKING}{writer_mark()}")
         try:
             _make(case, settings, temporary, sdm)
             if folder.exists() and not (folder / "meta.json").exists():  # left unfinished

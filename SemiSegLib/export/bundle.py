@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from SemiSegLib.config import DataSettings, InferenceSettings
 from SemiSegLib.export.network import MULTIPLE, ExportError, describe, save_torchscript
+from SemiSegLib.files import replace, unfinished_folder
 from SemiSegLib.models import Card, Model
 
 _SCRIPTS = "scripts.semiseg_bundle"  # bundle_scripts.py, as the bundle knows it
@@ -24,14 +24,12 @@ def save_bundle(model: Model, folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder} exists already: name a new folder for the bundle.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    made = unfinished_folder(folder.parent, f".{folder.name}")
     try:
         _fill(model, made)
-        made.chmod(0o755)  # mkdtemp's folders are their owner's alone
         if folder.exists():
             folder.rmdir()
-        made.replace(folder)
+        replace(made, folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

@@ -64,8 +64,9 @@ def save_torchscript(model: Model, path: Path) -> None:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         traced = torch.jit.trace(network, example)
         extra = {DESCRIPTION: json.dumps(describe(model.card), indent=1)}
-        with whole(path) as file:
-            torch.jit.save(traced, str(file), _extra_files=extra)
+        # Through Python's file: PyTorch's own takes no name with other letters than ASCII on Windows.
+        with whole(path) as file, file.open("wb") as stream:
+            torch.jit.save(traced, stream, _extra_files=extra)
 
 
 def save_onnx(model: Model, path: Path) -> None:

@@ -215,6 +215,21 @@ def test_onnx_says_what_it_needs(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_a_bundle_is_written_though_its_files_are_held_for_a_moment(held_for_a_moment, tmp_path, monkeypatch):
+    """On Windows a folder cannot be renamed while a virus scanner reads a file in it; nor does PyTorch write a file of
+    its own below a folder with an umlaut."""
+    model = make_model(tmp_path / "model.safetensors")
+
+    def refuse(self, name, *arguments, **options):
+        raise RuntimeError(f"{name} cannot be opened")
+
+    monkeypatch.setattr(torch.jit.ScriptModule, "save", refuse)
+    (tmp_path / "Müller").mkdir()
+    assert main([str(model), str(tmp_path / "Müller" / "bundle")]) == 0
+    assert [path.name for path in (tmp_path / "Müller").iterdir()] == ["bundle"]
+    assert (tmp_path / "Müller" / "bundle").stat().st_mode == (tmp_path / "Müller").stat().st_mode
+
+
 def test_a_bundle_never_replaces_anything_and_leaves_no_litter(tmp_path, capsys):
     model = make_model(tmp_path / "model.safetensors")
     (tmp_path / "bundle").mkdir()

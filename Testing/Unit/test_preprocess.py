@@ -74,6 +74,13 @@ def test_a_case_is_kept_though_its_files_are_held_for_a_moment(held_for_a_moment
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [prepared.folder.name]
 
 
+def test_a_cache_that_several_people_use_is_for_all_of_them(case, tmp_path):
+    """Who may read what lies in a shared folder follows from that folder, also on Windows (Python 3.12.4 and later)."""
+    (tmp_path / "plain").mkdir()
+    prepared = prepare(case, DataSettings(labels=LABELS), tmp_path / "cache", sdm=False)
+    assert prepared.folder.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_nobody_waits_for_a_case_that_another_run_made_meanwhile(case, tmp_path, monkeypatch):
     """On Windows a folder that is there is refused as one that is held."""
     moved, rename = [], os.replace
