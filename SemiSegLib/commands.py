@@ -52,10 +52,19 @@ def file_to_write(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a folder: name a file in it")
-    there = next(folder for folder in path.absolute().parents if folder.exists())
+    there = next((folder for folder in path.absolute().parents if folder.exists()), None)
+    if there is None:  # a drive of Windows
+        raise argparse.ArgumentTypeError(f"{path}: there is no {path.absolute().anchor}, name another place")
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise argparse.ArgumentTypeError(f"{path}: nothing can be written in {there}, name another place")
     return path
+
+
+def print_all_characters() -> None:
+    """From now on what is printed may have characters that the output has not, such as a scan's name: they are escaped
+    instead of ending the command. On Windows a file or another program gets those of one region alone."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def refusal(error: OSError) -> SemiSegError:
@@ -72,8 +81,7 @@ def run_command(work: Callable[[], int | None], json_progress: bool = False) -> 
 
     `json_progress`: the message is also printed as a JSON object, for programs that read the output.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of scans may have characters that the output has not
-        sys.stdout.reconfigure(errors="backslashreplace")
+    print_all_characters()
     try:
         return work() or 0
     except (SemiSegError, OSError) as raised:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib import methods
-from SemiSegLib.commands import program, refusal
+from SemiSegLib.commands import print_all_characters, program, refusal
 from SemiSegLib.compute.parent import watch
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.config import DEFAULT_METHOD, RECIPES, TRACKERS, Settings, SettingsError
@@ -143,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 finished or stopped as asked, 2 wrong input."""
     watch()
     options = parser().parse_args(arguments)
+    print_all_characters()
     try:
         return _run(options)
     except (SemiSegError, OSError) as raised:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from SemiSegLib import methods
 from SemiSegLib.benchmark.budgets import BUDGETS
-from SemiSegLib.commands import program
+from SemiSegLib.commands import print_all_characters, program
 from SemiSegLib.config import SettingsError
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import PRESET_TITLES
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 all measured, 1 some cells failed, 2 wrong input."""
     options = parser().parse_args(arguments)
+    print_all_characters()
     try:
         failures = {} if options.table_only else measure(options)
         if not failures or any(options.results.glob("*.json")):

@@ -1,9 +1,11 @@
 """The command line as a whole: one entry for everything, quick, and each command knows how it was called."""
 
+import argparse
 import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from SemiSegLib.__main__ import main
-from SemiSegLib.commands import COMMANDS, run_command
+from SemiSegLib.commands import COMMANDS, file_to_write, run_command
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
 
@@ -179,15 +181,39 @@ def test_a_training_that_cannot_make_its_folder_says_so(tiny_data, tmp_path, cap
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}")
 
 
-def test_what_an_output_cannot_show_does_not_end_a_command():
+def in_one_region(*arguments):
     """As on Windows, where what goes to a file or another program has the characters of one region."""
-    code = "from SemiSegLib.commands import run_command; raise SystemExit(run_command(lambda: print('Łódź 陳.nii.gz')))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
+    return subprocess.run(
+        [sys.executable, *arguments],
         capture_output=True,
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
         check=False,
     )
+
+
+def test_what_an_output_cannot_show_does_not_end_a_command():
+    code = "from SemiSegLib.commands import run_command; raise SystemExit(run_command(lambda: print('Łódź 陳.nii.gz')))"
+    done = in_one_region("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(b".nii.gz" + os.linesep.encode())
+
+
+def test_nor_does_it_end_a_training_or_a_benchmark(tmp_path):
+    write_json(tmp_path / "config.json", {"data.labels": [{"value": 1, "name": "左心房", "color": [1, 2, 3]}]})
+    done = in_one_region("-m", "SemiSegLib.train", "--list-settings", "--config", str(tmp_path / "config.json"))
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "results").mkdir()
+    for name in ("simcvd", "supervised"):
+        measured = f"left-atrium-{name}-8-seed1.json"
+        shutil.copy(REPOSITORY / "Testing" / "Benchmarks" / "results" / measured, tmp_path / "results")
+    done = in_one_region("-m", "SemiSegLib.benchmark", "--table-only", "--results", str(tmp_path / "results"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_drive_that_is_not_there_is_named(monkeypatch):
+    """On Windows not even the root of a path needs to exist."""
+    with monkeypatch.context() as windows:
+        windows.setattr(Path, "exists", lambda self: False)
+        with pytest.raises(argparse.ArgumentTypeError, match=r"report\.json: there is no /"):
+            file_to_write("/report.json")
