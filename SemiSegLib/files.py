@@ -18,11 +18,11 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # .NAME.PROCESS.tmp
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, attempts: int = 10) -> Iterator[Path]:
     """The name to write to instead of `path`, which it replaces at the end: readers see the old file or the new one.
 
     After a failure the old file is as it was and nothing else is left; after a loss of power either of them is whole.
-    Raises OSError naming `path`.
+    `attempts` as in `patiently`. Raises OSError naming `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -30,7 +30,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        replace(temporary, path)
+        replace(temporary, path, attempts)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):  # of a library, or of another file
             raise
@@ -40,24 +40,24 @@ def whole(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, attempts: int = 10) -> None:
     """Write a file so that a reader sees the old or the new content, never a part, and a crash loses neither."""
-    with whole(path) as temporary:
+    with whole(path, attempts) as temporary:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def replace(source: Path, target: Path, in_vain: Callable[[], bool] = lambda: False) -> None:
+def replace(source: Path, target: Path, attempts: int = 10, in_vain: Callable[[], bool] = lambda: False) -> None:
     """os.replace, patient with Windows, where a reader or virus scanner may hold either for a moment.
 
     `in_vain` says whether waiting cannot help.
     """
-    patiently(lambda: os.replace(source, target), 10, in_vain)
+    patiently(lambda: os.replace(source, target), attempts, in_vain)
 
 
 def patiently(act: Callable[[], _Result], attempts: int = 5, in_vain: Callable[[], bool] = lambda: False) -> _Result:
     """What `act` gives, tried again where Windows refuses it while another program replaces or scans the file.
 
-    Five attempts wait 0.75 s in all, ten 26 s.
+    Five attempts wait 0.75 s in all, seven 3 s, ten 26 s: in a window nobody wants to wait long.
     """
     for attempt in range(attempts - 1):
         try:

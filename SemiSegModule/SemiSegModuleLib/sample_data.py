@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import replace
 
 from .i18n import _
 from .paths import resource_path
@@ -102,7 +103,7 @@ def _fetch(url: str, target: Path, progress: Callable[[int, int, str], None]) ->
                 url=url, reason=error
             )
         ) from error
-    partial.replace(target)
+    replace(partial, target, attempts=7)
 
 
 def _unpack(archive: Path, folder: Path, progress: Callable[[int, int, str], None]) -> None:

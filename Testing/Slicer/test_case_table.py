@@ -1,5 +1,7 @@
 """The case table on the real scene: states, deletions by the user, saving and loading in the middle of the work."""
 
+import os
+
 import numpy as np
 import pytest
 from drawing import draw
@@ -288,6 +290,24 @@ def test_the_list_of_names_is_read_as_a_spreadsheet_saved_it(table, a_volume, tm
     write_names(tmp_path, {case.file_name: case})
     rows = list(csv.reader((tmp_path / "scans.csv").open(encoding="utf-8-sig", newline="")))
     assert rows[1:] == [["scan_001", "", "scan"], ["scan_007", "Müller", "CT, Thorax"]]
+
+
+def test_a_list_of_names_that_a_spreadsheet_holds_keeps_from_work_only_while_it_would_change(
+    table, add_volume, tmp_path, monkeypatch
+):
+    """On Windows nobody can replace a file that Excel has open."""
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.names_list import write_names
+
+    def held(source, target):
+        raise PermissionError(13, "it is open in another program")
+
+    cases = [table.add_volume(add_volume("scan")), table.add_volume(add_volume("another"))]
+    write_names(tmp_path, {"scan_001": cases[0]})
+    monkeypatch.setattr(os, "replace", held)
+    write_names(tmp_path, {"scan_001": cases[0]})
+    with pytest.raises(CaseError, match=r"scans\.csv cannot be written: if it is open in another program"):
+        write_names(tmp_path, {"scan_002": cases[1]})
 
 
 def bend(scene, case):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import nibabel
 import numpy as np
@@ -109,6 +110,26 @@ def test_an_exported_mask_comes_back_as_it_was(table, annotated, tmp_path, scene
     (path,) = export_masks(table, [case], tmp_path, ".seg.nrrd")
     load_prediction(table, case, path)
     assert np.array_equal(segments.voxels_on_grid(case.prediction, case.volume, table.labels), mask)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".stl"])
+def test_what_a_virus_scanner_holds_for_a_moment_is_exported(table, annotated, tmp_path, monkeypatch, suffix):
+    """On Windows a new file cannot be renamed while it is scanned."""
+    from SemiSegModuleLib.exports.masks import export_masks
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
+
+    failures, rename = [PermissionError(13, "held"), PermissionError(13, "held")], os.replace
+
+    def replace(source, target):
+        if failures:
+            raise failures.pop()
+        rename(source, target)
+
+    case, _ = annotated()
+    monkeypatch.setattr(os, "replace", replace)
+    export = export_surfaces if suffix == ".stl" else export_masks
+    assert all(path.is_file() for path in export(table, [case], tmp_path, suffix))
+    assert not list(tmp_path.glob(".unfinished*"))
 
 
 def read_surface(path):

@@ -18,6 +18,7 @@ import slicer
 
 from SemiSegLib import __version__
 from SemiSegLib.config import Label
+from SemiSegLib.files import replace
 
 from ..scene import segments, volumes
 from ..scene.case import Case
@@ -126,7 +127,7 @@ def write_dicom_seg(
     unfinished = path.with_name(f".unfinished-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     segmentation.save_as(unfinished)
-    unfinished.replace(path)
+    replace(unfinished, path, attempts=7)
 
 
 def _on_pixels(mask: np.ndarray, ijk_to_ras: np.ndarray, source: Any) -> np.ndarray:

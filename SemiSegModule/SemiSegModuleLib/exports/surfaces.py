@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from SemiSegLib.config import Label
-from SemiSegLib.files import write_whole
+from SemiSegLib.files import replace, write_whole
 
 from ..scene import segments
 from ..scene.case import Case
@@ -135,11 +136,12 @@ def write_surface(surface, path: Path, label: Label) -> None:
             raise ExportError(f"{path} cannot be written.")
         if path.suffix == ".obj":
             _give_material(unfinished, path.with_suffix(".mtl"), label)
-        unfinished.replace(path)
+        replace(unfinished, path, attempts=7)
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or held
+            unfinished.unlink()
 
 
 class _Pipeline:

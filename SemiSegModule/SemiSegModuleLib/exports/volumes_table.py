@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from SemiSegLib.config import Label
-from SemiSegLib.files import write_whole
 
 from ..scene import segments
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
+from ..scene.names_list import write_list
 from .choice import refuse_existing, segmentation_of
 
 _EXPECTED = ("expected DSC", "expected DSC low", "expected DSC high")
@@ -28,6 +28,7 @@ def export_volumes_csv(
     without a mask, and what is known of how good it is.
 
     :raises FilesExist: and nothing is written
+    :raises CaseError: it cannot be replaced
     """
     path = Path(path)
     refuse_existing([path], overwrite)
@@ -38,7 +39,7 @@ def export_volumes_csv(
     writer.writerow(["scan", "patient", "file", "state", "mask", *amounts, "confidence", "DSC", *_EXPECTED])
     for case in cases:
         writer.writerow(_volumes_row(case, labels, source))
-    write_whole(path, "\ufeff" + text.getvalue())  # the mark makes Excel read UTF-8
+    write_list(path, text.getvalue())
     return path
 
 

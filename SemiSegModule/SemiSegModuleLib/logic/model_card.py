@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib.config import Settings
+from SemiSegLib.files import patiently
 from SemiSegLib.inference.conformal import LEAST_CASES
 from SemiSegLib.models import ModelError
 
@@ -64,7 +65,7 @@ def read_card(path: Path) -> ModelCard:
 @lru_cache(maxsize=8)
 def _read(path: Path, _changed: int, _size: int) -> ModelCard:
     """Once for each state of the file: the panel asks at every change of every case."""
-    with path.open("rb") as stream:
+    with patiently(lambda: path.open("rb")) as stream:
         size = int.from_bytes(stream.read(8), "little")
         header = stream.read(min(size, _LARGEST_HEADER))
     card = json.loads(json.loads(header)["__metadata__"]["card"])

@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from SemiSegLib.runs import write_whole
+from SemiSegLib.files import write_whole
 
-from .case import Case
+from .case import Case, CaseError
 
 FILE = "scans.csv"
 _COLUMNS = ("file", "patient", "scan")
@@ -19,6 +19,8 @@ def write_names(folder: Path, cases: Mapping[str, Case]) -> None:
     """Say which scan each stem stands for; lines of other files that the list has already stay.
 
     While names are hidden the list gives numbers only, and nothing that it said of these files before is kept.
+
+    :raises CaseError: the list would change, and is open in another program that holds it
     """
     rows = {row["file"]: row for row in _read(Path(folder) / FILE)}
     for stem, case in cases.items():
@@ -27,7 +29,21 @@ def write_names(folder: Path, cases: Mapping[str, Case]) -> None:
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows[stem] for stem in sorted(rows))
-    write_whole(Path(folder) / FILE, "\ufeff" + text.getvalue())  # the mark makes Excel read UTF-8
+    write_list(Path(folder) / FILE, text.getvalue())
+
+
+def write_list(path: Path, text: str) -> None:
+    """Write a list for people, unless it says so already: Windows lets nobody replace one that Excel has open.
+
+    :raises CaseError: it is open there and would change
+    """
+    content = ("\ufeff" + text).encode("utf-8")  # the mark makes Excel read UTF-8
+    if path.is_file() and path.read_bytes() == content:
+        return
+    try:
+        write_whole(path, content, attempts=5)
+    except PermissionError as error:
+        raise CaseError(f"{path} cannot be written: if it is open in another program, close it there.") from error
 
 
 def _read(path: Path) -> list[dict[str, str]]:

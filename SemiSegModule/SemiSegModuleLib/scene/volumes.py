@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import slicer
 import vtk
 
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import replace
 
 from .scan import shown_name
 from .segments import world_matrix
@@ -166,11 +168,12 @@ def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sitk.WriteImage(image, str(unfinished), useCompression=compress, compressionLevel=_LEVEL)
-        unfinished.replace(path)
+        replace(unfinished, path, attempts=7)
     except (OSError, RuntimeError) as error:
         raise VolumeError(f"{path} cannot be written: {str(error).strip().splitlines()[-1]}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or held
+            unfinished.unlink()
 
 
 def _storable(voxels: np.ndarray) -> np.ndarray:
