@@ -135,6 +135,21 @@ def test_the_window_lives_while_pip_works(mrml, qt_modules, tmp_path, monkeypatc
     assert len(ticks) > 3
 
 
+def test_an_installation_that_worked_is_no_failure_because_its_log_is_held(mrml, tmp_path, monkeypatch):
+    """On Windows a virus scanner that reads a file keeps it from being removed."""
+    import os
+    import tempfile
+
+    def held(path, *arguments, **options):
+        raise PermissionError(13, "it is open in another program", path)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fake_python(tmp_path, monkeypatch, "")
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "unlink", held)
+        dependencies.pip_in_child(["some-package>=1"])
+
+
 def test_what_pip_said_is_told(mrml, tmp_path, monkeypatch):
     fake_python(tmp_path, monkeypatch, "print('looking')\nprint('ERROR: no such package')\nsys.exit(1)\n")
     with pytest.raises(DependencyError, match="pip said: ERROR: no such package"):

@@ -49,7 +49,7 @@ def icon(case: Case, labels: Sequence[Label]) -> Any:
     """
     if case.volume.GetImageData() is None:
         return qt.QIcon()
-    with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
+    with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath, ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "thumbnail.png"
         sitk.WriteImage(sitk.GetImageFromArray(thumbnail(case, labels), isVector=True), str(path))
         return qt.QIcon(qt.QPixmap(str(path)))

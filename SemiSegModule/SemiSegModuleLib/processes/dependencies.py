@@ -127,7 +127,7 @@ def pip_in_child(arguments: Sequence[str]) -> None:
 def _run_in_child(module: str, arguments: Sequence[str], python: Path | None = None) -> None:
     import slicer
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         log = LogFile(Path(folder) / f"{module}.log")
         child = ChildProcess(module, arguments, log.path, python)
         while child.running:
@@ -184,7 +184,7 @@ def _constraints():
                 lines.append(f"{name}=={importlib.metadata.version(name)}")
             except importlib.metadata.PackageNotFoundError:  # built into Slicer, unknown to pip
                 continue
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "constraints.txt"
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         yield file
