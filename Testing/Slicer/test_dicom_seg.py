@@ -198,6 +198,7 @@ def test_slicers_own_plugin_gets_the_labels_and_who_made_them(scene, table, from
     import slicer
     from SemiSegModuleLib.exports.choice import FilesExist
     from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.exports.names import stems
     from SemiSegModuleLib.scene import segments, volumes
     from SemiSegModuleLib.scene.annotations import accept_prediction
     from SemiSegModuleLib.scene.nodes import new_segmentation
@@ -210,6 +211,7 @@ def test_slicers_own_plugin_gets_the_labels_and_who_made_them(scene, table, from
 
     def exported(**options):
         (folder,) = export_dicom_seg(table, [case], tmp_path / "out", **options)
+        assert [folder.name] == stems(table, [case]) != [case.file_name]  # scan_001 is in every study
         (file,) = folder.iterdir()
         assert known[-1] == str(file)
         assert scene.GetNumberOfNodes() == nodes

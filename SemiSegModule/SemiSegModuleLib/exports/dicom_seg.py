@@ -52,7 +52,7 @@ def export_dicom_seg(
     """Write `folder/<stem>.seg.dcm` for each case; its scan must have been loaded from DICOM.
 
     :param by_patient: a folder for each patient
-    :return: the files (with Slicer's plugin: a folder for each, since the plugin names its files itself)
+    :return: the files (with Slicer's plugin: a folder `<stem>` for each, since the plugin names its files itself)
     :raises ExportError: nothing to write with, no mask, or a scan that did not come from DICOM
     :raises FilesExist: and nothing is written
     """
@@ -61,10 +61,8 @@ def export_dicom_seg(
         raise ExportError(missing)
     chosen = with_mask(cases, source)
     names = stems(table, chosen, by_patient)
-    paths = [Path(folder) / f"{name}.seg.dcm" for name in names]
     by_plugin = _has_plugin()
-    if by_plugin:
-        paths = [path.with_name(case.file_name) for case, path in zip(chosen, paths, strict=True)]
+    paths = [Path(folder) / (name if by_plugin else f"{name}.seg.dcm") for name in names]
     refuse_existing(paths, overwrite)
     series = [dicom_files(case) for case in chosen]  # all are looked for before anything is written
     if by_plugin:
