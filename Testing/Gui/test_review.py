@@ -465,6 +465,16 @@ def test_segment_my_scans_in_five_clicks(loaded, training_python_with_torch):
     assert clicks.count == 4  # and one more where packages must be installed first
 
 
+def test_the_ways_in_leave_off_the_table_what_somebody_took_off_it(loaded):
+    clicks = Clicks(loaded)
+    clicks.press("startTrainButton")
+    loaded.unfold("data")
+    clicks.press("removeCaseButton")
+    clicks.press("startTrainButton")
+    clicks.choose("startSegmentButton", "left-atrium-lge")
+    assert len(loaded.work.cases) == 3
+
+
 def test_train_with_unlabeled_scans_in_five_clicks_plus_drawing(loaded, training_python_with_torch):
     from SemiSegModuleLib.scene import segments, volumes
 

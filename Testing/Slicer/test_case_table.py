@@ -506,6 +506,23 @@ def test_several_changes_are_told_once(table, add_volume):
     assert heard == [3]
 
 
+def test_what_was_taken_off_the_table_stays_off_it_until_somebody_adds_it(table, add_volume):
+    first, second = (table.add_volume(add_volume(name)) for name in ("a", "b"))
+    volume = second.volume
+    table.remove(second)
+    copy = add_volume("copy of b")
+    for name in volume.GetAttributeNames():
+        copy.SetAttribute(name, volume.GetAttribute(name))
+    assert [case.name for case in table.add_new_volumes()] == ["copy of b"]
+    again = table.add_volume(volume)
+    table.remove(again)
+    table.remove(first)
+    assert [case.name for case in table.add_new_volumes()] == []
+    assert len(table) == 1
+    table.remove(table.cases[0])
+    assert {case.name for case in table.add_new_volumes()} == {"a", "b", "copy of b"}, "else there is nothing to do"
+
+
 def test_a_change_names_the_one_case_that_it_concerns(scene, table, add_volume):
     first, second = (table.add_volume(add_volume(name)) for name in ("a", "b"))
     heard = []

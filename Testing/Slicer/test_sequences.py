@@ -113,6 +113,17 @@ def test_a_frame_that_was_removed_comes_back_once_and_of_its_patient(table, a_ci
         assert len({case.patient_key for case in table}) == 1
 
 
+def test_a_frame_that_was_removed_stays_so_when_new_scans_are_added(table, a_cine):
+    from SemiSegModuleLib.scene import sequences
+
+    [first] = table.add_frames(a_cine, [sequences.shown_frame(a_cine)])
+    table.add_frames(a_cine, [1])
+    table.remove(table.cases[1])
+    table.add_new_volumes()
+    assert [case.name for case in table] == ["cine_frame01", "cine_frame03"]
+    assert first in table.cases
+
+
 def test_a_frame_that_was_added_again_is_not_doubled_by_undo(table, a_cine):
     from SemiSegModuleLib.scene.case import CaseError
     from SemiSegModuleLib.scene.undo import keep_removed

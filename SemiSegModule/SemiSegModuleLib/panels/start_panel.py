@@ -55,20 +55,20 @@ class StartPanel:
             self.segment(path)
 
     def segment(self, model: Path | str) -> None:
-        """Take all scans of the scene and this model; then its limits are seen, and "Predict all" is one click away."""
+        """Take the scans of the scene and this model; then its limits are seen, and "Predict all" is one click away."""
         with slicer.util.tryWithErrorDisplay(_("The model cannot be used.")):
             if not dialogs.may_use_model(self._study, model):
                 return
             self._study.use_model(model)
-            self._study.select_first(self._study.cases.add_volumes())
+            self._study.select_first(self._study.cases.add_new_volumes())
             self._unfold("results")
 
     # ---- train -----------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Take all scans of the scene and open the first one that has no annotation in the editor."""
+        """Take the scans of the scene and open the first one that has no annotation in the editor."""
         with slicer.util.tryWithErrorDisplay(_("The scans cannot be added."), waitCursor=True):
-            self._study.cases.add_volumes()
+            self._study.cases.add_new_volumes()
             unlabelled = self._study.cases.in_state(State.UNLABELLED)
             if unlabelled:
                 self._study.case = unlabelled[0]

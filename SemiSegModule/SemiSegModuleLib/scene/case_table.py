@@ -34,7 +34,7 @@ from .identity import new_identifier
 from .left_annotations import leave_annotation, left_annotation, take_up_annotation
 from .merging import keep_meaning, tell_apart
 from .records import State, labels_from_text, labels_to_text
-from .scan import removed_frames, stem_of
+from .scan import removed_frames, stem_of, was_removed
 from .volumes import VoxelBox
 
 
@@ -148,6 +148,18 @@ class CaseTable:
                 frames = node is not None and node.IsA("vtkMRMLSequenceNode")
                 cases += self.add_frames(node) if frames else [self.add_volume(node)]
         return list(dict.fromkeys(cases))
+
+    def add_new_volumes(self) -> list[Case]:
+        """Add everything of the scene that could be a case and never was one: what somebody took off the table stays
+        off it, unless nothing else is there."""
+        if not len(self):
+            return self.add_volumes()
+        with self.paused():
+            cases = self.add_volumes(node for node in self.candidates() if not was_removed(node))
+            for sequence in self.sequence_candidates():
+                former = removed_frames(self.scene, sequences.series_of(sequence))
+                cases += self.add_frames(sequence, set(range(sequences.frame_count(sequence))) - former.keys())
+        return cases
 
     def add_frames(self, sequence, numbers: Iterable[int] | None = None) -> list[Case]:
         """Add frames of a sequence of volumes, each as a case of its own, all of one patient; those that are there

@@ -13,6 +13,7 @@ from .node_values import Flag, Reference, Text, WholeNumber, role
 
 Kind = TypeVar("Kind", bound="Scan")
 _GROUP, _FRAME = "SemiSeg.Group", "SemiSeg.Frame"  # attributes of a volume whose case has left the table
+_REMOVED = "SemiSeg.Removed"  # the same: the volume's own ID, since a copy of it is another scan
 
 
 class Scan:
@@ -49,6 +50,7 @@ class Scan:
         """The volume says itself of whom and which frame it is: it stays in the scene, and may be added again."""
         self.volume.SetAttribute(_GROUP, self.group)
         self.volume.SetAttribute(_FRAME, "" if self.frame is None else str(self.frame))
+        self.volume.SetAttribute(_REMOVED, self.volume.GetID())
 
     @property
     def id(self) -> str:
@@ -105,6 +107,11 @@ class Scan:
         """Of the case in its study, from 1, as in `file_name`."""
         digits = self.file_name.rpartition("_")[2]
         return int(digits) if digits.isdigit() else 0
+
+
+def was_removed(volume) -> bool:
+    """Whether this volume, if it has no case, had one that has left the table."""
+    return volume.GetAttribute(_REMOVED) == volume.GetID()
 
 
 def removed_frames(scene, group: str) -> dict[int, object]:
