@@ -188,7 +188,7 @@ class Result:
 
     def save(self, path: str | Path) -> None:
         """Write the mask: .nii.gz, .nrrd, .mha, or .seg.nrrd with names. Raises SemiSegError."""
-        from SemiSegLib.data.images import write_mask
+        from SemiSegLib.data.writing import write_mask
 
         write_mask(self.image, Path(path), self._labels, self._file)
 

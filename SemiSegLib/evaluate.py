@@ -220,14 +220,15 @@ def _read_annotation(case: Case) -> Mask:
 
 
 def _array(mask: Mask) -> np.ndarray:
-    from SemiSegLib.data.images import to_array
+    from SemiSegLib.data.geometry import to_array
 
     return to_array(mask.image)
 
 
 def _on_grid(prediction: Mask, reference: Mask) -> tuple[Mask, list[str]]:
     """The prediction on the reference's grid, and what to tell when that is not its own."""
-    from SemiSegLib.data.images import Geometry, bring_to
+    from SemiSegLib.data.geometry import Geometry
+    from SemiSegLib.data.images import bring_to
 
     own, wanted = Geometry.of(prediction.image), Geometry.of(reference.image)
     moved = bring_to(prediction, reference.image, reference.path)

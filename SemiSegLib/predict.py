@@ -146,7 +146,7 @@ class _Job:
 
     def outcomes(self, models: Sequence[Model], inference: dict[str, Any]) -> Iterator[Predicted | Failed]:
         """Predict the scans one by one; a bad one does not keep the others from it."""
-        from SemiSegLib.data.images import remove_unfinished
+        from SemiSegLib.data.writing import remove_unfinished
         from SemiSegLib.inference.predictor import predictor_of
 
         predictor = predictor_of(models, self.device, inference)
@@ -223,7 +223,7 @@ class _Job:
 
     def _join_frames(self) -> Iterator[Failed]:
         """Masks of 4D files of which all frames are done, by whatever process, as 4D files."""
-        from SemiSegLib.data.images import write_series
+        from SemiSegLib.data.writing import write_series
 
         done = {case.image for case in self.cases}
         kind = "seq.nrrd" if self.format.endswith("nrrd") else self.format
@@ -239,7 +239,7 @@ class _Job:
 
     def _predict(self, case: Case, predictor: Predictor | Committee) -> Predicted:
         from SemiSegLib.data.cases import read_scan
-        from SemiSegLib.data.images import write_mask
+        from SemiSegLib.data.writing import write_mask
 
         start = time.monotonic()
         try:
@@ -256,7 +256,7 @@ class _Job:
         return Predicted(case.name, self.path(case), volumes(prediction, predictor), time.monotonic() - start)
 
     def _write_maps(self, maps: Sequence[Any], case: Case, predictor: Predictor | Committee, name: str) -> None:
-        from SemiSegLib.data.images import write_scalar
+        from SemiSegLib.data.writing import write_scalar
 
         folder = self.output / name
         folder.mkdir(parents=True, exist_ok=True)

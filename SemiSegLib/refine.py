@@ -83,7 +83,7 @@ def refine(
 ) -> Outcome:
     """Write the refined mask of a scan on its own grid, and the adapted model to `save`; raises SemiSegError."""
     from SemiSegLib.compute.devices import compute_to_predict
-    from SemiSegLib.data.images import write_mask
+    from SemiSegLib.data.writing import write_mask
     from SemiSegLib.inference.predictor import Predictor
     from SemiSegLib.models import load_model, model_file, save_model
     from SemiSegLib.training.refinement import RefinementSettings, adapt, nearness

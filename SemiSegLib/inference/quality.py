@@ -16,8 +16,8 @@ from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.cases import Case, read_case, read_scan
 from SemiSegLib.data.geometry import from_array, to_array
 from SemiSegLib.data.grid import back_to_scan, to_network_grid
-from SemiSegLib.data.images import write_scalar
 from SemiSegLib.data.preprocess import class_indices
+from SemiSegLib.data.writing import write_scalar
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.inference.conformal import LEAST_CASES, Calibration, promised, rank_correlation
 from SemiSegLib.inference.ensemble import Ensemble, Opinions, entropy

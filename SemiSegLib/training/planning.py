@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from SemiSegLib.config import DataSettings, Label, Settings, SettingsError
+from SemiSegLib.constants import SPARE_COLORS
 from SemiSegLib.data.cases import Case, CaseList
 from SemiSegLib.data.geometry import to_array
-from SemiSegLib.data.images import SPARE_COLORS, read_geometry, read_mask, relabel
+from SemiSegLib.data.images import read_geometry, read_mask, relabel
 from SemiSegLib.errors import SemiSegError
 
 _PATCH_VOXELS = {2: 256 * 256, 3: 96 * 96 * 96}  # of an automatic patch: the size of the literature's

@@ -31,9 +31,9 @@ import numpy as np
 from SemiSegLib.config import Settings
 from SemiSegLib.data.cases import Case, CaseList, read_case
 from SemiSegLib.data.geometry import from_array, to_array
-from SemiSegLib.data.images import write_mask
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
+from SemiSegLib.data.writing import write_mask
 from SemiSegLib.inference.choosing import evenly, kept_slices
 from SemiSegLib.models import model_file
 from SemiSegLib.presets import build_settings

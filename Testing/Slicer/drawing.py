@@ -68,7 +68,7 @@ def write_prediction(folder: Path, image_file: Path, mask: np.ndarray, labels, s
     import json
     import shutil
 
-    from SemiSegLib.data.images import write_mask
+    from SemiSegLib.data.writing import write_mask
 
     template = sitk.ReadImage(str(image_file))
     image = sitk.GetImageFromArray(mask.astype(np.uint8))

@@ -66,7 +66,7 @@ def test_segmentations_beside_scans_keep_their_names(table, a_volume, tmp_path):
     from SemiSegModuleLib.scene.loading import add_files
 
     from SemiSegLib.config import Label
-    from SemiSegLib.data.images import write_mask
+    from SemiSegLib.data.writing import write_mask
 
     scan = volumes.world_image(a_volume)
     sitk.WriteImage(scan, str(tmp_path / "p1.nrrd"))
@@ -157,7 +157,7 @@ def test_labels_of_the_data_set_are_taken_over_when_the_task_has_none(scene, a_v
     from SemiSegModuleLib.scene.loading import add_files
 
     from SemiSegLib.config import Label
-    from SemiSegLib.data.images import write_mask
+    from SemiSegLib.data.writing import write_mask
 
     scan = volumes.world_image(a_volume)
     sitk.WriteImage(scan, str(tmp_path / "p1.nrrd"))

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from SemiSegLib.config import Label
 from SemiSegLib.data import cases as case_list
-from SemiSegLib.data import images
+from SemiSegLib.data import geometry, images, writing
 from SemiSegLib.data.cases import Case, CaseList, CasesError, fingerprint, read_case
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits, parse
@@ -28,7 +28,7 @@ def save(path: Path, value: int = 1) -> Path:
     array[1, 2, 1] = value
     path.parent.mkdir(parents=True, exist_ok=True)
     image = sitk.GetImageFromArray(array.T)
-    images.write_mask(image, path)
+    writing.write_mask(image, path)
     return path
 
 
@@ -179,7 +179,7 @@ def test_the_atrial_challenge_as_downloaded(tmp_path: Path) -> None:
         assert image[1, 2, 1] == 200
         assert mask is not None
         assert mask.image[1, 2, 1] == 1
-        assert images.to_array(mask.image).sum() == 1
+        assert geometry.to_array(mask.image).sum() == 1
         assert [label.name for label in found.labels or []] == ["left atrium"]
 
 
@@ -237,7 +237,7 @@ def test_nih_pancreas_masks_lie_right_by_world_or_by_orientation(tmp_path: Path,
     image, mask = read_case(found.labelled[0])
     assert image.GetSize() == (5, 4, 6)
     assert mask is not None
-    np.testing.assert_array_equal(np.argwhere(images.to_array(mask.image)), [[4, 3, 1]])
+    np.testing.assert_array_equal(np.argwhere(geometry.to_array(mask.image)), [[4, 3, 1]])
 
 
 def test_plain_folders_single_files_and_dicom(tmp_path: Path) -> None:
@@ -274,10 +274,10 @@ def test_slicer_segments_of_one_name_get_one_value_in_all_cases(tmp_path: Path) 
         array[0], array[1] = 1, 2
         own = [Label(value, label.name, label.color) for value, label in values.items()]
         (tmp_path / "labels").mkdir(exist_ok=True)
-        images.write_mask(images.from_array(array, scan), tmp_path / "labels" / f"{name}.seg.nrrd", own)
+        writing.write_mask(geometry.from_array(array, scan), tmp_path / "labels" / f"{name}.seg.nrrd", own)
     found = find_cases(tmp_path)
     assert found.labels == [atrium, wall]
-    first, second = (images.to_array(read_case(case)[1].image) for case in found.labelled)  # type: ignore[union-attr]
+    first, second = (geometry.to_array(read_case(case)[1].image) for case in found.labelled)  # type: ignore[union-attr]
     assert (first[0].max(), first[1].max()) == (1, 2)
     assert (second[0].max(), second[1].max()) == (2, 1)
 
@@ -473,7 +473,7 @@ def segmentation(path: Path, values: dict[str, int]) -> None:
     array[0, 0, : len(values)] = list(values.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     labels = [Label(value, name, (9, 9, 9)) for name, value in values.items()]
-    images.write_mask(sitk.GetImageFromArray(array.T), path, labels)
+    writing.write_mask(sitk.GetImageFromArray(array.T), path, labels)
 
 
 def test_segments_named_like_the_data_set_s_classes_get_their_numbers(tmp_path: Path) -> None:

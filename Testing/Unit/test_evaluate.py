@@ -13,7 +13,8 @@ import pytest
 import SimpleITK as sitk
 
 from SemiSegLib.config import Label
-from SemiSegLib.data.images import GeometryError, write_mask
+from SemiSegLib.data.geometry import GeometryError
+from SemiSegLib.data.writing import write_mask
 from SemiSegLib.evaluate import EvaluationError, evaluate, main
 from SemiSegLib.metrics import METRICS, case_metrics
 

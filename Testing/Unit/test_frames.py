@@ -11,8 +11,10 @@ import SimpleITK as sitk
 
 from SemiSegLib.api import Predictor
 from SemiSegLib.data.cases import Case, CaseList, CasesError, read_case, read_scan
+from SemiSegLib.data.formats import ImageError
 from SemiSegLib.data.frames import frame_count, frame_name, series_name
-from SemiSegLib.data.images import Geometry, ImageError, read_geometry, read_image, read_mask
+from SemiSegLib.data.geometry import Geometry
+from SemiSegLib.data.images import read_geometry, read_image, read_mask
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits, hold_out
 from SemiSegLib.errors import SemiSegError

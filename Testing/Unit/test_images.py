@@ -13,8 +13,10 @@ import pytest
 import SimpleITK as sitk
 
 from SemiSegLib.config import Label
-from SemiSegLib.data import images
-from SemiSegLib.data.images import Geometry, GeometryError, ImageError, Mask
+from SemiSegLib.data import formats, geometry, images, writing
+from SemiSegLib.data.formats import ImageError
+from SemiSegLib.data.geometry import Geometry, GeometryError
+from SemiSegLib.data.images import Mask
 
 SHAPE = (7, 6, 5)
 TURN = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]) @ np.array(
@@ -42,7 +44,7 @@ def some_mask(like: sitk.Image) -> sitk.Image:
     array = np.zeros(like.GetSize(), np.uint8)
     array[1:4, 2:5, 1:3] = 1
     array[4:6, 0:2, 3:5] = 3
-    return images.from_array(array, like)
+    return geometry.from_array(array, like)
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -70,7 +72,7 @@ def test_every_format_gives_the_voxels_and_the_grid_that_itk_wrote(tmp_path: Pat
     sitk.WriteImage(scan, str(path))
     found = images.read_image(path)
     assert found.GetPixelID() == sitk.sitkFloat32
-    np.testing.assert_array_equal(images.to_array(found), images.to_array(scan))
+    np.testing.assert_array_equal(geometry.to_array(found), geometry.to_array(scan))
     np.testing.assert_allclose(affine_of(found), affine_of(scan), atol=1e-4)
     assert images.read_geometry(path) == Geometry.of(found)
 
@@ -105,7 +107,7 @@ def test_nifti_scaling_units_and_byte_order_are_honoured(tmp_path: Path) -> None
     made.header.set_slope_inter(2, -3)
     nibabel.save(made, tmp_path / "a.nii")
     found = images.read_image(tmp_path / "a.nii")
-    np.testing.assert_allclose(images.to_array(found), nibabel.load(tmp_path / "a.nii").get_fdata(), rtol=1e-6)
+    np.testing.assert_allclose(geometry.to_array(found), nibabel.load(tmp_path / "a.nii").get_fdata(), rtol=1e-6)
     np.testing.assert_allclose(found.GetSpacing(), (0.7, 0.7, 2.0), rtol=1e-6)
 
 
@@ -158,7 +160,7 @@ def test_a_damaged_compressed_scan_is_named(kind, frame, damage, tmp_path):
 
 
 def test_a_mask_is_written_though_its_file_is_held_for_a_moment(held_for_a_moment, tmp_path):
-    images.write_mask(sitk.Image((4, 4, 4), sitk.sitkUInt8), tmp_path / "mask.nii.gz")
+    writing.write_mask(sitk.Image((4, 4, 4), sitk.sitkUInt8), tmp_path / "mask.nii.gz")
     assert [path.name for path in tmp_path.iterdir()] == ["mask.nii.gz"]
 
 
@@ -168,7 +170,7 @@ def test_one_volume_in_4d_is_accepted_and_several_are_refused(tmp_path: Path, ki
     for count, name in ((1, "one"), (2, "two")):
         sitk.WriteImage(sitk.JoinSeries([scan] * count), str(tmp_path / f"{name}.{kind}"))
     found = images.read_image(tmp_path / f"one.{kind}")
-    np.testing.assert_array_equal(images.to_array(found), images.to_array(scan))
+    np.testing.assert_array_equal(geometry.to_array(found), geometry.to_array(scan))
     np.testing.assert_allclose(affine_of(found), affine_of(scan), atol=1e-4)
     with pytest.raises(ImageError, match=r"two.*7 x 6 x 5 x 2"):
         images.read_image(tmp_path / f"two.{kind}")
@@ -187,7 +189,7 @@ def test_nan_and_infinity_become_the_minimum_with_a_warning(tmp_path: Path, capl
     array[0, 0, 0], array[1, 1, 1], array[2, 2, 2], array[3, 3, 3] = np.nan, np.inf, -np.inf, -7.0
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "holes.nii.gz")
     with caplog.at_level(logging.WARNING):
-        found = images.to_array(images.read_image(tmp_path / "holes.nii.gz"))
+        found = geometry.to_array(images.read_image(tmp_path / "holes.nii.gz"))
     assert "holes.nii.gz" in caplog.text
     assert "3 voxels" in caplog.text
     assert [found[n, n, n] for n in range(5)] == [-7, -7, -7, -7, 5]
@@ -231,7 +233,9 @@ def test_negligible_shear_is_straightened_about_the_centre_and_written_back_exac
     moved = np.array([found.TransformIndexToPhysicalPoint(c.tolist()) for c in corners]) * (-1, -1, 1) - ras[:, :3]
     assert np.linalg.norm(moved, axis=1).max() < 0.06
     np.testing.assert_allclose(moved.mean(0), 0, atol=1e-6)
-    images.write_mask(images.from_array(np.ones(SHAPE, np.uint8), found), tmp_path / "m.nii", None, tmp_path / "a.nii")
+    writing.write_mask(
+        geometry.from_array(np.ones(SHAPE, np.uint8), found), tmp_path / "m.nii", None, tmp_path / "a.nii"
+    )
     assert (nibabel.load(tmp_path / "m.nii").affine == nibabel.load(tmp_path / "a.nii").affine).all()
 
 
@@ -258,7 +262,7 @@ def test_negligible_shear_of_other_formats_is_written_back_exactly(tmp_path: Pat
     found = images.read_image(tmp_path / f"a.{kind}")
     direction = np.reshape(found.GetDirection(), (3, 3))
     np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-12)
-    images.write_mask(some_mask(found), tmp_path / f"m.{kind}", template=tmp_path / f"a.{kind}")
+    writing.write_mask(some_mask(found), tmp_path / f"m.{kind}", template=tmp_path / f"a.{kind}")
     source, written = sitk.ReadImage(str(tmp_path / f"a.{kind}")), sitk.ReadImage(str(tmp_path / f"m.{kind}"))
     assert Geometry.of(written) == Geometry.of(source)
 
@@ -280,10 +284,10 @@ def test_the_literatures_h5_files_are_read_as_stored(tmp_path: Path) -> None:
         file["image"] = array
         file["label"] = (array > 1).astype(np.uint8)
     found = images.read_image(tmp_path / "mri_norm2.h5")
-    np.testing.assert_array_equal(images.to_array(found), array)
+    np.testing.assert_array_equal(geometry.to_array(found), array)
     assert found.GetSpacing() == (0.625, 0.625, 0.625)
     mask = images.read_mask(tmp_path / "mri_norm2.h5")
-    np.testing.assert_array_equal(images.to_array(mask.image), array > 1)
+    np.testing.assert_array_equal(geometry.to_array(mask.image), array > 1)
     assert Geometry.of(mask.image) == Geometry.of(found) == images.read_geometry(tmp_path / "mri_norm2.h5")
 
 
@@ -328,7 +332,7 @@ def ct() -> sitk.Image:
 def test_a_dicom_folder_is_read_in_spatial_order_at_its_place(tmp_path: Path, ct: sitk.Image) -> None:
     write_series(tmp_path / "dcm", ct)
     found = images.read_image(tmp_path / "dcm")
-    np.testing.assert_array_equal(images.to_array(found), images.to_array(ct))
+    np.testing.assert_array_equal(geometry.to_array(found), geometry.to_array(ct))
     np.testing.assert_allclose(affine_of(found), affine_of(ct), atol=1e-4)
 
 
@@ -341,14 +345,14 @@ def test_a_dicom_folder_that_gdcm_does_not_find_is_read_as_others(tmp_path: Path
     expected = images.read_image(folder)
     monkeypatch.setattr(sitk.ImageSeriesReader, "GetGDCMSeriesIDs", lambda name: ())
     found = images.read_image(folder)
-    np.testing.assert_array_equal(images.to_array(found), images.to_array(expected))
+    np.testing.assert_array_equal(geometry.to_array(found), geometry.to_array(expected))
     assert Geometry.of(found) == Geometry.of(expected)
 
 
 def test_on_windows_the_c_library_learns_that_names_are_utf_8_before_itk_reads(tmp_path: Path, monkeypatch) -> None:
     """Else it would take UTF-8 for letters of its code page, and find nothing whose name is not plain English."""
     path = tmp_path / "Müller.nrrd"
-    images.write_mask(some_mask(some_scan()), path)
+    writing.write_mask(some_mask(some_scan()), path)
     told = []
     with monkeypatch.context() as windows:
         windows.setattr(sys, "platform", "win32")
@@ -368,8 +372,8 @@ def test_slices_of_a_series_may_be_scaled_each_in_its_way(tmp_path: Path, ct: si
         stored = pydicom.dcmread(file)
         stored.RescaleSlope, stored.RescaleIntercept = slope, 0
         stored.save_as(file)
-    found = images.to_array(images.read_image(tmp_path / "dcm"))
-    np.testing.assert_allclose(found, images.to_array(ct) * np.array(slopes), rtol=1e-6)
+    found = geometry.to_array(images.read_image(tmp_path / "dcm"))
+    np.testing.assert_allclose(found, geometry.to_array(ct) * np.array(slopes), rtol=1e-6)
 
 
 def test_a_localiser_beside_the_series_is_passed_over_but_a_second_series_is_not(
@@ -445,7 +449,7 @@ def test_a_mask_stored_with_a_factor_is_whole_but_for_rounding(tmp_path: Path) -
 def test_a_folder_that_is_a_file_is_named_when_nothing_can_be_written_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(ImageError, match=r"m\.nii\.gz: cannot be written"):
-        images.write_mask(sitk.Image(SHAPE, sitk.sitkUInt8), tmp_path / "file" / "m.nii.gz")
+        writing.write_mask(sitk.Image(SHAPE, sitk.sitkUInt8), tmp_path / "file" / "m.nii.gz")
 
 
 SLICER_HEADER = """NRRD0004
@@ -518,7 +522,7 @@ def test_a_cropped_slicer_segmentation_lands_on_its_scan_with_names_and_colours(
     mask = images.read_mask(tmp_path / "a.seg.nrrd")
     assert mask.labels == [Label(4, "atrium", (255, 0, 0)), Label(2, "wall := thin", (128, 174, 128))]
     assert mask.labels == images.mask_labels(tmp_path / "a.seg.nrrd")
-    placed = images.to_array(images.bring_to(mask, slicer_scan).image)
+    placed = geometry.to_array(images.bring_to(mask, slicer_scan).image)
     assert placed.shape == (8, 9, 10)
     assert {tuple(at): placed[tuple(at)] for at in np.argwhere(placed)} == {(1, 2, 3): 4, (3, 3, 4): 2}
 
@@ -535,24 +539,24 @@ def test_overlapping_slicer_layers_are_merged_with_a_warning(
     assert "3 voxels belong to several segments" in caplog.text
     assert [(label.value, label.name) for label in mask.labels or []] == [(1, "atrium"), (2, "wall := thin")]
     expected = np.where(layers[1] > 0, 2, layers[0])
-    np.testing.assert_array_equal(images.to_array(mask.image), expected)
+    np.testing.assert_array_equal(geometry.to_array(mask.image), expected)
     assert images.bring_to(mask, slicer_scan).image.GetSize() == (8, 9, 10)
 
 
 def test_segments_may_have_values_beyond_16_bits(tmp_path: Path) -> None:
     array = np.zeros(SHAPE, np.uint32)
     array[0, 0, 0] = 70_000
-    images.write_mask(sitk.GetImageFromArray(array.T), tmp_path / "a.seg.nrrd", [Label(70_000, "x", (1, 2, 3))])
-    assert images.to_array(images.read_mask(tmp_path / "a.seg.nrrd").image)[0, 0, 0] == 70_000
+    writing.write_mask(sitk.GetImageFromArray(array.T), tmp_path / "a.seg.nrrd", [Label(70_000, "x", (1, 2, 3))])
+    assert geometry.to_array(images.read_mask(tmp_path / "a.seg.nrrd").image)[0, 0, 0] == 70_000
 
 
 def test_values_are_mapped_all_at_once() -> None:
     scan = some_scan()
     array = np.zeros(SHAPE, np.uint8)
     array[0], array[1], array[2] = 1, 2, 255
-    mask = Mask(images.from_array(array, scan), [Label(1, "a", (0, 0, 0)), Label(255, "b", (1, 1, 1))])
+    mask = Mask(geometry.from_array(array, scan), [Label(1, "a", (0, 0, 0)), Label(255, "b", (1, 1, 1))])
     found = images.relabel(mask, {1: 2, 2: 1, 255: 3})
-    assert [int(images.to_array(found.image)[n, 0, 0]) for n in range(4)] == [2, 1, 3, 0]
+    assert [int(geometry.to_array(found.image)[n, 0, 0]) for n in range(4)] == [2, 1, 3, 0]
     assert [label.value for label in found.labels or []] == [2, 3]
 
 
@@ -565,7 +569,7 @@ def test_equal_grids_are_kept_and_rounded_headers_made_exact() -> None:
     mask.SetOrigin(tuple(np.array(scan.GetOrigin()) + 1e-4))
     found = images.bring_to(Mask(mask), scan).image
     assert Geometry.of(found) == Geometry.of(scan)
-    np.testing.assert_array_equal(images.to_array(found), images.to_array(mask))
+    np.testing.assert_array_equal(geometry.to_array(found), geometry.to_array(mask))
     assert Geometry.of(mask) != Geometry.of(scan)
 
 
@@ -575,14 +579,14 @@ def test_a_mask_on_turned_axes_is_brought_back_without_loss(direction: str) -> N
     turned = sitk.Flip(sitk.PermuteAxes(some_mask(scan), (2, 0, 1)), (True, False, True))
     found = images.bring_to(Mask(turned), scan).image
     assert Geometry.of(found) == Geometry.of(scan)
-    np.testing.assert_array_equal(images.to_array(found), images.to_array(some_mask(scan)))
+    np.testing.assert_array_equal(geometry.to_array(found), geometry.to_array(some_mask(scan)))
 
 
 def test_a_mask_on_part_of_the_scan_is_filled_up() -> None:
     scan = some_scan()
     part = some_mask(scan)[1:6, :, 1:]
-    found = images.to_array(images.bring_to(Mask(part), scan, fill=255).image)
-    expected = images.to_array(some_mask(scan))
+    found = geometry.to_array(images.bring_to(Mask(part), scan, fill=255).image)
+    expected = geometry.to_array(some_mask(scan))
     expected[[0, 6]] = 255
     expected[:, :, 0] = 255
     np.testing.assert_array_equal(found, expected)
@@ -610,7 +614,7 @@ def test_masks_known_to_have_a_wrong_origin_are_laid_on_by_orientation(caplog: p
     with caplog.at_level(logging.WARNING):
         found = images.bring_to(Mask(turned), scan, by_orientation=True).image
     assert "by orientation" in caplog.text
-    np.testing.assert_array_equal(images.to_array(found), images.to_array(some_mask(scan)))
+    np.testing.assert_array_equal(geometry.to_array(found), geometry.to_array(some_mask(scan)))
     with pytest.raises(GeometryError, match="differ in size"):
         images.bring_to(Mask(turned[1:, :, :]), scan, by_orientation=True)
 
@@ -618,7 +622,7 @@ def test_masks_known_to_have_a_wrong_origin_are_laid_on_by_orientation(caplog: p
 def test_the_real_mask_of_a_part_of_a_ct_lands_where_it_was_drawn(shared_data: Path) -> None:
     whole = images.read_image(shared_data / "ct" / "example_ct.nii.gz")
     mask = images.read_mask(shared_data / "ct" / "example_seg.nii.gz")
-    found = images.to_array(images.bring_to(mask, whole).image)
+    found = geometry.to_array(images.bring_to(mask, whole).image)
     assert found.shape == whole.GetSize() == (122, 101, 112)
     part = np.asarray(nibabel.load(shared_data / "ct" / "example_seg.nii.gz").dataobj)
     np.testing.assert_array_equal(found[:, :, :30], part)
@@ -628,31 +632,31 @@ def test_the_real_mask_of_a_part_of_a_ct_lands_where_it_was_drawn(shared_data: P
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_canonical_turns_to_lps_without_moving_a_voxel_and_back(direction: str) -> None:
     scan = some_scan(direction)
-    turned = images.canonical(scan)
+    turned = geometry.canonical(scan)
     axes = np.reshape(turned.GetDirection(), (3, 3))
     assert (np.argmax(np.abs(axes), axis=0) == [0, 1, 2]).all()
     assert (np.diag(axes) > 0).all()
     for index in itertools.product(*[(0, n // 2, n - 1) for n in SHAPE]):
         point = scan.TransformIndexToPhysicalPoint(index)
         assert turned[turned.TransformPhysicalPointToIndex(point)] == scan[index]
-    back = images.restore_orientation(turned, scan)
+    back = geometry.restore_orientation(turned, scan)
     assert Geometry.of(back) == Geometry.of(scan)
-    np.testing.assert_array_equal(images.to_array(back), images.to_array(scan))
+    np.testing.assert_array_equal(geometry.to_array(back), geometry.to_array(scan))
     with pytest.raises(GeometryError):
-        images.restore_orientation(turned[1:, :, :], scan)
+        geometry.restore_orientation(turned[1:, :, :], scan)
 
 
 def test_arrays_are_in_index_order_and_keep_the_grid() -> None:
     scan = some_scan()
-    array = images.to_array(scan)
+    array = geometry.to_array(scan)
     assert array.shape == SHAPE
     assert array[5, 2, 3] == scan[5, 2, 3]
-    again = images.from_array(array * 2, scan)
+    again = geometry.from_array(array * 2, scan)
     assert again[5, 2, 3] == 2 * scan[5, 2, 3]
     assert Geometry.of(again) == Geometry.of(scan)
-    assert images.from_array(array > 0, scan).GetPixelID() == sitk.sitkUInt8
+    assert geometry.from_array(array > 0, scan).GetPixelID() == sitk.sitkUInt8
     with pytest.raises(GeometryError):
-        images.from_array(array[1:], scan)
+        geometry.from_array(array[1:], scan)
 
 
 def test_a_grid_describes_itself_in_words() -> None:
@@ -684,8 +688,8 @@ def test_nifti_in_nifti_out_keeps_every_bit_of_the_geometry(
     odd_nifti(tmp_path / "scan.nii.gz", direction, codes)
     scan = images.read_image(tmp_path / "scan.nii.gz")
     mask = some_mask(scan)
-    images.write_mask(mask, tmp_path / "mask.nii.gz", template=tmp_path / "scan.nii.gz")
-    images.write_scalar(scan, tmp_path / "sdm.nii", template=tmp_path / "scan.nii.gz")
+    writing.write_mask(mask, tmp_path / "mask.nii.gz", template=tmp_path / "scan.nii.gz")
+    writing.write_scalar(scan, tmp_path / "sdm.nii", template=tmp_path / "scan.nii.gz")
     source = nibabel.load(tmp_path / "scan.nii.gz")
     for name, kind, wanted in (("mask.nii.gz", np.uint8, mask), ("sdm.nii", np.float32, scan)):
         written = nibabel.load(tmp_path / name)
@@ -697,14 +701,14 @@ def test_nifti_in_nifti_out_keeps_every_bit_of_the_geometry(
         for field in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
             assert written.header[field] == source.header[field], field
         assert b"Patient" not in written.header.binaryblock
-        np.testing.assert_array_equal(written.get_fdata(), images.to_array(wanted))
+        np.testing.assert_array_equal(written.get_fdata(), geometry.to_array(wanted))
 
 
 def test_nifti_of_other_dimensions_keeps_them(tmp_path: Path) -> None:
     for shape in ((7, 6), (7, 6, 5, 1)):
         odd_nifti(tmp_path / "scan.nii", "oblique", (1, 1), shape)
         scan = images.read_image(tmp_path / "scan.nii")
-        images.write_scalar(scan, tmp_path / "out.nii", tmp_path / "scan.nii")
+        writing.write_scalar(scan, tmp_path / "out.nii", tmp_path / "scan.nii")
         written = nibabel.load(tmp_path / "out.nii")
         assert written.shape == shape
         np.testing.assert_array_equal(written.get_fdata(), nibabel.load(tmp_path / "scan.nii").get_fdata())
@@ -715,11 +719,11 @@ def test_nifti_of_other_dimensions_keeps_them(tmp_path: Path) -> None:
 def test_nrrd_and_metaimage_keep_every_bit_of_the_geometry(tmp_path: Path, direction: str, kind: str, out: str) -> None:
     sitk.WriteImage(some_scan(direction), str(tmp_path / f"scan.{kind}"))
     scan = images.read_image(tmp_path / f"scan.{kind}")
-    images.write_mask(some_mask(scan), tmp_path / f"mask.{out}", LABELS, tmp_path / f"scan.{kind}")
+    writing.write_mask(some_mask(scan), tmp_path / f"mask.{out}", LABELS, tmp_path / f"scan.{kind}")
     source, written = sitk.ReadImage(str(tmp_path / f"scan.{kind}")), sitk.ReadImage(str(tmp_path / f"mask.{out}"))
     assert Geometry.of(written) == Geometry.of(source)
     assert written.GetPixelID() == sitk.sitkUInt8
-    np.testing.assert_array_equal(images.to_array(written), images.to_array(some_mask(scan)))
+    np.testing.assert_array_equal(geometry.to_array(written), geometry.to_array(some_mask(scan)))
 
 
 @pytest.mark.parametrize(
@@ -734,30 +738,30 @@ def test_nrrd_headers_of_other_writers_are_repeated(tmp_path: Path, placed: str)
     header = f"NRRD0004\ntype: short\ndimension: 3\nsizes: 7 6 5\nendian: little\nencoding: raw\n{placed}\n"
     (tmp_path / "scan.nrrd").write_bytes(header.encode() + np.arange(210, dtype="<i2").tobytes())
     scan = images.read_image(tmp_path / "scan.nrrd")
-    images.write_scalar(scan, tmp_path / "out.nrrd", tmp_path / "scan.nrrd")
+    writing.write_scalar(scan, tmp_path / "out.nrrd", tmp_path / "scan.nrrd")
     text = (tmp_path / "out.nrrd").read_bytes().partition(b"\n\n")[0].decode()
     assert all(line in text for line in placed.splitlines())
     written = sitk.ReadImage(str(tmp_path / "out.nrrd"))
     assert Geometry.of(written) == Geometry.of(sitk.ReadImage(str(tmp_path / "scan.nrrd")))
-    np.testing.assert_array_equal(images.to_array(written), images.to_array(scan))
+    np.testing.assert_array_equal(geometry.to_array(written), geometry.to_array(scan))
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize(("kind", "out"), list(itertools.product(["nii.gz", "nrrd", "mha"], images.WRITABLE)))
+@pytest.mark.parametrize(("kind", "out"), list(itertools.product(["nii.gz", "nrrd", "mha"], formats.WRITABLE)))
 def test_every_format_to_every_other_keeps_voxels_in_place(tmp_path: Path, direction: str, kind: str, out: str) -> None:
     sitk.WriteImage(some_scan(direction), str(tmp_path / f"scan.{kind}"))
     scan = images.read_image(tmp_path / f"scan.{kind}")
-    images.write_mask(some_mask(scan), tmp_path / f"mask{out}", template=tmp_path / f"scan.{kind}")
+    writing.write_mask(some_mask(scan), tmp_path / f"mask{out}", template=tmp_path / f"scan.{kind}")
     written = sitk.ReadImage(str(tmp_path / f"mask{out}"))
     np.testing.assert_allclose(affine_of(written), affine_of(scan), atol=3e-5)
-    np.testing.assert_array_equal(images.to_array(written), images.to_array(some_mask(scan)))
+    np.testing.assert_array_equal(geometry.to_array(written), geometry.to_array(some_mask(scan)))
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_segmentation_has_the_header_that_slicer_writes_and_reads_back(tmp_path: Path) -> None:
     scan = some_scan()
     tissue = "Segmentation category and type~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~~^^~^^"
-    images.write_mask(some_mask(scan), tmp_path / "a.seg.nrrd", LABELS, terminology={1: tissue})
+    writing.write_mask(some_mask(scan), tmp_path / "a.seg.nrrd", LABELS, terminology={1: tissue})
     keys = sitk.ReadImage(str(tmp_path / "a.seg.nrrd"))
     slicers = {line.partition(":=")[0] for line in SLICER_HEADER.splitlines() if ":=" in line}
     assert slicers <= set(keys.GetMetaDataKeys())
@@ -771,7 +775,7 @@ def test_a_segmentation_has_the_header_that_slicer_writes_and_reads_back(tmp_pat
     assert {keys.GetMetaData(f"Segment{n}_Extent") for n in (0, 1)} == {"0 6 0 5 0 4"}
     mask = images.read_mask(tmp_path / "a.seg.nrrd")
     assert mask.labels == LABELS
-    np.testing.assert_array_equal(images.to_array(mask.image), images.to_array(some_mask(scan)))
+    np.testing.assert_array_equal(geometry.to_array(mask.image), geometry.to_array(some_mask(scan)))
     reference = keys.GetMetaData("Segmentation_ConversionParameters").split("|")
     assert reference[0] == "Reference image geometry"
     numbers = [float(part) for part in reference[1].rstrip(";").split(";")]
@@ -781,20 +785,20 @@ def test_a_segmentation_has_the_header_that_slicer_writes_and_reads_back(tmp_pat
 
 def test_labels_travel_with_the_mask_and_unnamed_values_are_not_lost(tmp_path: Path) -> None:
     scan = some_scan()
-    images.write_mask(Mask(some_mask(scan), LABELS[:1]), tmp_path / "a.seg.nrrd")
+    writing.write_mask(Mask(some_mask(scan), LABELS[:1]), tmp_path / "a.seg.nrrd")
     found = images.mask_labels(tmp_path / "a.seg.nrrd")
     assert found is not None
     assert found[0] == LABELS[0]
     assert [(label.value, label.name) for label in found] == [(1, "left atrium"), (3, "Label 3")]
-    assert set(np.unique(images.to_array(images.read_mask(tmp_path / "a.seg.nrrd").image))) == {0, 1, 3}
+    assert set(np.unique(geometry.to_array(images.read_mask(tmp_path / "a.seg.nrrd").image))) == {0, 1, 3}
 
 
 def test_big_label_values_and_compression(tmp_path: Path) -> None:
     scan = some_scan("straight", (40, 40, 40))
     array = np.zeros(scan.GetSize(), np.int64)
     array[3, 4, 5] = 1000
-    for kind in images.WRITABLE:
-        images.write_mask(images.from_array(array, scan), tmp_path / f"m{kind}")
+    for kind in formats.WRITABLE:
+        writing.write_mask(geometry.from_array(array, scan), tmp_path / f"m{kind}")
         written = sitk.ReadImage(str(tmp_path / f"m{kind}"))
         assert written.GetPixelID() == sitk.sitkUInt16
         assert written[3, 4, 5] == 1000
@@ -807,20 +811,20 @@ def test_what_is_off_the_scans_grid_is_not_written(tmp_path: Path) -> None:
     moved = some_mask(some_scan())
     moved.SetOrigin((0, 0, 0))
     with pytest.raises(GeometryError, match="not on the grid"):
-        images.write_mask(moved, tmp_path / "mask.nii.gz", template=tmp_path / "scan.nii.gz")
+        writing.write_mask(moved, tmp_path / "mask.nii.gz", template=tmp_path / "scan.nii.gz")
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     path = tmp_path / "mask.nii.gz"
-    images.write_mask(some_mask(some_scan()), path)
+    writing.write_mask(some_mask(some_scan()), path)
     before = path.read_bytes()
-    broken = images.from_array(np.full(SHAPE, 0.5), some_scan())
+    broken = geometry.from_array(np.full(SHAPE, 0.5), some_scan())
     with pytest.raises(ImageError, match="whole numbers"):
-        images.write_mask(broken, path)
+        writing.write_mask(broken, path)
     (tmp_path / "taken.nii.gz").mkdir()
     with pytest.raises(ImageError, match=r"taken\.nii\.gz: cannot be written"):
-        images.write_mask(some_mask(some_scan()), tmp_path / "taken.nii.gz")
+        writing.write_mask(some_mask(some_scan()), tmp_path / "taken.nii.gz")
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.nii.gz", "taken.nii.gz"]
 
@@ -829,9 +833,9 @@ def test_extensions_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     mask = some_mask(some_scan())
     for name in ("mask.png", "mask", "mask.h5", "mask.nhdr", ".nii.gz"):
         with pytest.raises(ImageError, match=r"supported are \.nii\.gz, \.nii, \.seg\.nrrd, \.nrrd, \.mha"):
-            images.write_mask(mask, tmp_path / name)
+            writing.write_mask(mask, tmp_path / name)
     with pytest.raises(ImageError, match="segmentations"):
-        images.write_scalar(some_scan(), tmp_path / "sdm.seg.nrrd")
+        writing.write_scalar(some_scan(), tmp_path / "sdm.seg.nrrd")
 
 
 @pytest.mark.parametrize(
@@ -848,5 +852,5 @@ def test_extensions_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_names(name: str, stem: str, image: bool) -> None:
-    assert images.stem(Path("x.y") / name) == stem
-    assert images.is_image(Path(name)) == image
+    assert formats.stem(Path("x.y") / name) == stem
+    assert formats.is_image(Path(name)) == image

@@ -15,9 +15,9 @@ import torch
 from SemiSegLib.benchmark.results import training_time
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import Label
-from SemiSegLib.data.images import remove_unfinished, write_mask
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
+from SemiSegLib.data.writing import remove_unfinished, write_mask
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import whole, write_whole, writer_mark
 from SemiSegLib.models import load_model
@@ -448,9 +448,9 @@ def test_masks_that_a_killed_process_was_writing_are_swept(tmp_path):
 import os, sys
 from pathlib import Path
 import SimpleITK as sitk
-from SemiSegLib.data import images, nifti
+from SemiSegLib.data import nifti, writing
 nifti.write = lambda array, geometry, path, like: (path.write_bytes(b"half"), os._exit(9))
-images.write_mask(sitk.Image(4, 4, 4, sitk.sitkUInt8), Path({str(tmp_path)!r}) / "a-b.nii.gz")
+writing.write_mask(sitk.Image(4, 4, 4, sitk.sitkUInt8), Path({str(tmp_path)!r}) / "a-b.nii.gz")
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     (tmp_path / ".c~another.host-1.tmp.nii.gz").write_bytes(b"at work elsewhere")

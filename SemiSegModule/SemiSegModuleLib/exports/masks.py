@@ -64,7 +64,7 @@ def export_masks(
 
 def _write_mask(image, path: Path, labels: Sequence[Label]) -> None:
     if path.name.endswith(".seg.nrrd"):
-        from SemiSegLib.data.images import write_mask
+        from SemiSegLib.data.writing import write_mask
 
         write_mask(image, path, labels, terminology={label.value: segments.terminology(label) for label in labels})
     else:
