@@ -195,6 +195,13 @@ class AugmentationSettings:
     intensity: float = setting(
         0.0, "how often intensities are changed, times nnU-Net's probabilities; 0: never", at_least=0
     )
+    context: float = setting(
+        0.0,
+        "share of annotated patches of which only a part stays, beside air or the same part of another annotated scan "
+        "(geometry=warp): where scans to predict show more around the heart or organ than those learnt from",
+        at_least=0,
+        at_most=1,
+    )
 
 
 @dataclass

@@ -39,6 +39,22 @@ def random_turn(
     return Turn(quarters, flips[training.flip], degrees, aspect)
 
 
+def random_share(random: np.random.Generator, share: float) -> bool:
+    """True with this probability; draws nothing where it is 0, so that other draws stay what they were."""
+    return share > 0 and random.random() < share
+
+
+def random_box(random: np.random.Generator, sides: Sequence[int]) -> tuple[slice, ...]:
+    """A box in a patch of `sides` voxels (choice): along each axis, with probability 1/2, a uniform share of the side
+    at a uniform place, else the whole side; slices stay whole."""
+    box = []
+    for side in sides:
+        length = int(random.integers(side + 1)) if side > 1 and random.random() < 0.5 else side
+        first = int(random.integers(side - length + 1))
+        box.append(slice(first, first + length))
+    return tuple(box)
+
+
 def turned(patch: torch.Tensor, turn: Turn, padding: float, smooth: bool = False) -> torch.Tensor:
     """A patch (x, y, z) turned; `smooth`: by interpolation. Corners that come into view are `padding`."""
     if turn.quarters:

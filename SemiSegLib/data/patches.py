@@ -15,7 +15,7 @@ import torch
 from SemiSegLib.compute.distributed import rank_slice
 from SemiSegLib.config import AugmentationSettings, DataSettings, TrainingSettings
 from SemiSegLib.constants import IGNORE
-from SemiSegLib.data.augmentation import Turn, random_turn, turn_matrix, turned
+from SemiSegLib.data.augmentation import Turn, random_box, random_share, random_turn, turn_matrix, turned
 from SemiSegLib.data.batch import Batch, Patches
 from SemiSegLib.data.distance import label_distances, normalise
 from SemiSegLib.data.intensity import change_intensity
@@ -119,22 +119,50 @@ class PatchSampler:
         self, case: Prepared, index: int, start: Sequence[int], stream: int, random: np.random.Generator
     ) -> tuple[torch.Tensor, ...]:
         """The same, resampled once; distance maps are those of the resampled mask, within the patch."""
-        middle = [first + (side - 1) / 2 for first, side in zip(start, self.patch, strict=True)]
-        warp = random_warp(random, middle, self.patch, case.spacing, self.augmentation)
-        cut = Resampler(warp, self.patch, self.device)
-        image = cut(case.image(), smooth=True)
+        labels = case.mask() if stream == _LABELLED else self.own_labels(case)
+        image, mask, warp = self._resampled(case, labels, start, random)
+        if mask is not None and stream == _LABELLED and random_share(random, self.augmentation.context):
+            image, mask = self._in_context(image, mask, random)
         image, views = self._views(image[..., 0] if self.flat else image, stream, random)
         frame = _warp_frame(warp, self.patch, case.shape)
         nothing = torch.empty(0)
-        labels = case.mask() if stream == _LABELLED else self.own_labels(case)
-        if labels is None:
+        if mask is None:
             return image, nothing, nothing, frame, views
-        mask = cut(labels, smooth=False, padding=IGNORE).to(torch.uint8)
         maps = [mask]
         if self.sdm and stream == _LABELLED:
             maps.append(self._distances(mask.cpu().numpy(), case.spacing, index))
         mask, *sdm = (each[..., 0] if self.flat else each for each in maps)
         return image, mask, sdm[0] if sdm else nothing, frame, views
+
+    def _resampled(
+        self, case: Prepared, labels: np.ndarray | None, start: Sequence[int], random: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor | None, Warp]:
+        """(image, mask or None, how they were warped) of the crop that begins at `start`."""
+        middle = [first + (side - 1) / 2 for first, side in zip(start, self.patch, strict=True)]
+        warp = random_warp(random, middle, self.patch, case.spacing, self.augmentation)
+        cut = Resampler(warp, self.patch, self.device)
+        image = cut(case.image(), smooth=True)
+        mask = None if labels is None else cut(labels, smooth=False, padding=IGNORE).to(torch.uint8)
+        return image, mask, warp
+
+    def _in_context(
+        self, image: torch.Tensor, mask: torch.Tensor, random: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A random box of the patch, and around it air (no structure) or the same part of another annotated scan's
+        patch, with its mask: what a network sees at the border of the field of view that it was trained on."""
+        air = float(image.min()) - random.random()  # at most one sd darker than what the patch shows (choice)
+        around = torch.full_like(image, air), torch.zeros_like(mask)
+        if random.random() < 0.5:
+            index = int(random.integers(len(self.cases[_LABELLED])))
+            case = self.cases[_LABELLED][index]
+            centre = self._centre(case, index, _LABELLED, random)
+            start = [self._start(axis, case.shape[axis], centre, random) for axis in range(3)]
+            other, labels, _ = self._resampled(case, case.mask(), start, random)
+            assert labels is not None
+            around = other, labels
+        box = random_box(random, self.patch)
+        around[0][box], around[1][box] = image[box], mask[box]
+        return around
 
     def _views(
         self, image: torch.Tensor, stream: int, random: np.random.Generator

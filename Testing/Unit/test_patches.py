@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from SemiSegLib.config import DataSettings, Label, TrainingSettings
+from SemiSegLib.config import AugmentationSettings, DataSettings, Label, TrainingSettings
 from SemiSegLib.data.augmentation import Turn, turn_matrix, turned
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.distance import label_distances
@@ -226,6 +226,39 @@ def test_a_patch_without_foreground_has_a_map_of_zeros(sampler):
 def test_foreground_is_found_in_large_scans(sampler):
     source = sampler(shape=(96, 96, 64), patch=(16, 16, 16), foreground_fraction=1.0)
     assert all((source.draw(i).labelled.mask == 1).flatten(1).any(1).all() for i in range(10))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_in_context_a_box_of_the_patch_stays_and_what_is_around_it_has_its_own_mask(sampler, dimensions):
+    patches = sampler(patch=(32, 32, 16)[:dimensions], sdm=False, dimensions=dimensions, labelled_batch=4)
+    patches.augmentation = AugmentationSettings(geometry="warp", elastic_probability=0.0)
+    whole = [patches.draw(iteration) for iteration in range(12)]
+    patches.augmentation = replace(patches.augmentation, context=1.0)
+    kinds = set()
+    for iteration, before in enumerate(whole):
+        after = patches.draw(iteration)
+        assert torch.equal(after.unlabelled.image, before.unlabelled.image)
+        pairs = zip(before.labelled.image, before.labelled.mask, after.labelled.image, after.labelled.mask, strict=True)
+        for image, mask, image_now, mask_now in pairs:
+            same = (image_now == image)[0] & (mask_now == mask)
+            places = same.nonzero()
+            if not len(places):
+                continue
+            box = tuple(slice(int(a), int(b) + 1) for a, b in zip(places.amin(0), places.amax(0), strict=True))
+            around = torch.ones_like(same)
+            around[box] = False
+            if not around.any():
+                kinds.add("whole")
+            elif image_now[0][around].unique().numel() == 1:
+                kinds.add("air")
+                assert image_now[0][around].max() < image.min()
+                assert (mask_now[around] == 0).all()
+                assert same[box].all()
+            else:  # image and mask of another scan: its image tells where its mask is
+                kinds.add("scan")
+                known = around & (mask_now != 255)
+                assert ((image_now[0] > 4) == (mask_now == 1))[known].float().mean() > 0.95
+    assert kinds >= {"air", "scan"}
 
 
 def test_slices_for_2d(sampler):
