@@ -420,8 +420,9 @@ def test_cells_that_differ_in_more_than_the_seed_are_not_averaged():
     assert [row.seeds() for row in rows] == [[1, 3]]
 
 
-def test_the_measured_cells_give_the_table_beside_them():
-    results = Path(__file__).resolve().parents[1] / "Benchmarks" / "results"
+@pytest.mark.parametrize("folder", ["results", "results-strong"])
+def test_the_measured_cells_give_the_table_beside_them(folder):
+    results = Path(__file__).resolve().parents[1] / "Benchmarks" / folder
     assert (results / "table.md").read_text(encoding="utf-8") == tables(load(results))
 
 
