@@ -6,6 +6,9 @@ Empty masks. Both empty: DSC and Jaccard 1, distances 0. One empty: DSC and Jacc
 left out of means and counted there. The literature's tables instead give 0 to all four when the prediction is
 empty, and (1, 1, 0, 0) when only the reference is (UA-MT `test_util.py`, ACTION `test_2D.py`):
 `case_metrics(..., literature=True)`.
+
+Where nobody annotated (an ignore value), a mask has no border: of a few annotated slices every voxel would be surface,
+and distances would be those of their insides. Where no border at all is known, distances are undefined.
 """
 
 from __future__ import annotations
@@ -108,9 +111,9 @@ def case_metrics(
             f"the prediction's grid {prediction.shape} is not the reference's {reference.shape}: bring it over first"
         )
     size = _checked_spacing(reference.shape, spacing)
-    known = reference != ignore_value if ignore_value is not None else True
+    known = np.ones(reference.shape, bool) if ignore_value is None else reference != ignore_value
     return {
-        name: _class_metrics((prediction == value) & known, (reference == value) & known, size, literature)
+        name: _class_metrics((prediction == value) & known, (reference == value) & known, known, size, literature)
         for name, value in labels.items()
     }
 
@@ -145,16 +148,17 @@ def inconsistency(mean_dsc: float, mean_jaccard: float, tolerance: float = 1e-6)
 
 
 def _class_metrics(
-    prediction: np.ndarray, reference: np.ndarray, spacing: np.ndarray, literature: bool
+    prediction: np.ndarray, reference: np.ndarray, known: np.ndarray, spacing: np.ndarray, literature: bool
 ) -> dict[str, float]:
     empty_prediction, empty_reference = not prediction.any(), not reference.any()
     if literature and (empty_prediction or empty_reference):
         overlap = 0.0 if empty_prediction else 1.0
         return {metric: overlap if metric in ("dsc", "jaccard") else 0.0 for metric in METRICS}
-    first, second = _surface_points(prediction, reference)
-    in_voxels = _between(first, second)
+    first, second = _surface_points(prediction, reference, known)
+    nothing = empty_prediction and empty_reference
+    in_voxels = _between(first, second, nothing)
     isotropic = (spacing == spacing[0]).all()
-    in_mm = [d * spacing[0] for d in in_voxels] if isotropic else _between(first * spacing, second * spacing)
+    in_mm = [d * spacing[0] for d in in_voxels] if isotropic else _between(first * spacing, second * spacing, nothing)
     return {
         "dsc": dice(prediction, reference),
         "jaccard": jaccard(prediction, reference),
@@ -165,23 +169,28 @@ def _class_metrics(
     }
 
 
-def _surface_points(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (n, dimensions) of both masks' surface voxels, in one frame."""
+def _surface_points(
+    prediction: np.ndarray, reference: np.ndarray, known: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (n, dimensions) of both masks' surface voxels, in one frame; voxels that are not `known` are in neither
+    mask, and no border to them counts."""
     if np.shape(prediction) != np.shape(reference):
         raise MetricsError(f"masks of different shape: {np.shape(prediction)} and {np.shape(reference)}")
     union = np.logical_or(prediction, reference)
     if not union.any():
         return np.empty((0, union.ndim)), np.empty((0, union.ndim))
-    box = bounding_box(union)
+    box = bounding_box(union, margin=1)
     # The rim of background makes what touches the border of the image surface, as in medpy.
-    crops = (np.pad(np.asarray(mask, dtype=bool)[box], 1) for mask in (prediction, reference))
-    first, second = (np.argwhere(inner_boundary(crop)).astype(float) for crop in crops)
+    crops = [np.pad(np.asarray(mask, dtype=bool)[box], 1) for mask in (prediction, reference)]
+    looked_at = True if known is None else np.pad(known[box], 1, constant_values=True)
+    first, second = (np.argwhere(inner_boundary(crop, ~crop & looked_at)).astype(float) for crop in crops)
     return first, second
 
 
-def _between(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each point to the nearest of the other set; nothing if both are empty, NaN if one is."""
-    if not len(first) and not len(second):
+def _between(first: np.ndarray, second: np.ndarray, nothing: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each point to the nearest of the other set; NaN if one is empty. Both are where there is `nothing` to
+    be apart: no distance; else nobody knows a border, and it is NaN, too."""
+    if nothing and not len(first) and not len(second):
         return np.empty(0), np.empty(0)
     if not len(first) or not len(second):
         return np.array([np.nan]), np.array([np.nan])

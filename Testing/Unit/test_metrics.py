@@ -134,8 +134,33 @@ def test_ignored_voxels_count_for_nobody():
     labels = {"a": 1, "b": 2}
     whole = case_metrics(prediction, reference, (1, 1, 2), labels, ignore_value=255)
     cut = case_metrics(prediction[:, :, :6], reference[:, :, :6], (1, 1, 2), labels)
+    other = case_metrics(np.where(reference == 255, 1, prediction), reference, (1, 1, 2), labels, ignore_value=255)
     for name in labels:
-        assert whole[name] == pytest.approx(cut[name])
+        assert [whole[name][overlap] for overlap in ("dsc", "jaccard")] == [cut[name]["dsc"], cut[name]["jaccard"]]
+    assert other == whole
+
+
+def test_a_structure_has_no_border_to_what_nobody_annotated():
+    """Of a few annotated slices, distances are those within the slices: their insides are no surface."""
+    x, y = np.mgrid[:80, :80]
+    discs = [(np.hypot((x - 40) * 0.8, y - 40) <= radius)[..., None] for radius in (30, 25)]
+    prediction, reference = (np.repeat(disc, 60, axis=2).astype(np.uint8) for disc in discs)
+    annotated = np.isin(np.arange(60), (2, 30, 57))
+    reference[:, :, ~annotated] = 255
+    scores = case_metrics(prediction, reference, (0.8, 1.0, 1.0), {"organ": 1}, ignore_value=255)["organ"]
+    in_plane = medpy_metrics(discs[0][..., 0], discs[1][..., 0], (0.8, 1.0))
+    assert scores == pytest.approx(in_plane)
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 1, 3)])
+def test_distances_are_undefined_where_no_border_was_annotated(spacing):
+    prediction, reference = np.zeros((2, 9, 9, 9), np.uint8)
+    prediction[2:6, 2:6, 2:6] = 1
+    reference[...] = 255
+    reference[4, 4, 3:6], reference[7, 7, 3:6] = 1, 0  # two strokes
+    scores = case_metrics(prediction, reference, spacing, {"organ": 1}, ignore_value=255)["organ"]
+    assert (scores["dsc"], scores["jaccard"]) == (1, 1)
+    assert all(math.isnan(scores[m]) for m in METRICS if m not in ("dsc", "jaccard"))
 
 
 def test_classes_are_scored_by_their_own_value():
