@@ -163,7 +163,8 @@ def _reused_header(like: Any, dtype: np.dtype) -> Any:
     header.extensions[:] = []
     header.set_data_dtype(dtype)
     for field in ("descrip", "aux_file", "db_name", "data_type", "intent_name"):
-        header[field] = b""
+        if field in header:  # NIfTI-2 has fewer
+            header[field] = b""
     for field in ("cal_min", "cal_max", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
         header[field] = 0
     return header

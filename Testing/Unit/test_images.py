@@ -714,6 +714,20 @@ def test_nifti_of_other_dimensions_keeps_them(tmp_path: Path) -> None:
         np.testing.assert_array_equal(written.get_fdata(), nibabel.load(tmp_path / "scan.nii").get_fdata())
 
 
+def test_nifti_2_keeps_its_header_too(tmp_path: Path) -> None:
+    """The longer header of the second version lacks some of the first one's texts."""
+    made = nibabel.Nifti2Image(np.arange(210, dtype=np.int16).reshape(SHAPE), affine_of(some_scan("oblique")))
+    made.header["descrip"] = b"Mr. Patient"
+    nibabel.save(made, tmp_path / "scan.nii.gz")
+    scan = images.read_image(tmp_path / "scan.nii.gz")
+    writing.write_mask(some_mask(scan), tmp_path / "mask.nii.gz", template=tmp_path / "scan.nii.gz")
+    written = nibabel.load(tmp_path / "mask.nii.gz")
+    assert isinstance(written, nibabel.Nifti2Image)
+    assert (written.affine == made.affine).all()
+    assert b"Patient" not in written.header.binaryblock
+    np.testing.assert_array_equal(written.get_fdata(), geometry.to_array(some_mask(scan)))
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(("kind", "out"), [("nrrd", "nrrd"), ("nrrd", "seg.nrrd"), ("nhdr", "nrrd"), ("mha", "mha")])
 def test_nrrd_and_metaimage_keep_every_bit_of_the_geometry(tmp_path: Path, direction: str, kind: str, out: str) -> None:
