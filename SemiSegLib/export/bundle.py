@@ -14,6 +14,11 @@ from SemiSegLib.files import replace, unfinished_folder
 from SemiSegLib.models import Card, Model
 
 _SCRIPTS = "scripts.semiseg_bundle"  # bundle_scripts.py, as the bundle knows it
+# The import makes `from scripts import semiseg_bundle` work in configs: MONAI only looks for an attribute.
+_INIT = '''"""Steps of this bundle that MONAI has no equal transform for."""
+
+from scripts import semiseg_bundle as semiseg_bundle
+'''
 _REQUIRED = ("nibabel", "scipy", "SimpleITK")
 
 
@@ -43,7 +48,7 @@ def _fill(model: Model, folder: Path) -> None:
         ("configs/inference.json", json.dumps(inference_config(model.card), indent=2)),
         ("configs/metadata.json", json.dumps(metadata(model.card), indent=2)),
         ("docs/README.md", _readme(model.card)),
-        ("scripts/__init__.py", '"""Steps of this bundle that MONAI has no equal transform for."""\n'),
+        ("scripts/__init__.py", _INIT),
         ("scripts/semiseg_bundle.py", source),
     ):
         (folder / path).write_text(text, encoding="utf-8", newline="\n")

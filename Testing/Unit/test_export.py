@@ -161,6 +161,16 @@ def test_a_bundle_gives_the_same_mask_without_semiseg(case, bundles):
     assert (mask != wanted).mean() < 1e-3
 
 
+def test_a_bundle_runs_as_its_readme_says(bundles, tmp_path):
+    """In a process of its own, in which nothing of the bundle was imported before; `python -m monai.bundle run` hands
+    its arguments to this function (by the package fire)."""
+    folder = bundles["mirrored, largest part, unit"]
+    run = "from monai.bundle import run\nsys.path.insert(0, '')\nrun(config_file='configs/inference.json', input="
+    alone(f"{run}'../scan.nii.gz', output_dir={str(tmp_path)!r})", cwd=folder / "bundle")
+    masks = [sitk.GetArrayFromImage(sitk.ReadImage(f / "scan_seg.nii.gz")) for f in (tmp_path, folder / "masks")]
+    assert (masks[0] == masks[1]).all()
+
+
 def test_a_bundle_passes_over_hidden_files(tmp_path):
     """macOS leaves .DS_Store in every folder that was looked at, and ._NAME beside files on other disks."""
     for name in ("b.nii.gz", "a.nrrd", ".DS_Store", "._a.nrrd"):
