@@ -15,7 +15,7 @@ from pathlib import Path
 
 from SemiSegLib import methods
 from SemiSegLib.benchmark.budgets import BUDGETS
-from SemiSegLib.commands import print_all_characters, program
+from SemiSegLib.commands import print_all_characters, program, refusal
 from SemiSegLib.config import SettingsError
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import PRESET_TITLES
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failures = {} if options.table_only else measure(options)
         if not failures or any(options.results.glob("*.json")):
             write_tables(options.results, options.published)
-    except SemiSegError as error:
+    except (SemiSegError, OSError) as raised:
+        error = refusal(raised) if isinstance(raised, OSError) else raised
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -102,6 +103,8 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     ]
     benchmark = Benchmark(cells, options.out, options.results, options.jobs, lambda text: print(text, flush=True))
     benchmark.check()
+    for folder in (options.out, options.results):  # what cannot be written is said before hours of training
+        folder.mkdir(parents=True, exist_ok=True)
     benchmark.measure()
     return benchmark.failures
 

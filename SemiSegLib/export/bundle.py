@@ -211,7 +211,8 @@ A MONAI bundle, exported by SemiSeg; SemiSeg is not needed to use it. In this fo
     pip install monai fire {" ".join(_REQUIRED)}
     python -m monai.bundle run --config_file configs/inference.json --input SCANS --output_dir MASKS
 
-Masks are written on each scan's own grid. `preprocessing`, `network_def`, `inferer` and `postprocessing` in
+Scans are NIfTI files; for NRRD, MetaImage or DICOM MONAI needs the package itk, too (`pip install itk`). Masks are
+written on each scan's own grid. `preprocessing`, `network_def`, `inferer` and `postprocessing` in
 configs/inference.json are the steps one by one; those in scripts/ have no equal in MONAI.
 
 {facts}

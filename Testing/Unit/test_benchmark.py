@@ -231,6 +231,14 @@ def test_wrong_input_is_refused_before_any_training(arguments, message, tiny_dat
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("option", ["--out", "--results"])
+def test_a_place_where_nothing_can_be_written_is_refused_before_any_training(option, tiny_data, tmp_path, capsys):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    assert main([*command(tiny_data, tmp_path), option, str(tmp_path / "file" / "folder")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}")
+    assert not list(tmp_path.rglob("run.json"))
+
+
 def test_a_folder_without_cells_has_no_table(tmp_path, capsys):
     assert main(["--results", str(tmp_path), "--table-only"]) == 2
     assert "holds no cell" in capsys.readouterr().err
