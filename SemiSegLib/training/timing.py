@@ -6,17 +6,23 @@ taken at which enough iterations fit; a training that is too short for its resol
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from SemiSegLib.compute.devices import Compute
-from SemiSegLib.config import Settings, SettingsError, TrainingSettings
-from SemiSegLib.data.batch import Batch, Patches
+from SemiSegLib.config import DataSettings, Settings, SettingsError, TrainingSettings
+from SemiSegLib.constants import IGNORE
+from SemiSegLib.data.distance import label_distances
+from SemiSegLib.data.patches import PatchSampler
+from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.durations import duration
 from SemiSegLib.methods.base import Method
 from SemiSegLib.schedules import Step
@@ -29,7 +35,6 @@ _FOR_TRAINING = 0.85  # of the time; preparing, validating and the report take t
 _SMALLEST_SIDE = 32  # voxels; the bottleneck has a sixteenth of them
 _TIMED = 9  # iterations, after one that is not counted; fewer, but three, once they take long
 _LONG = 10.0  # seconds
-_WHILE_DRAWING = 1.2  # a choice: on a CPU drawing patches takes cores from iterations, a fifth of all work with slices
 Grid = tuple[tuple[float, ...], tuple[int, ...]]  # voxel size (mm), patch (voxels)
 
 
@@ -104,8 +109,9 @@ def _coarser(spacing: Sequence[float], patch: Sequence[int], factor: float) -> G
 def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int]) -> float:
     """Seconds of one iteration of the method with patches of this size, in the stage that takes most of the time.
 
-    The median of a few, so that a moment of other work on the machine does not decide about hours; on a CPU with the
-    time that drawing the patches takes.
+    Patches of noise are drawn in a thread beside the iterations, as in training: on few cores that takes from the
+    iterations, and a fast GPU waits for it. The median of a few, so that a moment of other work on the machine does not
+    decide about hours.
     """
     from SemiSegLib.training.trainer import build_method
 
@@ -113,15 +119,12 @@ def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int])
     method.to(memory_format=compute.memory_format(settings.data.dimensions))  # type: ignore[call-overload]
     training = settings.training
     stage = _timed_stage(method, training)
-    labelled, unlabelled = method.patches(stage, training.labelled_batch, training.unlabelled_batch)
-    if not method.needs_unlabelled:
-        unlabelled = 0
-    batch = _random_batch(settings, patch, labelled, unlabelled, len(method.unlabelled_views) - 1).to(compute.device)
     step = Step(training.iterations - 1, training.iterations, stage)
     optimiser = torch.optim.SGD(method.trained_parameters(), 1e-9)
     seconds: list[float] = []
-    while len(seconds) <= _TIMED and (len(seconds) < 4 or sum(seconds[1:]) < _LONG):
-        started = time.monotonic()
+    started = time.monotonic()
+    for drawn in _noise_sampler(settings, method, stage, patch, compute.device).batches(0, _TIMED + 1):
+        batch = drawn.to(compute.device)
         optimiser.zero_grad(set_to_none=True)
         with compute.autocast():
             terms = method.losses(batch, step)
@@ -130,8 +133,12 @@ def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int])
         optimiser.step()
         method.after_step(step)
         float(total.detach())  # waits for a GPU
-        seconds.append(time.monotonic() - started)
-    return statistics.median(seconds[1:]) * (_WHILE_DRAWING if compute.device.type == "cpu" else 1.0)
+        ended = time.monotonic()
+        seconds.append(ended - started)
+        started = ended
+        if len(seconds) >= 4 and sum(seconds[1:]) >= _LONG:
+            break
+    return statistics.median(seconds[1:])
 
 
 def _timed_stage(method: Method, training: TrainingSettings) -> str:
@@ -143,17 +150,66 @@ def _timed_stage(method: Method, training: TrainingSettings) -> str:
     return max(method.stages, key=key)
 
 
-def _random_batch(settings: Settings, patch: Sequence[int], labelled: int, unlabelled: int, views: int) -> Batch:
-    """A batch of noise in which every class occurs."""
-    generator = torch.Generator().manual_seed(0)
-    classes = len(settings.data.labels)
+@dataclass(frozen=True)
+class _Noise(Prepared):
+    """A case of noise, held in memory; larger than a patch, so that patches lie anywhere in it."""
 
-    def patches(count: int, more: int) -> Patches:
-        image = torch.randn(count, 1, *patch, generator=generator)
-        mask = torch.randint(classes + 1, (count, *patch), generator=generator, dtype=torch.uint8)
-        sdm = torch.rand(count, classes, *patch, generator=generator) * 2 - 1
-        frame = torch.eye(3, 4).expand(count, 3, 4)
-        further = torch.randn(count, more, 1, *patch, generator=generator) if more > 0 else torch.empty(0)
-        return Patches(image, mask, sdm, frame, further)
+    held: dict[str, np.ndarray] = field(default_factory=dict)
 
-    return Batch(patches(labelled, 0), patches(unlabelled, views))
+    def image(self) -> np.ndarray:
+        return self.held["image"]
+
+    def mask(self) -> np.ndarray:
+        return self.held["mask"]
+
+    def sdm(self) -> np.ndarray:
+        return self.held["sdm"]
+
+    def foreground(self) -> list[np.ndarray]:
+        mask = self.mask()
+        return [np.argwhere(mask == index) for index in range(1, int(mask.max()) + 1)]
+
+
+class _NoiseSampler(PatchSampler):
+    """Gives unlabelled cases labels, as a training does for stages that learn from labels of its own."""
+
+    labelling = False
+
+    def own_labels(self, case: Prepared) -> np.ndarray | None:
+        return case.mask() if self.labelling else None
+
+
+def _noise_sampler(
+    settings: Settings, method: Method, stage: str, patch: Sequence[int], device: torch.device
+) -> PatchSampler:
+    """Draws patches of this size for a stage, as the trainer's does; every class occurs in them."""
+    training = dataclasses.replace(settings.training, patch_size=tuple(patch))
+    case = _noise(patch, settings.data)
+    sampler = _NoiseSampler(
+        [case],
+        [case] if method.needs_unlabelled else [],
+        settings.data,
+        training,
+        method.needs_sdm,
+        settings.augmentation,
+        method.unlabelled_views,
+        device,
+    )
+    labelled, unlabelled = method.patches(stage, training.labelled_batch, training.unlabelled_batch)
+    sampler.counts_at = lambda iteration: (labelled, unlabelled if method.needs_unlabelled else 0)
+    sampler.labelling = stage in method.labelling
+    return sampler
+
+
+def _noise(patch: Sequence[int], data: DataSettings) -> _Noise:
+    """Stripes of all classes, one and a half patches long along each axis (slices: two)."""
+    sides = (*patch, 2)[:3] if data.dimensions == 2 else patch
+    shape = tuple(side * 3 // 2 if axis < data.dimensions else side for axis, side in enumerate(sides))
+    assert data.spacing is not None
+    spacing = tuple(size or 1.0 for size in data.spacing)  # 0: that of the scan's slices
+    image = np.random.default_rng(0).standard_normal(shape).astype(np.float16)
+    classes = len(data.labels)
+    mask = (np.indices(shape).sum(0) // 4 % (classes + 1)).astype(np.uint8)
+    sdm = label_distances(mask, range(1, classes + 1), spacing, IGNORE, 2 if data.dimensions == 2 else None)
+    held = {"image": image, "mask": mask, "sdm": sdm.astype(np.float16)}
+    return _Noise("noise", Path(), shape, spacing, True, held=held)  # type: ignore[arg-type]
