@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
+_OF_NUMPY = "requested and"  # 18513 requested and 6080 written
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")  # .NAME.PROCESS.tmp
 
 
@@ -27,17 +29,29 @@ def whole(path: Path, attempts: int = 10) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        replace(temporary, path, attempts)
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, str(temporary)):  # of a library, or of another file
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        with naming(path, instead=temporary):
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            replace(temporary, path, attempts)
     finally:
         with suppress(OSError):  # not there, or held by whoever keeps it from being renamed: the error says that
             temporary.unlink()
+
+
+@contextmanager
+def naming(path: Path, instead: Path | None = None) -> Iterator[None]:
+    """An OSError that names no file, or `instead`, names `path`, which is written here: a full disk does not say where
+    it is full. PyTorch has a RuntimeError for it, and the reason is in its context; NumPy has words of its own."""
+    try:
+        yield
+    except (OSError, RuntimeError) as raised:
+        reason = raised if isinstance(raised, OSError) else raised.__context__
+        if not isinstance(reason, OSError) or reason.filename not in (None, str(instead)):
+            raise
+        if reason.errno is None and _OF_NUMPY not in str(reason):
+            raise
+        raise OSError(reason.errno or errno.ENOSPC, reason.strerror or str(reason), str(path)) from raised
 
 
 def write_whole(path: Path, content: str | bytes, attempts: int = 10) -> None:

@@ -35,7 +35,7 @@ from typing import Any
 
 from SemiSegLib import __version__
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.files import is_temporary, patiently, remove_temporary, write_whole
+from SemiSegLib.files import is_temporary, naming, patiently, remove_temporary, write_whole
 
 FORMAT_VERSION = 1
 ACTIVE_STATES = ("preparing", "training", "labelling", "validating", "reporting")
@@ -200,7 +200,8 @@ class RunFolder:
         """
         event = finite({"event": kind, "time": round(time.time(), 3), **content})
         line = json.dumps(event, allow_nan=False)
-        with patiently(lambda: self.events_file.open("a", encoding="utf-8", newline="\n")) as stream:
+        opened = patiently(lambda: self.events_file.open("a", encoding="utf-8", newline="\n"))
+        with naming(self.events_file), opened as stream:
             stream.write(line + "\n")
         for listener in list(self.listeners):
             try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from SemiSegLib.config import DataSettings, InferenceSettings
 from SemiSegLib.export.network import MULTIPLE, ExportError, describe, save_torchscript
-from SemiSegLib.files import replace, unfinished_folder
+from SemiSegLib.files import naming, replace, unfinished_folder
 from SemiSegLib.models import Card, Model
 
 _SCRIPTS = "scripts.semiseg_bundle"  # bundle_scripts.py, as the bundle knows it
@@ -31,7 +31,8 @@ def save_bundle(model: Model, folder: Path) -> None:
         raise ExportError(f"{folder} exists already: name a new folder for the bundle.")
     made = unfinished_folder(folder.parent, f".{folder.name}")
     try:
-        _fill(model, made)
+        with naming(folder):
+            _fill(model, made)
         if folder.exists():
             folder.rmdir()
         replace(made, folder)

@@ -21,6 +21,7 @@ from SemiSegLib.config import Settings
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.components import cleaned
 from SemiSegLib.data.preprocess import Prepared
+from SemiSegLib.files import naming
 from SemiSegLib.inference.ensemble import views_for
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.inference.windows import predict_probabilities
@@ -51,7 +52,9 @@ def label_cases(
         for case in cases[distributed.rank() :: distributed.size()]:
             labels, sure, stability[case.name] = _label(predicting, case, settings, compute)
             found[case.name] = np.unique(labels).tolist()
-            np.save(folder / f"{case.name}.npy", np.where(sure >= choice.confidence, labels, IGNORE).astype(np.uint8))
+            with naming(folder):
+                kept = np.where(sure >= choice.confidence, labels, IGNORE)
+                np.save(folder / f"{case.name}.npy", kept.astype(np.uint8))
         parts = distributed.from_all((stability, found))  # nobody reads labels before all of them are written
         stability, found = (
             {case.name: part[i % len(parts)][case.name] for i, case in enumerate(cases)}

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -28,6 +29,23 @@ OBLIQUE = (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)
 def signals_as_in_a_terminal():
     """Children hear Ctrl-C, however the tests were started: under `nohup … &` they would inherit that it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def no_room():
+    """A context in which no file can grow beyond a megabyte, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="this system has no limit for files")
+
+    @contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,16 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_a_full_disk_is_said_of_the_checkpoint_and_the_old_one_stays(no_room, tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"n": 1})
+    with no_room(), pytest.raises(OSError, match="large") as caught:
+        save_checkpoint(path, {"a": torch.zeros(1 << 20), "n": 2})
+    assert caught.value.filename == str(path)
+    assert load_checkpoint(path) == {"n": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_same_model_is_the_same_file(tmp_path, card, network):
     """safetensors orders metadata by chance, so one of twenty files would differ from the first."""
     for number in range(20):

@@ -119,6 +119,15 @@ def test_a_half_made_cache_entry_is_made_again(case, tmp_path):
     assert again.image().shape == (32, 30, 20)
 
 
+def test_a_full_disk_is_said_of_the_cache(no_room, tmp_path):
+    noise = np.random.default_rng(0).normal(size=(100, 100, 100)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(noise), tmp_path / "scan.nrrd")
+    with no_room(), pytest.raises(OSError, match="written") as caught:
+        prepare(Case("scan", tmp_path / "scan.nrrd"), DataSettings(), tmp_path / "cache", False)
+    assert caught.value.filename.startswith(str(tmp_path / "cache"))
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_unknown_values_name_the_file(case, tmp_path):
     with pytest.raises(SemiSegError, match=r"mask\.nii\.gz.*\[7\]"):
         prepare(case, DataSettings(labels=LABELS[:1]), tmp_path / "cache", sdm=False)

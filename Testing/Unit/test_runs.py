@@ -41,6 +41,15 @@ def holder(run):
     process.stdout.close()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_is_said_of_the_events(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.events_file.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="space") as caught:
+        run.event("message", level="info", text="hello")
+    assert caught.value.filename == str(run.events_file)
+
+
 def test_events_come_back_in_order_and_half_a_line_waits(run):
     run.event("message", text="ä")
     run.event("iteration", iteration=1, losses={"a": float("nan")})
