@@ -30,7 +30,7 @@ from SemiSegLib.training.announcement import announce
 from SemiSegLib.training.checkpoints import load_checkpoint
 from SemiSegLib.training.intent import Intent, cases_from_dict, cases_to_dict
 from SemiSegLib.training.lengthening import lengthen, stage_lengths
-from SemiSegLib.training.signals import stop_signals
+from SemiSegLib.training.signals import sigterm_as_ctrl_c, stop_signals
 from SemiSegLib.training.trainer import PreparedCases, Trainer, build_method
 from SemiSegLib.training.warnings import warnings_to
 
@@ -50,6 +50,10 @@ CHANGEABLE = (
 )
 """Settings that may differ between the starts of one run: where and how it is computed, told and kept, how long."""
 
+_INTERRUPTED = {
+    "preparing": "interrupted before training began",
+    "reporting": "interrupted after the last iteration: --resume writes the report",
+}
 _LOST = (
     "Another process of this run ended; its own message says why, unless it was killed. The last checkpoint is kept: "
     "go on with --resume, on any number of processes."
@@ -340,7 +344,7 @@ def _guarded(run: RunFolder, work: Any) -> str:
         run.event("message", level="warning", text=text)
 
     try:
-        with warnings_to(warn) if distributed.rank() == 0 else nullcontext():
+        with sigterm_as_ctrl_c(), warnings_to(warn) if distributed.rank() == 0 else nullcontext():
             return work()
     except Stopped:
         run.set_status("stopped", message="stopped as asked, before training began")
@@ -349,7 +353,9 @@ def _guarded(run: RunFolder, work: Any) -> str:
         _note_failure(run, str(error))
         raise
     except KeyboardInterrupt:
-        _note_failure(run, "interrupted twice; what was done since the last checkpoint is lost", "stopped")
+        twice = "interrupted twice; what was done since the last checkpoint is lost"
+        state = read_json(run.status_file)["state"] if run.status_file.exists() else "preparing"
+        _note_failure(run, _INTERRUPTED.get(state, twice), "stopped")
         raise
     except RuntimeError as error:
         if not distributed.lost(error):

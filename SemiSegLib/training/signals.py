@@ -12,6 +12,19 @@ from SemiSegLib.compute.torchrun import rank_and_world_size
 
 
 @contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, too, so that what it ends can say so; `stop_signals` may take over within."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stop_signals() -> Iterator[threading.Event]:
     """An event that SIGTERM and Ctrl-C set, so that training saves before it ends; a second Ctrl-C ends at once."""
     event = threading.Event()

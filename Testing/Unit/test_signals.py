@@ -10,6 +10,8 @@ import psutil
 import pytest
 
 from SemiSegLib.compute.parent import ward
+from SemiSegLib.runs import RunFolder
+from SemiSegLib.training.session import _guarded
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
@@ -55,6 +57,30 @@ def test_children_of_tests_hear_ctrl_c_also_in_the_background():
     command = [sys.executable, "-c", code, "-p", "no:cacheprovider", "--rootdir", str(root), test]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=root)
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("preparing", "before training"),
+        ("training", "interrupted twice"),
+        ("reporting", "--resume writes the report"),
+    ],
+)
+def test_a_run_says_what_a_signal_interrupted(number, state, words, tmp_path):
+    """Also beside the loop, which saves first: a job of a cluster that is ended while it writes the report goes on."""
+    run = RunFolder.create(tmp_path / "run")
+
+    def work():
+        run.set_status(state, iteration=6, iterations=6)
+        signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        _guarded(run, work)
+    assert (run.status().state, run.status().resumable) == ("stopped", True)
+    assert words in run.status().message
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def child_of_a_parent(code):
