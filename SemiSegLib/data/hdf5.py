@@ -34,13 +34,19 @@ def has_label(path: Path) -> bool:
 
 
 def read(path: Path, key: str) -> sitk.Image:
-    """The array `image` or `label`, stored as (x, y, z), on a grid of 0.625 mm with axes LPS and origin 0."""
+    """The array `image` or `label`, stored as (x, y, z), on a grid of 0.625 mm with axes LPS and origin 0.
+
+    Raises ImageError.
+    """
     import SimpleITK as sitk
 
     with _open(path) as file:
         if key not in file:
             raise ImageError(f"{path}: has no array '{key}'; found: {', '.join(file) or 'nothing'}")
-        array = np.asarray(file[key])
+        try:
+            array = np.asarray(file[key])
+        except OSError as error:
+            raise ImageError(f"{path}: '{key}' cannot be read, the file is damaged: {error}; copy it again") from error
     if array.ndim != 3:
         raise ImageError(f"{path}: '{key}' has shape {array.shape}; a 3D volume is needed")
     if array.dtype.kind == "b" or array.dtype == np.float16:

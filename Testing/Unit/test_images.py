@@ -277,6 +277,20 @@ def test_an_affine_that_spans_no_volume_is_refused(tmp_path: Path) -> None:
         images.read_image(tmp_path / "a.nii")
 
 
+def test_damaged_h5_files_are_refused_by_name(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "mri_norm2.h5"
+    noise = np.random.default_rng(0).random((40, 40, 20), np.float32)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("image", data=noise, compression="gzip")
+        chunk = file["image"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + 100 : chunk.byte_offset + 300] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"mri_norm2\.h5.*damaged"):
+        images.read_image(path)
+
+
 def test_the_literatures_h5_files_are_read_as_stored(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     array = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
