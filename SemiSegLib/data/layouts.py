@@ -184,7 +184,9 @@ def _dicom_root(root: Path) -> CaseList | None:
 def _side_by_side(root: Path) -> CaseList | None:
     scans = _scans(root)
     beside = {stem(path): path for path in _visible(root) if extension(path) == ".seg.nrrd"}
-    cases = [Case(stem(path), path, beside.get(stem(path))) for path in scans]
+    # A data set's scans alone, to be predicted: called as in the data set, and as their masks.
+    suffixed = root.resolve().name in ("imagesTr", "imagesTs") and _has_channel_suffix(scans, root)
+    cases = [_unlisted(path, beside, suffixed) for path in scans]
     return _case_list(root, "folder of scans", cases, masks=beside) if cases else None
 
 
@@ -341,7 +343,7 @@ def _has_channel_suffix(scans: list[Path], root: Path) -> bool:
 
 def _unlisted(path: Path, masks: Mapping[str, Path], suffixed: bool) -> Case:
     name = stem(path)[: -len("_0000")] if suffixed else stem(path)
-    return Case(name, path, masks.get(name))
+    return Case(name, path, masks.get(name) or masks.get(stem(path)))
 
 
 # ---- the literature's data sets ---------------------------------------------------------------------------

@@ -150,6 +150,20 @@ def test_nnunet_layouts_of_both_versions(tmp_path: Path, listing: dict[str, obje
     assert found.labelled[0].image == tmp_path / "imagesTr" / "x_1_0000.nii.gz"
 
 
+def test_the_scans_of_nnunet_have_their_names_in_a_folder_alone_too(tmp_path):
+    """What is predicted of imagesTs is compared with labelsTs, whose masks have no number of a channel."""
+    for folder in ("imagesTs", "mine"):
+        for scan in ("x_8_0000", "x_9_0000"):
+            save(tmp_path / folder / f"{scan}.nii.gz")
+    assert names(find_cases(tmp_path / "imagesTs").cases) == ["x_8", "x_9"]
+    assert names(find_cases(tmp_path / "mine").cases) == ["x_8_0000", "x_9_0000"]
+    drawn = save(tmp_path / "imagesTs" / "x_8_0000.seg.nrrd")  # in Slicer, beside the scan
+    assert [case.label for case in find_cases(tmp_path / "imagesTs").cases] == [drawn, None]
+    save(tmp_path / "imagesTs" / "x_9_0001.nii.gz")
+    with pytest.raises(CasesError, match="several channels"):
+        find_cases(tmp_path / "imagesTs")
+
+
 def test_several_channels_regions_and_broken_dataset_files_are_refused(tmp_path: Path) -> None:
     decathlon(tmp_path, modality={"0": "T1", "1": "T2"})
     with pytest.raises(CasesError, match=r"several channels \(T1, T2\)"):
