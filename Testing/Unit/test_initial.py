@@ -105,19 +105,19 @@ def test_differences_of_the_task_are_said(model, tiny_settings):
 
 
 def test_a_training_goes_on_with_the_kind_of_network_that_its_model_is(tiny_data, tmp_path):
-    """Weights learnt with instance normalisation are worth nothing with batch statistics; the rate belongs to them."""
+    """Weights learnt with batch statistics are worth nothing with instance normalisation; the rate belongs to them."""
     first, kept, chosen = tmp_path / "first", tmp_path / "kept", tmp_path / "chosen"
     sizes = ("--patch", "32,16,16", "--iterations", "2", "--method", "supervised")
-    network = ("--set", "network.architecture=dynunet", "--set", "network.normalisation=batch")
+    network = ("--set", "network.architecture=dynunet", "--set", "network.normalisation=instance")
     wanted = (*network, "--set", "training.learning_rate=0.02")
     assert train(tiny_data, first, *sizes, *wanted) == 0
     assert train(tiny_data, kept, *sizes, "--init", str(first)) == 0
     assert train(tiny_data, chosen, *sizes, "--init", str(first), "--set", "training.learning_rate=0.002") == 0
     found = {run: read_json(run / "settings.json") for run in (kept, chosen)}
     for run in (kept, chosen):
-        assert [found[run]["network"][name] for name in ("architecture", "normalisation")] == ["dynunet", "batch"]
+        assert [found[run]["network"][name] for name in ("architecture", "normalisation")] == ["dynunet", "instance"]
     assert [found[run]["training"]["learning_rate"] for run in (kept, chosen)] == [0.02, 0.002]
-    said = "goes on with the architecture (dynunet) and normalisation (batch) of the model it starts from"
+    said = "goes on with the architecture (dynunet) and normalisation (instance) of the model it starts from"
     assert said in (kept / "events.jsonl").read_text(encoding="utf-8")
 
 
