@@ -166,6 +166,102 @@ def test_the_dsc_of_a_mask_that_was_changed_since_is_not_known(table, predicted,
     assert case.dsc == dsc
 
 
+def moved_by_a_voxel(segmentation_node, case, table):
+    """All that is drawn lies beside where it was, in as many voxels."""
+    from SemiSegModuleLib.scene import segments, volumes
+
+    mask = segments.voxels_on_grid(segmentation_node, case.volume, table.labels)
+    segments.set_voxels(segmentation_node, np.roll(mask, 1, axis=2), volumes.ijk_to_ras(case.volume), table.labels)
+
+
+def test_figures_of_masks_are_of_these_voxels_and_not_of_their_number(table, predicted, tmp_path):
+    """A mask with as many voxels in other places is another mask."""
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.predictions import load_predictions
+    from SemiSegModuleLib.scene.quality import load_quality
+
+    case, _ = predicted(3)
+    load_predictions(table, tmp_path / "predictions")
+    figures = {"expected_dsc": 0.876, "low": 0.8, "high": 0.9, "empty": False, "classes": {}}
+    load_quality(table, case, figures, tmp_path / "model")
+    accept_prediction(table, case)
+    load_predictions(table, tmp_path / "predictions")
+    load_quality(table, case, figures, tmp_path / "model")
+    assert (case.accepted, case.dsc, case.expected_dsc, case.plainly_edited) == (True, 1.0, 0.876, False)
+    moved_by_a_voxel(case.annotation, case, table)
+    assert (case.accepted, case.dsc, case.expected_dsc) == (False, None, 0.876)
+    moved_by_a_voxel(case.prediction, case, table)
+    assert (case.dsc, case.expected_dsc, case.plainly_edited) == (None, None, True)
+    load_predictions(table, tmp_path / "predictions")
+    assert (case.expected_dsc, case.plainly_edited) == (None, False)
+
+
+def test_a_grid_that_an_editor_made_larger_changes_no_mask(table, predicted, tmp_path):
+    """Slicer's Segment Editor enlarges the grid of a segment where somebody draws beside it, and shrinks it again."""
+    import vtk
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.predictions import load_predictions
+
+    case, _ = predicted(3)
+    load_predictions(table, tmp_path / "predictions")
+    accept_prediction(table, case)
+    segmentation = case.annotation.GetSegmentation()
+    padding = vtk.vtkImageConstantPad()
+    padding.SetOutputWholeExtent(-3, 17, -3, 14, -3, 11)
+    for value in (1, 3):
+        segment = segmentation.GetSegment(f"SemiSeg_{value}")
+        image, to_world = segment.GetRepresentation("Binary labelmap"), vtk.vtkMatrix4x4()
+        image.GetImageToWorldMatrix(to_world)
+        if value == 1:  # both share one
+            padding.SetInputData(image)
+            padding.Update()
+            image.DeepCopy(padding.GetOutput())
+            image.SetImageToWorldMatrix(to_world)
+        assert image.GetExtent() == (-3, 17, -3, 14, -3, 11)
+    assert case.accepted
+
+
+def test_a_mask_that_was_moved_beside_its_scan_is_another_one(scene, table, predicted, tmp_path):
+    """What moves scan and masks together changes nothing."""
+    import slicer
+    from SemiSegModuleLib.scene.predictions import load_predictions
+
+    case, _ = predicted(3)
+    draw(table, case, 3)
+    case.mark_done()
+    load_predictions(table, tmp_path / "predictions")
+    dsc = case.dsc
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([1.0, -1.0, -1.0, 1.0])))
+    for node in (case.annotation, case.volume, case.prediction):
+        assert case.dsc == (dsc if node is case.annotation else None)
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    assert case.dsc == dsc
+    for node in (case.annotation, case.volume, case.prediction):
+        node.HardenTransform()
+    assert case.dsc == dsc
+
+
+def test_masks_of_scenes_that_kept_the_number_of_voxels_alone_are_told_by_it(table, predicted, tmp_path):
+    import json
+
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+    from SemiSegModuleLib.scene.predictions import load_predictions
+
+    case, _ = predicted(3)
+    load_predictions(table, tmp_path / "predictions")
+    accept_prediction(table, case)
+    load_predictions(table, tmp_path / "predictions")
+    drawn, found = (segments.counts_by_segment(node) for node in (case.annotation, case.prediction))
+    kept = {"measured": [drawn, found], "accepted": {**drawn, "SemiSeg_1": 0}, "prediction_counts": found}
+    for name, value in kept.items():
+        case.node.SetParameter(name, json.dumps(value))
+    assert (case.accepted, case.dsc, case.plainly_edited, case.prediction_edited) == (True, 1.0, False, False)
+    draw(table, case, 3, np.s_[8, 8, 8])
+    assert (case.accepted, case.dsc, case.plainly_edited) == (False, None, False)
+
+
 def test_the_dsc_survives_saving_and_taking_back_and_is_still_that_of_these_masks(
     application, table, predicted, tmp_path
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import slicer
@@ -11,6 +12,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from . import segments
+from .contents import contents, holds
 from .node_values import Amount, Flag, Number, Plain, Record, Reference, Text, role
 from .records import ORIENTATIONS, Expected, Quality, SlicePlan, State, Suggestion
 from .region import voxel_box
@@ -51,7 +53,7 @@ class Case(Scan):
     _prediction = Reference("prediction")
     _done = Flag("done")
     _corrected = Flag("corrected")
-    _accepted = Plain("accepted", "Counts of voxels by segment when the prediction was accepted.")
+    _accepted = Plain("accepted", "Contents (see `contents`) of the annotation when the prediction was accepted.")
     _began_as = Text("began_as", "Fingerprint of the prediction that the annotation was when it was taken over.")
     _partial = Text("partial")
     _slice_plan = Record("slices", SlicePlan)
@@ -61,10 +63,10 @@ class Case(Scan):
     _predicted_box = Plain("predicted_box", "[start, size] of each part; earlier versions have that of one alone.")
     _joined = Flag("joined", "Parts of the prediction were made on their own.")
     _fingerprint = Text("prediction_fingerprint", "Of the prediction as it was loaded, or 'edited'.")
-    _loaded = Plain("prediction_counts", "Counts of voxels by segment of the prediction as it was loaded.")
+    _loaded = Plain("prediction_counts", "Contents of the prediction as it was loaded.")
     _quality = Record("quality", Quality.of)
     _dsc = Number("dsc")
-    _measured = Plain("measured", "The masks whose DSC that is: counts of voxels by segment.")
+    _measured = Plain("measured", "Contents of annotation and prediction whose DSC that is.")
     _of_the_prediction = (confidence, _quality, _dsc, _measured, _predicted_box, _joined)
 
     def __eq__(self, other: object) -> bool:
@@ -146,17 +148,17 @@ class Case(Scan):
 
     @property
     def plainly_edited(self) -> bool:
-        """The same, as far as that is seen at once, in tables of hundreds of cases: voxels came or went."""
+        """The same where it is asked of hundreds of cases: quick, and of scenes that kept only the number of voxels, no
+        more than whether that is another one."""
         if self.prediction is None:
             return False
-        loaded = self._loaded
-        changed = loaded is not None and loaded != segments.counts_by_segment(self.prediction)
+        changed = self._loaded is not None and not holds(self._loaded, self.prediction, self.volume)
         return changed or self._fingerprint == _EDITED
 
     def remember_prediction(self, edited: bool = False) -> None:
         """The prediction is now as the network made it; or, with `edited`, holds somebody's changes still."""
         self._fingerprint = _EDITED if edited else segments.fingerprint(self.prediction)
-        self._loaded = None if edited else segments.counts_by_segment(self.prediction)
+        self._loaded = None if edited else contents(self.prediction, self.volume)
 
     @property
     def predicted_elsewhere(self) -> bool:
@@ -224,10 +226,7 @@ class Case(Scan):
     def accepted(self) -> bool:
         """The finished annotation is a prediction as it was accepted: nobody has drawn in it since."""
         accepted = self._accepted
-        if not self.corrected or accepted is None:
-            return False
-        then = {key: count for key, count in accepted.items() if count}
-        return then == segments.counts_by_segment(self.annotation)
+        return self.corrected and accepted is not None and holds(accepted, self.annotation, self.volume)
 
     @property
     def origin(self) -> str:
@@ -236,7 +235,7 @@ class Case(Scan):
 
     def remember_accepted(self, accepted: bool) -> None:
         """Note what is drawn now, so that `accepted` knows when somebody edits it; or forget it."""
-        self._accepted = segments.counts_by_segment(self.annotation) if accepted else None
+        self._accepted = contents(self.annotation, self.volume) if accepted else None
 
     @property
     def began_as_prediction(self) -> bool:
@@ -330,19 +329,20 @@ class Case(Scan):
     @property
     def dsc(self) -> float | None:
         """Agreement of the prediction with a finished annotation (Dice coefficient, mean of the labels); None when it
-        was not measured, or of other masks than these: voxels came or went since."""
+        was not measured, or of other masks than these."""
         measured = self._measured
-        if measured is not None and (not self.done or self.partial or measured != self._counts()):
+        if measured is not None and (not self.done or self.partial or not self._hold(measured)):
             return None
         return self._dsc  # a scene of an earlier version does not say of which masks
 
     @dsc.setter
     def dsc(self, dsc: float | None) -> None:
-        self._dsc, self._measured = dsc, None if dsc is None else self._counts()
+        now = [contents(node, self.volume) for node in (self.annotation, self.prediction)] if dsc is not None else None
+        self._dsc, self._measured = dsc, now
 
-    def _counts(self) -> list[dict[str, int]]:
-        nodes = (self.annotation, self.prediction)
-        return [segments.counts_by_segment(node) if node is not None else {} for node in nodes]
+    def _hold(self, measured: Sequence[Mapping[str, Any]]) -> bool:
+        masks = zip(measured, (self.annotation, self.prediction), strict=True)
+        return all(holds(known, node, self.volume) for known, node in masks)
 
     @property
     def expected_dsc(self) -> float | None:

@@ -263,11 +263,9 @@ def _voxels(segmentation_node, identifiers: Iterable[str]) -> Iterator[tuple[np.
     segmentation = segmentation_node.GetSegmentation()
     for identifier in identifiers:
         image = segmentation.GetSegment(identifier).GetRepresentation(BINARY)
-        voxels = _segment_voxels(segmentation.GetSegment(identifier))
+        voxels = segment_voxels(segmentation.GetSegment(identifier))
         if voxels is not None:
-            matrix = vtk.vtkMatrix4x4()
-            image.GetImageToWorldMatrix(matrix)
-            yield slicer.util.arrayFromVTKMatrix(matrix), np.argwhere(voxels)[:, ::-1] + image.GetExtent()[::2]
+            yield image_matrix(image), np.argwhere(voxels)[:, ::-1] + image.GetExtent()[::2]
 
 
 def fingerprint(segmentation_node) -> str:
@@ -275,7 +273,7 @@ def fingerprint(segmentation_node) -> str:
     digest = hashlib.blake2b(digest_size=16)
     segmentation = segmentation_node.GetSegmentation()
     for identifier in segmentation.GetSegmentIDs():
-        voxels = _segment_voxels(segmentation.GetSegment(identifier))
+        voxels = segment_voxels(segmentation.GetSegment(identifier))
         where = np.argwhere(voxels) if voxels is not None else np.empty((0, 3), int)
         if len(where):  # an editor may have made the grid larger than what is drawn
             image = segmentation.GetSegment(identifier).GetRepresentation(BINARY)
@@ -303,6 +301,30 @@ def copy_segments(source_node, target_node) -> None:
     with slicer.util.NodeModify(target_node):
         target.RemoveAllSegments()
         target.DeepCopy(source_node.GetSegmentation())
+
+
+def segment_voxels(segment) -> np.ndarray | None:
+    """True where the segment is, on its own grid (k, j, i); None when nothing was ever drawn."""
+    image = segment.GetRepresentation(BINARY)
+    if image is None or image.IsEmpty() or image.GetPointData().GetScalars() is None:
+        return None
+    values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(tuple(reversed(image.GetDimensions())))
+    return values == segment.GetLabelValue()
+
+
+def state_of_voxels(segment) -> tuple[int, ...]:
+    """The same only while nobody has touched the voxels, and no other segment's; empty when nothing was ever drawn."""
+    image = segment.GetRepresentation(BINARY)
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    # VTK's modification times are unique in a process, so no other image has these.
+    return () if scalars is None else (image.GetMTime(), scalars.GetMTime(), segment.GetLabelValue())
+
+
+def image_matrix(image) -> np.ndarray:
+    """4 x 4 from the indices of a segment's voxels to the frame of its node, mm."""
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def world_matrix(transformable_node) -> np.ndarray:
@@ -355,32 +377,18 @@ def _oriented_image(array: np.ndarray, ijk_to_ras: np.ndarray):
     return image
 
 
-def _segment_voxels(segment) -> np.ndarray | None:
-    """True where the segment is, on its own grid (k, j, i); None when nothing was ever drawn."""
-    image = segment.GetRepresentation(BINARY)
-    if image is None or image.IsEmpty() or image.GetPointData().GetScalars() is None:
-        return None
-    values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(tuple(reversed(image.GetDimensions())))
-    return values == segment.GetLabelValue()
-
-
-_counts: dict[tuple, int] = {}
+_counts: dict[tuple[int, ...], int] = {}
 
 
 def _count_voxels(segment) -> int:
     """Counted once for each state of the voxels: tables ask for every case at every change."""
-    image = segment.GetRepresentation(BINARY)
-    scalars = image.GetPointData().GetScalars() if image is not None else None
-    if scalars is None:
-        return 0
-    # VTK's modification times are unique in a process, so no other image can have this key.
-    key = (image.GetMTime(), scalars.GetMTime(), segment.GetLabelValue())
-    if key not in _counts:
+    state = state_of_voxels(segment)
+    if state not in _counts:
         while len(_counts) >= _CACHED_COUNTS:
             _counts.pop(next(iter(_counts)))
-        voxels = _segment_voxels(segment)
-        _counts[key] = 0 if voxels is None else int(np.count_nonzero(voxels))
-    return _counts[key]
+        voxels = segment_voxels(segment)
+        _counts[state] = 0 if voxels is None else int(np.count_nonzero(voxels))
+    return _counts[state]
 
 
 def _volume_mm3(segment) -> float:
