@@ -161,6 +161,41 @@ def test_no_other_scan_gets_the_annotation_of_one_that_was_removed(scene, table,
     assert node.GetScene() is scene
 
 
+def test_a_scan_that_was_left_out_comes_back_left_out(application, table, add_volume, tmp_path):
+    """Somebody decided that it takes no part in training; the minutes spent on it were spent, too."""
+    import slicer
+
+    case = table.add_volume(add_volume("one"))
+    case.excluded, case.seconds = True, 75.0
+    table.remove(case)
+    application.save(tmp_path / "work.mrb")
+    application.load(tmp_path / "work.mrb")
+    volume = slicer.util.getNode("one")
+    copy = application.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "copy")
+    copy.CopyContent(volume)
+    copy.Copy(volume)
+    other = table.add_volume(copy)
+    assert (other.state.value, other.seconds) == ("unlabelled", 0.0), "another scan"
+    case = table.add_volume(volume)
+    assert (case.state.value, case.seconds) == ("excluded", 75.0)
+    case.excluded = False
+    table.remove(case)
+    assert table.add_volume(volume).state.value == "unlabelled", "as it was the last time"
+
+
+def test_what_was_decided_after_a_scan_was_added_again_holds_when_its_removal_is_taken_back(table, add_volume):
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    volume = add_volume("one")
+    case = table.add_volume(volume)
+    back = keep_removed(table, case)
+    table.remove(case)
+    again = table.add_volume(volume)
+    again.excluded, again.seconds = True, 30.0
+    assert back() == case
+    assert (case.excluded, case.seconds) == (True, 30.0)
+
+
 def test_removing_can_be_taken_back_after_the_scan_was_added_again(table, add_volume):
     """What somebody did with the annotation in between stays."""
     from SemiSegModuleLib.scene.undo import keep_removed

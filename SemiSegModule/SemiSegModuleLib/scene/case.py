@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,17 @@ from SemiSegLib.errors import SemiSegError
 
 from . import segments
 from .contents import contents, holds
-from .node_values import Amount, Flag, Number, Plain, Record, Reference, Text, role
+from .node_values import Amount, Flag, Number, Plain, Record, Reference, Stored, Text, role
 from .records import ORIENTATIONS, Expected, Quality, SlicePlan, State, Suggestion
 from .region import voxel_box
-from .scan import Scan
+from .scan import Scan, was_removed
 from .volumes import VoxelBox
 
 ROLE = "SemiSeg.Role"  # attribute of the nodes that keep the work: 'case' or 'work'
 ANNOTATION_MARK = "SemiSeg.Annotation"
 PREDICTION_MARK = "SemiSeg.Prediction"
 _EDITED = "edited"
+_KNOWN = "SemiSeg.Known"  # attribute of a volume whose case has left the table: what was known of the scan
 
 
 class CaseError(SemiSegError):
@@ -47,6 +49,7 @@ class Case(Scan):
         "refinement", "Name of the folder of the refinement that the annotation has followed last; '' when it has none."
     )
     seconds = Amount("seconds", "Time that somebody has spent on this scan in the editor and the review.")
+    _of_the_scan = (excluded, seconds)
 
     # As it was set; the properties of these names, below, check what is set and say when it holds.
     _annotation = Reference("annotation")
@@ -68,6 +71,20 @@ class Case(Scan):
     _dsc = Number("dsc")
     _measured = Plain("measured", "Contents of annotation and prediction whose DSC that is.")
     _of_the_prediction = (confidence, _quality, _dsc, _measured, _predicted_box, _joined)
+
+    @classmethod
+    def new(cls, node, volume, file_name: str, name_hidden: bool) -> Case:
+        """That of a node that knows nothing of a scan yet; one that was left out when its case left the table still
+        is."""
+        case = super().new(node, volume, file_name, name_hidden)
+        if was_removed(volume):
+            case.restore(json.loads(volume.GetAttribute(_KNOWN) or "{}"))
+        return case
+
+    def leave_word(self) -> None:
+        """The volume says itself what is known of it: it stays in the scene, and may be added again."""
+        super().leave_word()
+        self.volume.SetAttribute(_KNOWN, json.dumps(self.kept_scan()))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Case) and other.id == self.id
@@ -362,14 +379,21 @@ class Case(Scan):
 
     def kept_annotation(self) -> dict[str, str]:
         """All that is known of the annotation beside what is drawn, to be given back to `restore`."""
-        return {kept.name: self.node.GetParameter(kept.name) or "" for kept in self._of_the_annotation}
+        return self._kept(self._of_the_annotation)
 
     def kept_prediction(self) -> dict[str, str]:
         """The same of the prediction beside its mask and maps."""
-        return {kept.name: self.node.GetParameter(kept.name) or "" for kept in self._of_the_prediction}
+        return self._kept(self._of_the_prediction)
+
+    def kept_scan(self) -> dict[str, str]:
+        """What was decided about the scan itself, and the time spent on it."""
+        return self._kept(self._of_the_scan)
+
+    def _kept(self, values: Iterable[Stored]) -> dict[str, str]:
+        return {kept.name: self.node.GetParameter(kept.name) or "" for kept in values}
 
     def restore(self, kept: Mapping[str, str]) -> None:
-        """What `kept_annotation` or `kept_prediction` returned is true again."""
+        """What one of these three returned is true again."""
         for name, text in kept.items():
             self.node.SetParameter(name, text)
 

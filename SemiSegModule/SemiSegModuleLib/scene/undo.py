@@ -82,6 +82,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
         with table.paused():
             if added is not None:
                 case.restore(added.kept_annotation() if added.annotation is not None else {})
+                case.restore(added.kept_scan())
                 table.remove(added)
             for node in [*displays, *(node for _, node in owned)]:
                 if node is not None and node.GetScene() is None:
