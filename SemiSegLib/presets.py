@@ -73,12 +73,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "custom": {"training.flip": "none", "training.rotate": False},
 }
 # Optimisation, augmentation and network of our own recipe, for every method and task; much of it nnU-Net's.
-# Deep supervision and rate go together: with the papers' a few classes and small batches are learnt slowly or not at
-# all (abdomen, cardiac cine). Batch normalisation, not nnU-Net's instance normalisation: as good or better on the left
-# atrium and cardiac cine, and it stands scans with more around the organ than those learnt from (Testing/Benchmarks).
+# Normalisation, deep supervision and rate go together: with the papers' a few classes and small batches are learnt
+# slowly or not at all (abdomen, cardiac cine). Supervised training has batch normalisation (its file says why), which
+# does not go with a network's own labels at this rate: UniMatch lost 11 points by it (Testing/Benchmarks).
 STRONG: dict[str, Any] = {
     "data.normalisation": "tissue",
-    "network.normalisation": "batch",
+    "network.normalisation": "instance",
     "network.dropout": 0.0,
     "network.deep_supervision": True,
     "training.learning_rate": 0.05,
@@ -101,7 +101,8 @@ STRONG_TASKS: dict[str, dict[str, Any]] = {
         "training.labelled_batch": 6,
         "training.unlabelled_batch": 6,
     },
-    # Nine classes in batches of two or three patches: batch statistics cost the pancreas half of its DSC.
+    # Nine classes in batches of two or three patches: batch statistics cost the pancreas half of its DSC. So for every
+    # method.
     "abdomen-ct": {"network.normalisation": "instance"},
 }
 PRESET_TITLES = {
@@ -141,7 +142,7 @@ def build_settings(
     description = methods.describe(method)
     settings = Settings(preset=preset, method=method, recipe=recipe)
     own = (
-        STRONG | STRONG_TASKS.get(preset, {}) | description.strong_defaults
+        STRONG | description.strong_defaults | STRONG_TASKS.get(preset, {})
         if recipe == "strong"
         else description.training_defaults
     )

@@ -18,7 +18,8 @@ strong views differ in intensity, too (`augmentation.intensity`), since the pape
 the labels say nothing about classes that are not learnt yet (`learnt`; losses.learnt says why), and r is smaller by the
 share of these; half of the training goes before with annotated patches alone, at the schedule's first rate: without,
 one point of DSC is lost on the left atrium with eight masks and one or two are won on cardiac cine with three patients
-(Testing/Benchmarks).
+(Testing/Benchmarks). And a network that normalises by batch labels with the statistics of the weak views themselves
+(`batch_statistics`): with the running ones it taught itself what it got wrong, 11 points of DSC on cardiac cine.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from SemiSegLib.losses.segmentation import output_loss
 from SemiSegLib.methods import base
 from SemiSegLib.methods.base import Batch, Plan, Term, stage_shares
 from SemiSegLib.networks import Network
-from SemiSegLib.networks.ema import copy_statistics, make_teacher, update_teacher
+from SemiSegLib.networks.ema import copy_statistics, make_teacher, update_teacher, use_batch_statistics
 from SemiSegLib.schedules import Step, gaussian_ramp
 
 TRAINING_DEFAULTS = {"training.schedule": "poly", "augmentation.intensity": 1.0}
@@ -46,6 +47,7 @@ STRONG_DEFAULTS = {
     "method_settings.features": 0.0,
     "method_settings.strong": 1.0,
     "method_settings.learnt": 0.5,
+    "method_settings.batch_statistics": True,
     "method_settings.shares": (1.0, 1.0),
 }
 
@@ -71,6 +73,11 @@ class MethodSettings:
     )
     shares: tuple[float, ...] = setting(
         (0.0, 1.0), "shares of training with annotated patches alone and of weak to strong", lengths=(2,), at_least=0
+    )
+    batch_statistics: bool = setting(
+        False,
+        "label with the batch statistics of the weak views instead of the running ones, where the network normalises "
+        "by batch",
     )
     ramp: float = setting(
         0.1, "share of weak to strong after which the unlabelled terms have their full weight", at_least=0, at_most=1
@@ -131,6 +138,8 @@ class Method(base.Method):
         network = self.teacher if self.settings.ema_decay > 0 else self.student
         training = network.training
         network.eval()
+        if self.settings.batch_statistics and (len(weak) > 1 or max(weak.shape[2:]) >= 32):  # else of single values
+            use_batch_statistics(network)
         confidence, label = network(weak).probabilities.max(1)
         network.train(training)
         return torch.where(confidence >= self.settings.threshold, label, IGNORE)

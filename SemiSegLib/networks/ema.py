@@ -67,3 +67,9 @@ def copy_statistics(teacher: nn.Module, student: nn.Module) -> None:
     """Give the teacher the student's batch-norm statistics, for a teacher that works in eval() mode."""
     for ours, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
         ours.copy_(theirs)
+
+
+def use_batch_statistics(network: nn.Module) -> None:
+    """Let a network in eval() mode normalise by the batch that it sees, until its mode is set again."""
+    for norm in _norms(network):
+        norm.train()

@@ -94,3 +94,19 @@ def test_a_supervised_stage_goes_before_with_the_whole_batch(make_method):
     assert "supervised" in method.constant_rate
     published = make_method("unimatch").stages
     assert [step_at(iteration, 4, published).stage for iteration in range(4)] == ["weak to strong"] * 4
+
+
+def test_labels_go_by_the_patches_and_not_by_running_statistics(make_method, make_batch):
+    """Running statistics lag behind weights that move fast; a label that they spoil is learnt, and spoils the next."""
+    batch = make_batch(unlabelled=2)
+    for own in (True, False):
+        torch.manual_seed(0)
+        method = make_method("unimatch", batch_statistics=own, threshold=0.0)
+        method.train()
+        before = method._labels(batch.unlabelled.image)
+        norms = [module for module in method.teacher.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        assert norms
+        assert all(norm.training for norm in norms)
+        for norm in norms:
+            norm.running_mean += 5 * torch.randn(norm.running_mean.shape)
+        assert torch.equal(method._labels(batch.unlabelled.image), before) is own

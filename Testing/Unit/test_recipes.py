@@ -39,13 +39,14 @@ def test_published_is_the_papers():
     assert (training.schedule, training.milestones, training.iterations) == ("step", (0.5,), 6000)
 
 
-OURS = NetworkSettings(normalisation="batch", dropout=0.0, deep_supervision=True)
+OURS = NetworkSettings(normalisation="instance", dropout=0.0, deep_supervision=True)
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_the_strong_recipe_has_another_network_than_the_papers(preset):
-    strong, published = (build_settings("supervised", preset, recipe=name) for name in ("strong", "published"))
-    kind = "instance" if preset == "abdomen-ct" else "batch"
+@pytest.mark.parametrize("method", ["unimatch", "supervised"])
+def test_the_strong_recipe_has_another_network_than_the_papers(method, preset):
+    strong, published = (build_settings(method, preset, recipe=name) for name in ("strong", "published"))
+    kind = "batch" if method == "supervised" and preset != "abdomen-ct" else "instance"
     assert (strong.network, strong.training.learning_rate) == (replace(OURS, normalisation=kind), 0.05)
     assert (published.network, published.training.learning_rate) == (NetworkSettings(), 0.01)
 
@@ -66,7 +67,7 @@ def test_a_run_trains_and_keeps_the_network_of_its_settings(tiny_data, tmp_path)
     flags = [part for setting in wanted for part in ("--set", setting)]
     assert main(command(tiny_data, out, "--method", "supervised", "--iterations", "2", *flags)) == 0
     model = load_model(RunFolder.open(out).last_model)
-    assert model.card.settings.network == replace(OURS, normalisation="instance")
+    assert model.card.settings.network == OURS
     assert model.network().coarse_heads
     assert not any("running_mean" in name for name in model.weights)
 
