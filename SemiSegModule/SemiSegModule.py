@@ -153,6 +153,7 @@ class SemiSegModuleParameterNode:
     showMask, maskOpacity, show3d, showSdm, sdmOpacity, showProbability, probabilityOpacity, showUncertainty,
     uncertaintyOpacity - Overlays.
     exportFormat, exportFolder, exportByPatient, exportSelectedOnly - What is exported, and where to.
+    proposedExportFolder - What was proposed for exportFolder; any other was chosen by somebody.
     """
 
     task: Task = Task.LEFT_ATRIUM
@@ -182,6 +183,7 @@ class SemiSegModuleParameterNode:
     uncertaintyOpacity: Opacity = 0.5
     exportFormat: ExportFormat = ExportFormat.SEG_NRRD
     exportFolder: Path = Path()
+    proposedExportFolder: Path = Path()
     exportByPatient: bool = False
     exportSelectedOnly: bool = False
 
@@ -511,17 +513,15 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
                 if node.GetParameter(name) and node.GetParameter(name) not in choice.__members__:
                     node.UnsetParameter(name)
             parameters = SemiSegModuleParameterNode(node)
-            self._setDefaultFolders(parameters)
+            self._setDefaultFolder(parameters)
         return parameters
 
     @staticmethod
-    def _setDefaultFolders(parameters):
+    def _setDefaultFolder(parameters):
         from SemiSegModuleLib.logic.study import default_study_folder
 
         if not parameters.studyFolder.is_absolute():  # none yet, or one of another system: C:\\… means nothing on Linux
             parameters.studyFolder = default_study_folder()
-        if not parameters.exportFolder.is_absolute():
-            parameters.exportFolder = parameters.studyFolder / "exports"
 
 
 class SemiSegModuleTest(ScriptedLoadableModuleTest):

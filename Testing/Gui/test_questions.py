@@ -103,7 +103,7 @@ def test_a_folder_of_another_system_is_not_made_somewhere_in_this_one(with_cases
     mrml.save(tmp_path / "work.mrb")
     mrml.load(tmp_path / "work.mrb")
     assert opened.parameters.studyFolder == default_study_folder()
-    assert opened.parameters.exportFolder == default_study_folder() / "exports"
+    assert opened.parameters.exportFolder.parent == default_study_folder()
     opened.panel.train.train()
     assert len(asked) == 1
     assert not [path for path in tmp_path.iterdir() if "anna" in path.name]

@@ -115,7 +115,7 @@ def test_bound_widgets_and_parameters_fit(ui):
 def test_every_parameter_but_those_of_the_code_has_a_widget(ui):
     bound = {p.find("string").text for p in ui.iter("property") if p.get("name") == "SlicerParameterName"}
     own_fields = {"studyFolder", "exportFolder", "extraSettings"}  # panels/fields.py
-    assert set(parameter_types()) - bound == {"currentCase", "modelFile"} | own_fields
+    assert set(parameter_types()) - bound == {"currentCase", "modelFile", "proposedExportFolder"} | own_fields
 
 
 def test_every_widget_that_the_code_names_exists(ui):

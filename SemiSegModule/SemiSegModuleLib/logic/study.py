@@ -72,6 +72,7 @@ class Study:
             self.cases.names_hidden = parameters.hideNames
         if not self.cases.labels:
             self.use_labels_of_task()
+        self.propose_export_folder()
         self._tell(self.opened)
 
     def _stop_observing(self) -> None:
@@ -89,6 +90,7 @@ class Study:
             self.cases.names_hidden = self.parameters.hideNames
         if "studyFolder" in names:
             self._folder_set()
+            self.propose_export_folder()
         if "currentCase" in names:
             self._tell(self.current_changed)
         if names - {"currentCase"}:
@@ -169,6 +171,17 @@ class Study:
         """Keep everything of this study there from now on, copies of its scans, too."""
         self.parameters.studyFolder = folder
         self._agree_on_folder()
+
+    def propose_export_folder(self) -> None:
+        """Export into the study's folder, under a name that no other study proposes, unless somebody chose another:
+        scans of two studies may be called alike."""
+        parameters = self.parameters
+        former = parameters.proposedExportFolder
+        if former == Path():  # a scene of an earlier version
+            former = parameters.studyFolder / "exports"
+        if not parameters.exportFolder.is_absolute() or parameters.exportFolder == former:
+            parameters.exportFolder = self.folder / f"exports-{self.cases.identifier[:8]}"
+            parameters.proposedExportFolder = parameters.exportFolder
 
     @property
     def _agreement(self) -> str:

@@ -149,6 +149,7 @@ class ExportPanel:
         return self._study.cases.cases
 
     def _folder(self) -> Path:
+        self._study.propose_export_folder()  # in an empty field there is none
         return Path(self._study.parameters.exportFolder)
 
     def _say(self, text: str) -> None:
