@@ -420,7 +420,7 @@ def test_a_scan_whose_voxels_are_gone_disturbs_nothing(with_cases):
     case.volume.SetAndObserveImageData(None)
     select(with_cases, 0)
     select(with_cases, 3)
-    assert with_cases.ui.regionLabel.text == "'atrium_004' has no voxels any more."
+    assert with_cases.ui.regionLabel.text.startswith("'atrium_004' has no voxels any more")
     assert with_cases.ui.casesTable.item(3, 0).icon().isNull()
 
 

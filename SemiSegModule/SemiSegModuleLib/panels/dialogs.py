@@ -140,7 +140,7 @@ def may_change_labels(study: Study, labels: Sequence[Label]) -> bool:
 def may_replace(case: Case) -> bool:
     """A drawing in the annotation of the case may be replaced by its prediction, or there is none."""
     question = _("{name} has an annotation already. Replace it by the prediction?").format(name=case.name)
-    return not case.has_drawing or confirm(question)
+    return not case.has_work or confirm(question)
 
 
 def may_take_back(review: Review) -> bool:

@@ -172,7 +172,7 @@ class ResultsPanel:
         with slicer.util.tryWithErrorDisplay(_("The prediction cannot be taken over."), waitCursor=True):
             self._study.case = case  # a suggestion may have taken another one to hand while it was asked
             take_over = self._review.accept if done else self._review.correct
-            take_over(overwrite=case.has_drawing)
+            take_over(overwrite=case.has_work)
         return True
 
     # ---- showing ---------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class ReviewPanel:
             return
         with slicer.util.tryWithErrorDisplay(_("The prediction cannot be taken over."), waitCursor=True):
             self._study.case = case  # a suggestion may have taken another one to hand while it was asked
-            self._review.accept_and_go_on(overwrite=case.has_drawing)
+            self._review.accept_and_go_on(overwrite=case.has_work)
 
     def correct(self) -> None:
         """Edit a copy of the mask, in the section Annotate."""
@@ -121,7 +121,7 @@ class ReviewPanel:
             return
         with slicer.util.tryWithErrorDisplay(_("The prediction cannot be taken over."), waitCursor=True):
             self._study.case = case
-            self._review.correct(overwrite=case.has_drawing)
+            self._review.correct(overwrite=case.has_work)
             self.end()
             self._edit()
 

@@ -68,12 +68,12 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
 
     :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
     :return: the annotation node
-    :raises CaseError: no prediction, an empty one that is to be done, or an annotation with something drawn in it and
-        not `overwrite`
+    :raises CaseError: no prediction, an empty one that is to be done, or an annotation that is somebody's work and not
+        `overwrite`
     """
     if case.prediction is None:
         raise CaseError(f"'{case.name}' has no prediction to accept.")
-    if case.has_drawing and not overwrite:
+    if case.has_work and not overwrite:
         raise CaseError(f"'{case.name}' has an annotation already; it would be replaced by the prediction.")
     outside = _drawn_outside(case, table.labels)
     if done and outside is None and not segments.counts_by_segment(case.prediction):

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import slicer
 
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
@@ -139,7 +138,7 @@ class Case(Scan):
 
     def predicted_voxels(self) -> np.ndarray:
         """Where the network predicted, bool (k, j, i) on the scan's voxels; everywhere when that is not known."""
-        boxes, shape = self.predicted_parts, slicer.util.arrayFromVolume(self.volume).shape
+        boxes, shape = self.predicted_parts, segments.grid_shape(self.volume)
         inside = np.full(shape, not boxes)
         for box in boxes:
             inside[box.slices] = True
@@ -288,6 +287,12 @@ class Case(Scan):
         """Some voxel is annotated, finished or not; *not sure* alone is no annotation."""
         node = self.annotation
         return node is not None and bool(segments.counts_by_segment(node).keys() - {segments.NOT_SURE})
+
+    @property
+    def has_work(self) -> bool:
+        """The annotation is somebody's work, also where it was called finished and nothing is in it now: its file may
+        be on a disk that is away."""
+        return self.has_drawing or self.done
 
     @property
     def partial(self) -> str:

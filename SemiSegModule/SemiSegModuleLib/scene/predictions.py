@@ -120,7 +120,7 @@ def load_part(
 
 
 def _empty(case: Case, kind: type) -> np.ndarray:
-    return np.zeros(slicer.util.arrayFromVolume(case.volume).shape, kind)
+    return np.zeros(segments.grid_shape(case.volume), kind)
 
 
 def _join_probabilities(

@@ -63,10 +63,7 @@ def voxel_box(roi_node, volume_node) -> VoxelBox:
 
     :raises SemiSegError: the box misses the scan, is too thin, or one of both is under a non-linear transform
     """
-    image = volume_node.GetImageData()
-    if image is None:
-        raise RegionError(f"'{shown_name(volume_node)}' has no voxels any more.")
-    shape = np.array(image.GetDimensions())
+    shape = _shape(volume_node)
     if roi_node is None:
         return VoxelBox.of(np.zeros(3), shape)
     if not roi_node.GetNumberOfDefinedControlPoints():
@@ -98,7 +95,7 @@ def slab(volume_node, orientation: str, place: Sequence[float], thickness_mm: fl
     :raises SemiSegError: the place lies beside the scan, or the scan is below a non-linear transform
     """
     axis = volumes.slice_axis(volume_node, orientation)
-    shape = np.array(volume_node.GetImageData().GetDimensions())
+    shape = _shape(volume_node)
     to_index = _to_index(volume_node)
     middle = (to_index @ [*place, 1.0])[axis]
     if not -0.5 <= middle <= shape[axis] - 0.5:
@@ -123,7 +120,7 @@ def shown_place(volume_node, orientation: str) -> tuple[float, float, float]:
     if planes:
         place = max(planes, key=lambda plane: abs(normal @ plane[:3, 2]))[:3, 3]
     else:
-        middle = (np.array(volume_node.GetImageData().GetDimensions()) - 1) / 2
+        middle = (_shape(volume_node) - 1) / 2
         place = (to_world @ [*middle, 1.0])[:3]
     return tuple(float(part) for part in place)
 
@@ -146,7 +143,7 @@ def marked_slices(segmentation_node, volume_node, labels: Sequence[Label], axis:
     Without the whole scan being looked at: this is asked for after every stroke.
     """
     indices = _on_scan(segmentation_node, volume_node, segments.marked_voxels(segmentation_node, labels))
-    shape = np.array(volume_node.GetImageData().GetDimensions())
+    shape = _shape(volume_node)
     inside = ((indices >= 0) & (indices < shape)).all(axis=1)
     return set(np.unique(indices[inside, axis]).tolist())
 
@@ -176,7 +173,7 @@ def _new_region(volume_node):
 
 def _bounds(volume_node, segmentation_node, labels: Sequence[Label]) -> tuple[np.ndarray, np.ndarray]:
     """First and last corner of the box in voxel indices (i, j, k): faces lie between voxels."""
-    shape = np.array(volume_node.GetImageData().GetDimensions())
+    shape = _shape(volume_node)
     whole = np.full(3, -0.5), shape - 0.5
     if segmentation_node is None:
         return whole
@@ -198,6 +195,11 @@ def _corners(roi_node, volume_node) -> np.ndarray:
     corners = np.array([[*half * signs, 1.0] for signs in itertools.product((-1, 1), repeat=3)])
     to_index = _to_index(volume_node) @ segments.world_matrix(roi_node) @ to_node
     return (corners @ to_index.T)[:, :3]
+
+
+def _shape(volume_node) -> np.ndarray:
+    """Voxels along (i, j, k)."""
+    return np.array(segments.grid_shape(volume_node)[::-1])
 
 
 def _to_index(volume_node) -> np.ndarray:

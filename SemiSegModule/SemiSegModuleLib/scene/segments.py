@@ -177,6 +177,21 @@ def values_of_ids(segmentation_node) -> set[int]:
     return {int(value) for before, _mark, value in parts if not before and value.isdecimal()}
 
 
+def grid_shape(volume_node) -> tuple[int, int, int]:
+    """Voxels of a scan along (k, j, i).
+
+    :raises SegmentError: it has none any more, as in a scene whose file of it is not found
+    """
+    image = volume_node.GetImageData()
+    if image is None:
+        raise SegmentError(
+            f"'{shown_name(volume_node)}' has no voxels any more: the file of the scan was not found or not read. "
+            "Bring it back and open the scene again, or remove the scan from the study."
+        )
+    columns, rows, slices = image.GetDimensions()
+    return slices, rows, columns
+
+
 def voxels_on_grid(segmentation_node, volume_node, labels: Sequence[Label]) -> np.ndarray:
     """The segmentation as a label map on the voxels of a volume, wherever transforms have put both.
 
@@ -184,7 +199,7 @@ def voxels_on_grid(segmentation_node, volume_node, labels: Sequence[Label]) -> n
 
     :return: uint8 (uint16 for values above 255), shape (k, j, i) of the volume
     """
-    shape = slicer.util.arrayFromVolume(volume_node).shape
+    shape = grid_shape(volume_node)
     values = segments_by_label(segmentation_node, labels)
     mask = np.zeros(shape, np.min_scalar_type(max((label.value for label in labels), default=0)))
     with _temporary_labelmap(segmentation_node.GetScene()) as labelmap:
@@ -198,7 +213,7 @@ def not_sure_on_grid(segmentation_node, volume_node) -> np.ndarray:
     """True where somebody marked that nobody can tell, bool (k, j, i) on the voxels of a volume."""
     segment = segmentation_node.GetSegmentation().GetSegment(NOT_SURE)
     if segment is None or not _count_voxels(segment):
-        return np.zeros(slicer.util.arrayFromVolume(volume_node).shape, bool)
+        return np.zeros(grid_shape(volume_node), bool)
     with _temporary_labelmap(segmentation_node.GetScene()) as labelmap:
         return _segment_on_grid(segmentation_node, NOT_SURE, volume_node, labelmap).copy()
 

@@ -14,7 +14,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import slicer
 
 from SemiSegLib.config import Label
 
@@ -86,7 +85,7 @@ def mark_empty(case: Case, number: int, empty: bool = True) -> None:
 
 def place_of(case: Case, axis: int, number: int) -> tuple[float, float, float]:
     """The middle of a slice in the world (RAS, mm); raises SemiSegError below a non-linear transform."""
-    index = (np.array(slicer.util.arrayFromVolume(case.volume).shape[::-1]) - 1) / 2
+    index = (np.array(segments.grid_shape(case.volume)[::-1]) - 1) / 2
     index[axis] = number
     to_world = segments.world_matrix(case.volume) @ volumes.ijk_to_ras(case.volume)
     return tuple(float(part) for part in (to_world @ [*index, 1.0])[:3])

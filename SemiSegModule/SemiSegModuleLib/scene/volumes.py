@@ -16,7 +16,7 @@ from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import replace
 
 from .scan import shown_name
-from .segments import world_matrix
+from .segments import grid_shape, world_matrix
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHEAR = 1e-4  # largest cosine between axes that counts as a right angle
@@ -66,6 +66,7 @@ def world_image(volume_node, array: np.ndarray | None = None, box: VoxelBox | No
     :param box: only this part of it
     :raises SemiSegError: a non-linear transform, or one that shears the voxels
     """
+    grid_shape(volume_node)  # raises where there are no voxels
     voxels = slicer.util.arrayFromVolume(volume_node) if array is None else array
     matrix = RAS_LPS @ world_matrix(volume_node) @ ijk_to_ras(volume_node)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
@@ -97,7 +98,7 @@ class Place:
     def of(cls, volume_node) -> Place:
         """Where it is now."""
         matrix = world_matrix(volume_node) @ ijk_to_ras(volume_node)
-        return cls(matrix.tolist(), list(volume_node.GetImageData().GetDimensions()))
+        return cls(matrix.tolist(), list(grid_shape(volume_node)[::-1]))
 
     def into_frame_of(self, volume_node) -> np.ndarray:
         """4 x 4 from that world to the volume's own frame: to the same voxels, wherever they are now.
@@ -105,7 +106,7 @@ class Place:
         Transforms may have been changed or hardened meanwhile. Of a volume that has other voxels now nobody knows which
         are the same, so what was made of it stays where it was in the world.
         """
-        if list(volume_node.GetImageData().GetDimensions()) == self.size:
+        if list(grid_shape(volume_node)[::-1]) == self.size:
             return ijk_to_ras(volume_node) @ np.linalg.inv(self.to_world)
         return np.linalg.inv(world_matrix(volume_node))
 
@@ -119,7 +120,7 @@ def covered_box(volume_node, to_ras: np.ndarray, size: Sequence[int]) -> VoxelBo
     to_index = np.linalg.inv(ijk_to_ras(volume_node)) @ to_ras
     start = np.rint(to_index[:3, 3])
     same = np.abs(to_index[:3, :3] - np.eye(3)).max() < _SHEAR and np.abs(to_index[:3, 3] - start).max() < _OFF_GRID
-    whole = slicer.util.arrayFromVolume(volume_node).shape[::-1]
+    whole = grid_shape(volume_node)[::-1]
     return VoxelBox.of(start, size) if same and (start >= 0).all() and (start + size <= whole).all() else None
 
 
