@@ -489,6 +489,37 @@ def test_a_surface_of_the_user_becomes_an_annotation_of_voxels(scene, table, add
     assert case.volumes_ml(table.labels)[1] == pytest.approx(4 / 3 * np.pi * 6**3 / 1000, rel=0.05)
 
 
+def test_an_annotation_of_another_scan_is_refused(table, add_volume):
+    """A list that is one off would give every patient the mask of another."""
+    from SemiSegModuleLib.scene.case import CaseError
+
+    first, second = (table.add_volume(add_volume(name)) for name in ("a", "b"))
+    draw(table, first)
+    with pytest.raises(CaseError, match="'a annotation' is that of 'a'"):
+        table.add_volume(second.volume, first.annotation)
+    with pytest.raises(CaseError, match="'a annotation' is that of 'a'"):
+        table.add_volume(add_volume("c"), first.annotation)
+    assert [(case.name, case.annotation is not None) for case in table] == [("a", True), ("b", False)]
+    table.remove(first)
+    with pytest.raises(CaseError, match="'a annotation' is that of 'a'"):
+        table.add_volume(second.volume, table.scene.GetFirstNodeByName("a annotation"))
+
+
+def test_what_is_known_of_an_annotation_is_not_said_of_another(scene, table, a_volume):
+    from SemiSegModuleLib.scene.nodes import new_segmentation
+
+    case = table.add_volume(a_volume)
+    draw(table, case)
+    case.mark_done(corrected=True)
+    case.partial, case.refinement = "axial", "the last one"
+    drawn = case.annotation
+    assert table.add_volume(a_volume, drawn).done
+    other = new_segmentation(scene, "other", a_volume)
+    case = table.add_volume(a_volume, other)
+    assert (case.annotation, case.done, case.corrected, case.partial) == (other, False, False, "")
+    assert (case.origin, case.refinement) == ("drawn", "")
+
+
 def test_labels_that_cannot_be_told_apart_are_refused(table):
     from SemiSegModuleLib.scene.case import CaseError
 

@@ -405,9 +405,13 @@ class Case(Scan):
     def forget_deleted(self) -> None:
         """After the user deleted the annotation: a new one is no prediction, and has to be marked as done anew."""
         if self.annotation is None and (self._done or self.partial or self._corrected or self.refinement):
-            self._done = self._corrected = False
-            self._accepted = None
-            self._began_as = self.partial = self.refinement = ""
+            self.forget_annotation()
+
+    def forget_annotation(self) -> None:
+        """Nothing is known of the annotation any more: it is another one, or none."""
+        self._done = self._corrected = False
+        self._accepted = None
+        self._began_as = self.partial = self.refinement = ""
 
     def shown_segmentation(self):
         """What is seen of this case: the annotation once something is drawn in it, else the prediction, or None."""

@@ -31,10 +31,10 @@ from ..signal import Signal
 from . import segments, sequences
 from .case import PREDICTION_MARK, ROLE, Case, CaseError
 from .identity import new_identifier
-from .left_annotations import leave_annotation, left_annotation, take_up_annotation
+from .left_annotations import leave_annotation, left_annotation, take_up_annotation, volume_of_left
 from .merging import keep_meaning, tell_apart
 from .records import State, labels_from_text, labels_to_text
-from .scan import removed_frames, stem_of, was_removed
+from .scan import removed_frames, shown_name, stem_of, was_removed
 from .volumes import VoxelBox
 
 
@@ -115,7 +115,7 @@ class CaseTable:
         """Add a scan of the scene, perhaps with its human annotation; one that is there already is returned. One that
         was in the table before has its annotation again, which nothing else here would lead to.
 
-        :raises CaseError: not a scalar volume with voxels, or not a 3D scan
+        :raises CaseError: not a scalar volume with voxels, or not a 3D scan, or the annotation is that of another scan
         """
         _check_volume(volume_node)
         if volume_node.GetID() in sequences.proxies(self.scene) and self.case_of(volume_node) is None:
@@ -123,10 +123,13 @@ class CaseTable:
                 f"'{volume_node.GetName()}' shows the frames of a sequence one after the other, so a mask would be of "
                 "none of them: add the sequence, or the frame that is shown."
             )
+        _check_annotation(annotation, volume_node, self.case_of(annotation))
         existing = self.case_of(volume_node)
         case = existing or self._new_case(volume_node)
         if annotation is not None:
             segments.make_voxels(annotation, volume_node)
+            if case.annotation is not annotation:
+                case.forget_annotation()
             case.annotation = annotation
         elif existing is None:
             self._give_annotation_back(case)
@@ -486,6 +489,13 @@ def _check_volume(node) -> None:
     problem = _why_not(node)
     if problem:
         raise CaseError(problem)
+
+
+def _check_annotation(annotation, volume_node, owner: Case | None) -> None:
+    """No mask may count as two patients'."""
+    volume = owner.volume if owner is not None else volume_of_left(annotation)
+    if volume is not None and volume is not volume_node:
+        raise CaseError(f"'{shown_name(annotation)}' is that of '{shown_name(volume)}': a scan needs its own mask.")
 
 
 def _why_not(node) -> str:

@@ -39,6 +39,11 @@ def left_annotation(volume):
     return next(iter(_left(volume)), None)
 
 
+def volume_of_left(annotation):
+    """The volume whose case had this annotation when it left the table; None of any other."""
+    return annotation.GetNodeReference(role("volume")) if annotation is not None else None
+
+
 def take_up_annotation(case: Case, annotation, labels: Sequence[Label]) -> None:
     """It is this case's again, as finished as it was; where the labels are others by now, it stands for what it did."""
     case.annotation = annotation
