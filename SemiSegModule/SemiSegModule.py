@@ -471,7 +471,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         from SemiSegModuleLib.exports import export_masks
 
         table = self._study().cases
-        chosen = cases or table.cases
+        chosen = table.cases if cases is None else cases
         return export_masks(table, chosen, Path(folder), format, overwrite=overwrite, by_patient=byPatient)
 
     def wait(self, seconds=None):

@@ -143,6 +143,15 @@ def test_volumes_of_the_scene_become_cases_with_their_annotations(logic, scans, 
     assert logic.addCases() == []
 
 
+def test_no_cases_are_not_all_cases(logic, scans, tmp_path):
+    """A list that a condition has left empty must not give everything away."""
+    logic.addCases([scans])
+    with pytest.raises(ValueError, match="None of the chosen cases"):
+        logic.exportMasks(tmp_path / "masks", ".nrrd", cases=[])
+    assert not (tmp_path / "masks").exists()
+    assert len(logic.exportMasks(tmp_path / "masks", ".nrrd", (case for case in logic.workbench.study.cases))) == 2
+
+
 def test_what_is_wrong_is_said_before_anything_starts(logic, scans):
     from SemiSegLib.errors import SemiSegError
 
