@@ -113,6 +113,27 @@ def test_a_frame_that_was_removed_comes_back_once_and_of_its_patient(table, a_ci
         assert len({case.patient_key for case in table}) == 1
 
 
+def test_a_copy_of_a_frame_is_none(table, a_cine, scene):
+    """Slicer copies a volume with everything that it says of itself; what was made of the copy is not the frame."""
+    second = table.add_volumes([a_cine])[1]
+    volume = second.volume
+    mask = draw(table, second)
+    second.mark_done()
+    table.remove(second)
+    copy = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "smoothed")
+    copy.CopyContent(volume)
+    copy.Copy(volume)
+    copy.SetName("smoothed")
+    other = table.add_volume(copy)
+    assert (other.frame, other.patient_key) == (None, table.cases[0].patient_key), "of the same patient all the same"
+    assert [node.GetName() for node in table.sequence_candidates()] == [a_cine.GetName()]
+    added = table.add_volumes([a_cine])
+    assert [case.volume.GetName() for case in added] == ["cine_frame01", "cine_frame02", "cine_frame03"]
+    assert added[1].volume is volume
+    assert added[1].done
+    assert mask.any()
+
+
 def test_a_frame_that_was_removed_stays_so_when_new_scans_are_added(table, a_cine):
     from SemiSegModuleLib.scene import sequences
 

@@ -42,7 +42,8 @@ class Scan:
         scan = cls(node)
         scan.file_name, scan.name_hidden, scan.volume = file_name, name_hidden, volume
         scan._identifier = uuid.uuid4().hex
-        scan.group, frame = volume.GetAttribute(_GROUP) or "", volume.GetAttribute(_FRAME)
+        scan.group = volume.GetAttribute(_GROUP) or ""  # a copy is of the same patient, too
+        frame = "" if _is_copy(volume) else volume.GetAttribute(_FRAME)
         scan.frame = int(frame) if frame else None
         return scan
 
@@ -110,15 +111,23 @@ class Scan:
 
 
 def was_removed(volume) -> bool:
-    """Whether this volume, if it has no case, had one that has left the table."""
-    return volume.GetAttribute(_REMOVED) == volume.GetID()
+    """Whether this volume, if it has no case, had one that has left the table; a copy of it had none."""
+    return bool(volume.GetAttribute(_REMOVED)) and not _is_copy(volume)
+
+
+def _is_copy(volume) -> bool:
+    """It says of itself what another volume has noted."""
+    noted = volume.GetAttribute(_REMOVED)
+    original = volume.GetScene().GetNodeByID(noted) if noted else volume
+    # A scene that is added to another gives other IDs where its own are taken: by a node that has noted nothing.
+    return original is not volume and (original is None or bool(original.GetAttribute(_REMOVED)))
 
 
 def removed_frames(scene, group: str) -> dict[int, object]:
     """By their numbers, the volumes of frames whose cases have left the table."""
     every = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
     frames = [node for node in every if node.GetAttribute(_GROUP) == group and node.GetAttribute(_FRAME)]
-    return {int(node.GetAttribute(_FRAME)): node for node in frames}
+    return {int(node.GetAttribute(_FRAME)): node for node in frames if not _is_copy(node)}
 
 
 def stem_of(number: int) -> str:
