@@ -1164,6 +1164,17 @@ def test_each_patient_gets_a_folder_where_that_is_wanted(with_cases, tmp_path):
     assert "2 files written" in with_cases.ui.exportLabel.text
 
 
+def test_masks_of_slices_alone_are_named_when_they_are_exported(with_cases):
+    """Elsewhere they are empty, and whoever gets them would take that for background."""
+    select(with_cases, 1).partial = "axial"
+    with_cases.ui.exportButton.click()
+    assert "2 files written" in with_cases.ui.exportLabel.text
+    assert with_cases.ui.exportLabel.text.endswith("Only slices of these are annotated: atrium_002")
+    select(with_cases, 1).partial = ""
+    with_cases.ui.exportVolumesButton.click()
+    assert "Only slices" not in with_cases.ui.exportLabel.text
+
+
 def test_overwriting_is_asked_for(with_cases, answers, tmp_path):
     with_cases.ui.exportButton.click()
     file = tmp_path / "exports" / "atrium_001.seg.nrrd"

@@ -41,6 +41,12 @@ def segmentation_of(case: Case, source: str = "best"):
     return None if case.unfinished else case.shown_segmentation()
 
 
+def of_slices_alone(case: Case, source: str = "best") -> bool:
+    """The mask to export is an annotation of which only slices count: elsewhere it is empty, whatever is there."""
+    node = segmentation_of(case, source)
+    return node is not None and node is case.annotation and bool(case.partial)
+
+
 def with_mask(cases: Iterable[Case], source: str) -> list[Case]:
     """Those of the cases that have something to export; raises ExportError when none has."""
     every = list(cases)
@@ -48,6 +54,10 @@ def with_mask(cases: Iterable[Case], source: str) -> list[Case]:
     left_out = [case.file_name for case in every if case.unfinished and case not in chosen]
     if left_out:
         logging.warning("SemiSeg: not exported, since not marked as done: %s", ", ".join(left_out))
+    slices = [case.file_name for case in chosen if of_slices_alone(case, source)]
+    if slices:
+        names = ", ".join(slices)
+        logging.warning("SemiSeg: only slices of these are annotated, their masks are empty elsewhere: %s", names)
     if not chosen:
         hint = " A drawing counts once it is marked as done." if left_out else ""
         raise ExportError(f"None of the chosen cases has a mask to export.{hint}")

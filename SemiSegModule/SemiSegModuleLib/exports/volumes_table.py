@@ -16,7 +16,7 @@ from ..scene import segments
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.names_list import write_list
-from .choice import refuse_existing, segmentation_of
+from .choice import of_slices_alone, refuse_existing, segmentation_of
 
 _EXPECTED = ("expected DSC", "expected DSC low", "expected DSC high")
 
@@ -25,7 +25,7 @@ def export_volumes_csv(
     table: CaseTable, cases: Iterable[Case], path: Path, source: str = "best", overwrite: bool = False
 ) -> Path:
     """Write a table: scan, patient, stem of its files, state, source of the mask, the volume in ml of each label, empty
-    without a mask, and what is known of how good it is.
+    without a mask or where only slices of it are there, and what is known of how good it is.
 
     :raises FilesExist: and nothing is written
     :raises CaseError: it cannot be replaced
@@ -45,7 +45,8 @@ def export_volumes_csv(
 
 def _volumes_row(case: Case, labels: Sequence[Label], source: str) -> list[str]:
     node = segmentation_of(case, source)
-    measured = segments.volumes_ml(node, labels) if node is not None else {}
+    whole = node is not None and not of_slices_alone(case, source)
+    measured = segments.volumes_ml(node, labels) if whole else {}
     origin = _origin(case, node)
     amounts = [f"{measured[label.value]:.3f}" if label.value in measured else "" for label in labels]
     rated = (case.confidence, case.dsc) if origin == "prediction" else (None, None)
@@ -61,4 +62,6 @@ def _origin(case: Case, node) -> str:
         return "prediction"
     if case.unfinished:
         return "annotation, not marked as done"
+    if node is not None and case.partial:
+        return f"annotation of {case.partial} slices alone"
     return "annotation" if node is not None else ""

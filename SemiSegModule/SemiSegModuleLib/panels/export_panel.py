@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ class ExportPanel:
                 )
             )
             if files:
-                self._say(_("{count} files written to {folder}").format(count=len(files), folder=self._folder()))
+                text = _("{count} files written to {folder}").format(count=len(files), folder=self._folder())
+                self._say("\n".join([text, *_slices_alone(cases)]))
 
     def check(self) -> None:
         """List what to look at before masks are given away; each line leads to the place."""
@@ -121,7 +122,8 @@ class ExportPanel:
             return
         with slicer.util.tryWithErrorDisplay(_("The volumes cannot be exported."), waitCursor=True):
             exports.export_volumes_csv(self._study.cases, self._cases(), path)
-            self._say(_("Volumes written to {path}").format(path=path))
+            text = _("Volumes written to {path}").format(path=path)
+            self._say("\n".join([text, *_slices_alone(self._cases())]))
 
     def export_model(self) -> None:
         """The model in use as one file; its card is inside."""
@@ -154,6 +156,13 @@ class ExportPanel:
 
     def _say(self, text: str) -> None:
         self._ui.exportLabel.text = text
+
+
+def _slices_alone(cases: Sequence[Case]) -> list[str]:
+    """What whoever gets the masks should know of some."""
+    found = [case for case in cases if exports.of_slices_alone(case)]
+    text = _("Only slices of these are annotated: {names}")
+    return [text.format(names=dialogs.names(found).replace("\n", ", "))] if found else []
 
 
 def _writer(suffix: str) -> Callable[..., list[Path]]:

@@ -37,10 +37,20 @@ def check_masks(cases: Iterable[Case], labels: Sequence[Label], progress: Progre
     for number, case in enumerate(shown):
         if progress:
             progress(number, len(shown), case.name)
-        remarks[case.id] = [*_uncertain(case), *_shapes(case, labels)]
-    for remark in _volumes_far_from_the_others(shown, labels):
+        remarks[case.id] = _slices_alone(case) or [*_uncertain(case), *_shapes(case, labels)]
+    whole = [case for case in shown if not _slices_alone(case)]
+    for remark in _volumes_far_from_the_others(whole, labels):
         remarks[remark.case.id].insert(0, remark)
     return [remark for case in shown for remark in remarks[case.id]]
+
+
+def _slices_alone(case: Case) -> list[Remark]:
+    """Neither the volume nor the shape of such a mask says anything."""
+    if not (case.partial and case.has_drawing):
+        return []
+    slices = {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}[case.partial]
+    text = _("Only {slices} slices are annotated: elsewhere this mask is empty")
+    return [Remark(case, text.format(slices=slices), None)]
 
 
 def _uncertain(case: Case) -> list[Remark]:
