@@ -262,6 +262,23 @@ def test_masks_of_scenes_that_kept_the_number_of_voxels_alone_are_told_by_it(tab
     assert (case.accepted, case.dsc, case.plainly_edited) == (False, None, False)
 
 
+def test_a_prediction_is_shown_beside_an_annotation_that_cannot_be_read(table, predicted, tmp_path):
+    """Two segments for one structure are the annotator's business; what is said of the prediction is of this one."""
+    import slicer
+    from SemiSegModuleLib.scene.predictions import load_predictions
+
+    case, _ = predicted(3, maps=("probabilities",))
+    draw(table, case, 3)
+    case.mark_done()
+    load_predictions(table, tmp_path / "predictions")
+    case.confidence = 0.1  # of an earlier model
+    second = slicer.vtkSegment()
+    second.DeepCopy(case.annotation.GetSegmentation().GetSegment("SemiSeg_3"))
+    case.annotation.GetSegmentation().AddSegment(second, "another")
+    assert load_predictions(table, tmp_path / "predictions") == [case]
+    assert (case.confidence, case.dsc) == (pytest.approx(0.75), None)
+
+
 def test_the_dsc_survives_saving_and_taking_back_and_is_still_that_of_these_masks(
     application, table, predicted, tmp_path
 ):

@@ -15,6 +15,7 @@ import slicer
 
 from SemiSegLib.config import Label
 from SemiSegLib.data.formats import map_stem
+from SemiSegLib.errors import SemiSegError
 
 from . import segments, volumes
 from .case import PREDICTION_MARK, Case, CaseError
@@ -262,8 +263,12 @@ def _in_mask(probabilities: np.ndarray, mask: np.ndarray, parts: Sequence[VoxelB
 
 
 def _agreement(case: Case, predicted: np.ndarray, inside: np.ndarray, labels: Sequence[Label]) -> float | None:
+    try:
+        human = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    except SemiSegError:  # two segments for one structure: whoever trains or exports is told
+        return None
     inside = inside & ~segments.not_sure_on_grid(case.annotation, case.volume)
-    human, predicted = segments.voxels_on_grid(case.annotation, case.volume, labels)[inside], predicted[inside]
+    human, predicted = human[inside], predicted[inside]
     scores = [_dice(human == label.value, predicted == label.value) for label in labels]
     known = [score for score in scores if score is not None]
     return float(np.mean(known)) if known else None
