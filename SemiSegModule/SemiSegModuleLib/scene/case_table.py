@@ -221,7 +221,7 @@ class CaseTable:
 
     @property
     def labels(self) -> list[Label]:
-        """The task's labels; every annotation and prediction has segments for these."""
+        """The task's labels; every annotation and prediction has segments for these, called as they are."""
         return labels_from_text(self._read("labels"))
 
     @labels.setter
@@ -231,7 +231,11 @@ class CaseTable:
             raise CaseError("Labels must differ in value and in name (capital letters make no difference).")
         text = labels_to_text(labels)
         if text != self._read("labels"):
+            before = self.labels
             self._work().SetParameter("labels", text)
+            with self.paused():
+                for node in [node for case in self for node in (case.annotation, case.prediction) if node is not None]:
+                    segments.follow_labels(node, before, labels)
             self.labels_changed.emit()
 
     def free_label_value(self) -> int:

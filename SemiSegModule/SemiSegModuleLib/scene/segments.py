@@ -6,9 +6,9 @@ more segment of every annotation, *not sure*, is no structure: training leaves i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import slicer
@@ -109,6 +109,28 @@ def take_ids_away(segmentation_node, labels: Sequence[Label]) -> None:
         copy.DeepCopy(segmentation.GetSegment(identifier))
         segmentation.RemoveSegment(identifier)
         segmentation.AddSegment(copy, segmentation.GenerateUniqueSegmentID(f"{identifier}_of_another_study"))
+
+
+def follow_labels(segmentation_node, before: Sequence[Label], after: Sequence[Label]) -> None:
+    """Segments that are called, coloured and coded as their label was are so as it is now; what somebody chose stays.
+
+    Nothing happens where two segments fit one label: nobody knows which one is meant.
+    """
+    then, now, segmentation = by_value(before), by_value(after), segmentation_node.GetSegmentation()
+    with contextlib.suppress(SegmentError):
+        for identifier, value in segments_by_label(segmentation_node, before).items():
+            if now.get(value, then[value]) != then[value]:
+                _follow_label(segmentation.GetSegment(identifier), then[value], now[value])
+
+
+def _follow_label(segment, then: Label, now: Label) -> None:
+    if (segment.GetName() or "").strip().casefold() == then.name.strip().casefold():
+        segment.SetName(now.name)
+    if np.allclose(segment.GetColor(), rgb(then), atol=0.5 / 255):
+        segment.SetColor(*rgb(now))
+    key, tag = slicer.vtkSegment.GetTerminologyEntryTagName(), vtk.reference("")
+    if segment.GetTag(key, tag) and str(tag) == terminology(then):
+        segment.SetTag(key, terminology(now))
 
 
 def set_voxels(segmentation_node, array: np.ndarray, ijk_to_ras: np.ndarray, labels: Sequence[Label]) -> None:
@@ -421,7 +443,7 @@ def _segment_on_grid(segmentation_node, identifier: str, volume_node, labelmap) 
     return slicer.util.arrayFromVolume(labelmap) != 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def _temporary_labelmap(scene):
     """A hidden label map node that leaves nothing behind, not even the display and colour nodes Slicer adds."""
     labelmap = slicer.vtkMRMLLabelMapVolumeNode()

@@ -23,7 +23,7 @@ Back = Callable[[], Case]
 
 def keep_annotation(table: CaseTable, case: Case) -> Back:
     """What gives a case the annotation again that it has now, or none."""
-    node, kept = case.annotation, case.kept_annotation()
+    node, kept, labels = case.annotation, case.kept_annotation(), table.labels
     drawn = transform = None
     if node is not None:
         drawn, transform = slicer.vtkSegmentation(), node.GetTransformNodeID()
@@ -39,6 +39,7 @@ def keep_annotation(table: CaseTable, case: Case) -> Back:
                 annotation = make_annotation(table, case)  # somebody may have deleted it
                 annotation.GetSegmentation().RemoveAllSegments()
                 annotation.GetSegmentation().DeepCopy(drawn)
+                segments.follow_labels(annotation, labels, table.labels)
                 annotation.SetAndObserveTransformNodeID(transform)
                 case.restore(kept)
         return case

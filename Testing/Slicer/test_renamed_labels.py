@@ -1,0 +1,90 @@
+"""Labels that are renamed while there are masks: what a segment is called is what it counts as."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from drawing import draw
+
+
+@pytest.fixture
+def case(table, a_volume):
+    """A scan with a left atrium and an aorta."""
+    case = table.add_volume(a_volume)
+    draw(table, case, 3, np.s_[7, 7, 7])
+    draw(table, case, 1)
+    case.mark_done()
+    return case
+
+
+def rename(table, value, name):
+    table.labels = [dataclasses.replace(each, name=name) if each.value == value else each for each in table.labels]
+
+
+def called(node):
+    """Names of the segments that are drawn, by label value as they count."""
+    from SemiSegModuleLib.scene import segments
+
+    segmentation = node.GetSegmentation()
+    return {key: segmentation.GetSegment(key).GetName() for key in segments.counts_by_segment(node)}
+
+
+def test_two_names_that_are_exchanged_are_so_in_every_annotation(table, case):
+    """Else somebody who draws in 'aorta' draws what is learnt as the left atrium."""
+    import vtk
+    from SemiSegModuleLib.scene import segments
+
+    counts = segments.voxel_counts(case.annotation, table.labels)
+    for value, name in ((1, "for a moment"), (3, "left atrium"), (1, "aorta")):
+        rename(table, value, name)
+    assert called(case.annotation) == {"SemiSeg_1": "aorta", "SemiSeg_3": "left atrium"}
+    assert segments.voxel_counts(case.annotation, table.labels) == counts
+    tag = vtk.reference("")
+    assert case.annotation.GetSegmentation().GetSegment("SemiSeg_1").GetTag("TerminologyEntry", tag)
+    assert "Aorta" in str(tag)
+    assert case.done
+
+
+def test_a_mask_from_elsewhere_still_counts_when_its_label_is_renamed(table, scene, a_volume):
+    """It is known by its name alone."""
+    import slicer
+
+    drawn = table.add_volume(a_volume)
+    draw(table, drawn)
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by hand")
+    segment = slicer.vtkSegment()
+    segment.DeepCopy(drawn.annotation.GetSegmentation().GetSegment("SemiSeg_1"))
+    segment.SetName("Left Atrium")
+    segment.SetColor(0.1, 0.2, 0.3)
+    node.GetSegmentation().AddSegment(segment, "Segment_1")
+    case = table.add_volume(a_volume, node)
+    assert [label.value for label in case.labels_present(table.labels)] == [1]
+    rename(table, 1, "atrium")
+    assert [label.value for label in case.labels_present(table.labels)] == [1]
+    assert segment.GetColor() == pytest.approx((0.1, 0.2, 0.3)), "somebody's choice"
+
+
+def test_what_somebody_called_a_segment_stays(table, case):
+    case.annotation.GetSegmentation().GetSegment("SemiSeg_1").SetName("atrium without veins")
+    rename(table, 1, "atrium")
+    assert called(case.annotation)["SemiSeg_1"] == "atrium without veins"
+
+
+def test_two_segments_for_one_label_do_not_keep_it_from_being_renamed(table, case):
+    import slicer
+
+    second = slicer.vtkSegment()
+    second.DeepCopy(case.annotation.GetSegmentation().GetSegment("SemiSeg_3"))
+    case.annotation.GetSegmentation().AddSegment(second, "another")
+    rename(table, 1, "atrium")
+    assert [label.name for label in table.labels] == ["atrium", "aorta"]
+    assert case.has_drawing
+
+
+def test_a_mask_that_is_taken_back_is_called_as_its_label_is_now(table, case):
+    from SemiSegModuleLib.scene.undo import keep_annotation
+
+    back = keep_annotation(table, case)
+    rename(table, 1, "atrium")
+    back()
+    assert called(case.annotation)["SemiSeg_1"] == "atrium"
