@@ -135,6 +135,56 @@ def test_what_was_drawn_between_the_parts_stays_when_they_are_accepted(table, ca
     assert np.array_equal(segments.voxels_on_grid(case.annotation, case.volume, table.labels), expected)
 
 
+def test_slices_that_are_accepted_are_no_annotation_of_the_others(table, case, predict):
+    """Training would learn that there is nothing where nobody has looked."""
+    from SemiSegModuleLib.scene.annotations import accept_prediction, annotation_mask
+    from SemiSegModuleLib.scene.slices import orientation_of
+    from SemiSegModuleLib.scene.undo import keep_annotation
+
+    predict(case, 1, box((0, 0, 1), (15, 12, 2)), where=np.s_[1, 3:6, 3:6])
+    predict(case, 3, box((0, 0, 6), (15, 12, 1)))
+    back = keep_annotation(table, case)
+    accept_prediction(table, case)
+    expected = np.full(SHAPE, 255)
+    expected[1:3], expected[6] = 0, 3
+    expected[1, 3:6, 3:6] = 1
+    orientation = orientation_of(case, 2)
+    assert (case.state.value, case.partial, case.empty_slices) == ("corrected", orientation, (2,))
+    assert np.array_equal(annotation_mask(case, table.labels), expected)
+    back()
+    assert (case.annotation, case.partial, case.slice_plan_of(orientation)) == (None, "", None)
+    accept_prediction(table, case, done=False)
+    case.mark_done()
+    assert np.array_equal(annotation_mask(case, table.labels), expected), "corrected and then called done"
+
+
+def test_a_part_that_is_no_slices_is_accepted_within_the_box_of_the_scan_alone(table, case, predict):
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.annotations import accept_prediction, add_region
+    from SemiSegModuleLib.scene.case import CaseError
+
+    predict(case, 1, box((2, 1, 1), (8, 7, 6)))
+    with pytest.raises(CaseError, match=r"Only a part of '.*scan' was predicted"):
+        accept_prediction(table, case)
+    assert case.annotation is None
+    region = add_region(table, case)
+    region.SetSize(*(5 * spacing for spacing in case.volume.GetSpacing()))
+    region.SetCenter(*(volumes.ijk_to_ras(case.volume) @ [5.5, 4.0, 3.5, 1.0])[:3])
+    assert box((2, 1, 1), (8, 7, 6)).contains(case.box())
+    accept_prediction(table, case)
+    assert (case.state.value, case.partial) == ("corrected", "")
+
+
+def test_a_part_of_a_scan_that_is_annotated_as_a_whole_leaves_it_so(table, case, predict):
+    from SemiSegModuleLib.scene.annotations import accept_prediction
+
+    draw(table, case, 1, np.s_[0:9, 3:6, 3:6])
+    case.mark_done()
+    predict(case, 3, box((2, 1, 1), (8, 7, 6)))
+    accept_prediction(table, case, overwrite=True)
+    assert (case.state.value, case.partial) == ("corrected", "")
+
+
 def test_somebodys_changes_outside_a_part_stay_and_are_known(table, case, predict):
     from SemiSegModuleLib.scene import segments, volumes
 

@@ -14,12 +14,14 @@ import numpy as np
 import slicer
 
 from SemiSegLib.config import DataSettings, Label
+from SemiSegLib.errors import SemiSegError
 
 from . import segments, volumes
 from .case import Case, CaseError
 from .case_table import CaseTable
 from .mask_files import label_names
 from .nodes import follow, new_segmentation, put_beside
+from .records import ORIENTATIONS, SlicePlan
 from .region import fit_region
 
 IGNORE_VALUE = DataSettings().ignore_value
@@ -64,12 +66,13 @@ def edited_elsewhere(case: Case | None) -> bool:
 def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, done: bool = True):
     """Copy the prediction into the human annotation, to be edited there or to count as it is.
 
-    What was drawn outside the parts of the scan that were predicted (`Case.predicted_parts`) stays.
+    What was drawn outside the parts of the scan that were predicted (`Case.predicted_parts`) stays. Nothing is said of
+    the rest: where these parts are slices, only they and those with a drawing count from now on (`Case.partial`).
 
     :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
     :return: the annotation node
-    :raises CaseError: no prediction, an empty one that is to be done, or an annotation that is somebody's work and not
-        `overwrite`
+    :raises CaseError: no prediction, one of a part alone or an empty one that is to be done, or an annotation that is
+        somebody's work and not `overwrite`
     """
     if case.prediction is None:
         raise CaseError(f"'{case.name}' has no prediction to accept.")
@@ -80,6 +83,12 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         raise CaseError(
             f"Nothing was found in '{case.name}', and an empty mask counts as no annotation: correct it by drawing "
             "what is there, or leave the scan out."
+        )
+    slices = "" if _known_as_a_whole(case) else _orientation_of_parts(case)
+    if done and not slices and not _known_as_a_whole(case):
+        raise CaseError(
+            f"Only a part of '{case.name}' was predicted, and nobody has looked at the rest: predict the whole scan, "
+            "limit it to that part by a box, or correct it by drawing what is there."
         )
     with table.paused():
         annotation = make_annotation(table, case)
@@ -99,10 +108,42 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         segments.add_not_sure(annotation)
         annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
         case.partial = case.refinement = ""
+        if slices:
+            case.slice_plan = _plan_of_parts(case, slices, table.labels)
         case.remember_accepted(done)
         case.remember_beginning()
         case.mark_done(done, corrected=True)
     return annotation
+
+
+def _known_as_a_whole(case: Case) -> bool:
+    """All that counts of the scan was predicted, or annotated before; true where the parts are not known."""
+    if not case.predicted_parts or (case.done and not case.partial):
+        return True
+    try:
+        return bool(case.predicted_voxels()[case.box().slices].all())
+    except SemiSegError:  # a box that is of no use
+        return False
+
+
+def _orientation_of_parts(case: Case) -> str:
+    """The orientation of whole slices that the parts are, the one that counts already first; '' when they are none."""
+    shape = np.array(segments.grid_shape(case.volume)[::-1])
+    for orientation in [case.partial] if case.partial and case.has_drawing else ORIENTATIONS:
+        others = np.arange(3) != volumes.slice_axis(case.volume, orientation)
+        if all((np.array(part.size)[others] == shape[others]).all() for part in case.predicted_parts):
+            return orientation
+    return ""
+
+
+def _plan_of_parts(case: Case, orientation: str, labels: Sequence[Label]) -> SlicePlan:
+    """The slices that were predicted, those in which nothing is as looked at and empty."""
+    axis = volumes.slice_axis(case.volume, orientation)
+    mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    predicted = np.flatnonzero(drawn_slices(case.predicted_voxels(), axis)).tolist()
+    before = case.slice_plan_of(orientation)
+    empty = {number for number in predicted if not drawn_slices(mask, axis)[number]}
+    return SlicePlan(orientation, tuple(predicted), (), tuple(sorted(empty.union(before.empty if before else ()))))
 
 
 def _drawn_outside(case: Case, labels: Sequence[Label]) -> np.ndarray | None:

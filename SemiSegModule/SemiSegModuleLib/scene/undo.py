@@ -34,7 +34,7 @@ def keep_annotation(table: CaseTable, case: Case) -> Back:
             if drawn is None:
                 if case.annotation is not None:
                     table.scene.RemoveNode(case.annotation)
-                case.forget_deleted()
+                case.restore(kept)
             elif case in table.cases:
                 annotation = make_annotation(table, case)  # somebody may have deleted it
                 annotation.GetSegmentation().RemoveAllSegments()
