@@ -427,6 +427,26 @@ def test_nothing_to_export_is_said(table, a_volume, tmp_path):
             export(table, [case], tmp_path)
 
 
+def test_a_mask_that_lies_beside_its_scan_is_not_given_away_as_an_empty_one(table, annotated, add_volume, tmp_path):
+    """Somebody moved the segmentation alone, or it came from another scan."""
+    import slicer
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.masks import export_masks
+
+    other = table.add_volume(add_volume("first in the list"))
+    draw(table, other, 1, BLOCK)
+    other.mark_done()
+    case, _ = annotated()
+    matrix = np.eye(4)
+    matrix[:3, 3] = 1000
+    transform = table.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    case.annotation.SetAndObserveTransformNodeID(transform.GetID())
+    with pytest.raises(ExportError, match="'oblique scan' lies beside it"):
+        export_masks(table, [other, case], tmp_path / "masks", ".nrrd")
+    assert not list((tmp_path / "masks").glob("oblique*"))
+
+
 def test_unknown_formats_are_named(table, a_volume, tmp_path):
     from SemiSegModuleLib.exports.choice import ExportError
     from SemiSegModuleLib.exports.masks import export_masks

@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from SemiSegLib.config import Label
 from SemiSegLib.files import write_whole
 
@@ -16,7 +18,7 @@ from ..scene import segments, volumes
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.names_list import write_names
-from .choice import check_format, refuse_existing, segmentation_of, with_mask
+from .choice import ExportError, check_format, refuse_existing, segmentation_of, with_mask
 from .names import stems
 
 MASK_FORMATS = (".seg.nrrd", ".nrrd", ".nii.gz")
@@ -40,7 +42,7 @@ def export_masks(
     :param by_patient: a folder for each patient
     :return: the files of the masks
     :raises FilesExist: and nothing is written
-    :raises ExportError: unknown format, or no case has a mask
+    :raises ExportError: unknown format, no case has a mask, or one lies beside its scan
     """
     check_format(file_format, MASK_FORMATS)
     chosen = with_mask(cases, source)
@@ -54,12 +56,22 @@ def export_masks(
     for number, (case, path) in enumerate(zip(chosen, paths, strict=True)):
         if progress:
             progress(number, len(chosen), case.name)
-        array = segments.voxels_on_grid(segmentation_of(case, source), case.volume, labels)
-        _write_mask(volumes.world_image(case.volume, array), path, labels)
+        _write_mask(volumes.world_image(case.volume, _mask_of(case, source, labels)), path, labels)
     for path, text in beside.items():
         write_whole(path, text)
     write_names(folder, dict(zip(names, chosen, strict=True)))
     return paths
+
+
+def _mask_of(case: Case, source: str, labels: Sequence[Label]) -> np.ndarray:
+    """The mask on the voxels of its scan; an empty one only where nothing is drawn or found."""
+    node = segmentation_of(case, source)
+    mask = segments.voxels_on_grid(node, case.volume, labels)
+    if not mask.any() and any(segments.voxel_counts(node, labels).values()):
+        raise ExportError(
+            f"The mask of '{case.name}' lies beside it: move both below the same transform (Data module), or draw anew."
+        )
+    return mask
 
 
 def _write_mask(image, path: Path, labels: Sequence[Label]) -> None:
