@@ -321,6 +321,33 @@ def test_a_model_of_other_structures_does_not_rename_predictions(opened, scans, 
     assert (opened.work.model is not None) == agreed
 
 
+def test_a_prediction_that_somebody_changed_does_not_go_unnamed(opened, scans, monkeypatch, tmp_path):
+    """By a script, which is asked nothing, not at all."""
+    import numpy as np
+    from SemiSegModuleLib.panels import dialogs
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    opened.choose_task("pancreas")
+    opened.logic.add_cases(sorted((scans / "images").iterdir())[:2])
+    case, labels = opened.work.cases.cases[0], opened.work.cases.labels
+    mask = np.zeros((32, 32, 32), np.uint8)
+    mask[10:20, 8:22, 8:22] = 1
+    volumes.write_image(volumes.world_image(case.volume, mask), tmp_path / "mask.nrrd")
+    load_prediction(opened.work.cases, case, tmp_path / "mask.nrrd")
+    mask[5] = 1
+    segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), labels)
+    with pytest.raises(ValueError, match=f"changed by hand: {case.name}"):
+        opened.widget.logic.predict(model="left-atrium-lge")
+    assert case.prediction_edited
+    questions = []
+    monkeypatch.setattr(dialogs, "confirm", lambda text: questions.append(text) or True)
+    opened.panel.results._use_model("left-atrium-lge")
+    assert questions[0].endswith(f"Somebody has changed these:\n\n{case.name}")
+    assert case.prediction is None
+    assert opened.work.model is not None
+
+
 # ---- folders that nobody else may look into ------------------------------------------------------------------
 
 

@@ -22,7 +22,8 @@ from SemiSegLib.config import Label
 from SemiSegLib.models import ModelError, named_models
 from SemiSegLib.presets import PRESETS
 
-from ..scene.case import Case
+from ..i18n import _
+from ..scene.case import Case, CaseError
 from ..scene.case_table import CaseTable
 from ..scene.identity import claim, claimed, new_identifier, owner_of
 from ..signal import Signal
@@ -221,12 +222,18 @@ class Study:
         # Unlike Path.is_file this raises nothing where nobody may look, as in the home of who made the scene.
         return Path(text) if os.path.isfile(text) else named_models().get(text)
 
-    def use_model(self, model: Path | str) -> None:
+    def use_model(self, model: Path | str, agreed: bool = False) -> None:
         """Predict with this model file, or one that comes with SemiSeg by its name; raises ModelError.
 
         A study without annotations takes over the model's labels, and gives up predictions of others.
+
+        :param agreed: also those that somebody has changed, which are not given up otherwise: CaseError names them
         """
         outdated = self.outdated_by(model)
+        edited = [case.name for case in outdated if case.prediction_edited]
+        if edited and not agreed:
+            text = _("Predictions of other structures were changed by hand: {names}. Accept them first.")
+            raise CaseError(text.format(names=", ".join(edited)))
         if not any(case.annotation for case in self.cases):
             for case in outdated:
                 self.cases.forget_prediction(case)

@@ -123,7 +123,9 @@ def may_use_model(study: Study, model: Path | str) -> bool:
         "removed; export them first if you need them. Use the model?"
     )
     outdated = study.outdated_by(model)
-    return not outdated or confirm(question.format(count=len(outdated)))
+    edited = [case for case in outdated if case.prediction_edited]
+    changed = _("\n\nSomebody has changed these:\n\n{names}").format(names=names(edited)) if edited else ""
+    return not outdated or confirm(question.format(count=len(outdated)) + changed)
 
 
 def may_change_labels(study: Study, labels: Sequence[Label]) -> bool:

@@ -86,7 +86,7 @@ class ResultsPanel:
     def _use_model(self, name: str) -> None:
         with slicer.util.tryWithErrorDisplay(_("The model cannot be used.")):
             if dialogs.may_use_model(self._study, name):
-                self._study.use_model(name)
+                self._study.use_model(name, agreed=True)
 
     def _set_up_named_models(self) -> None:
         """A menu of the models that come with SemiSeg, where there are any."""

@@ -59,7 +59,7 @@ class StartPanel:
         with slicer.util.tryWithErrorDisplay(_("The model cannot be used.")):
             if not dialogs.may_use_model(self._study, model):
                 return
-            self._study.use_model(model)
+            self._study.use_model(model, agreed=True)
             self._study.select_first(self._study.cases.add_new_volumes())
             self._unfold("results")
 
