@@ -447,6 +447,26 @@ def test_a_mask_that_lies_beside_its_scan_is_not_given_away_as_an_empty_one(tabl
     assert not list((tmp_path / "masks").glob("oblique*"))
 
 
+def test_masks_of_an_export_that_was_cancelled_say_what_they_are(table, add_volume, tmp_path):
+    """Their values and, while names are hidden, whose they are stand in the files beside them."""
+    from SemiSegModuleLib.exports.masks import export_masks
+
+    for name in ("one", "two"):
+        draw(table, table.add_volume(add_volume(name)), 1, BLOCK)
+    for case in table:
+        case.mark_done()
+
+    def cancel(done, _count, _name):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_masks(table, table.cases, tmp_path / "masks", ".nrrd", progress=cancel)
+    names = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert names == ["labels.ctbl", "labels.json", "one.nrrd", "scans.csv"]
+    assert "two" not in (tmp_path / "masks" / "scans.csv").read_text(encoding="utf-8-sig")
+
+
 def test_unknown_formats_are_named(table, a_volume, tmp_path):
     from SemiSegModuleLib.exports.choice import ExportError
     from SemiSegModuleLib.exports.masks import export_masks

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +53,25 @@ def export_masks(
     files = {} if file_format == ".seg.nrrd" else _label_files(labels)
     beside = {path.parent / name: text for path in paths for name, text in files.items()}
     refuse_existing([*paths, *_different(beside)], overwrite)
-    for number, (case, path) in enumerate(zip(chosen, paths, strict=True)):
-        if progress:
-            progress(number, len(chosen), case.name)
-        _write_mask(volumes.world_image(case.volume, _mask_of(case, source, labels)), path, labels)
-    for path, text in beside.items():
-        write_whole(path, text)
-    write_names(folder, dict(zip(names, chosen, strict=True)))
+    written: dict[str, Case] = {}
+    try:
+        for number, (name, case, path) in enumerate(zip(names, chosen, paths, strict=True)):
+            if progress:
+                progress(number, len(chosen), case.name)
+            _write_mask(volumes.world_image(case.volume, _mask_of(case, source, labels)), path, labels)
+            written[name] = case
+    finally:  # somebody may have cancelled: what is there says what it is
+        _write_beside(folder, files, written)
     return paths
+
+
+def _write_beside(folder: Path, files: Mapping[str, str], written: Mapping[str, Case]) -> None:
+    """What masks do not say themselves: the meaning of their values, in each folder with some, and whose they are."""
+    for parent in sorted({(folder / name).parent for name in written}):
+        for name, text in files.items():
+            write_whole(parent / name, text)
+    if written:
+        write_names(folder, written)
 
 
 def _mask_of(case: Case, source: str, labels: Sequence[Label]) -> np.ndarray:
