@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from SemiSegLib.benchmark.results import collect, measured_otherwise, read_resul
 from SemiSegLib.compute.parent import ward
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import RunFolder, read_json
+from SemiSegLib.training.signals import sigterm_as_ctrl_c
 
 GRACE_SECONDS = 120.0  # for checkpoints, once Ctrl-C was pressed
 REPORT_SECONDS = 60.0  # between two lines about a cell at work
@@ -65,7 +63,7 @@ class Benchmark:
         """
         waiting = deque(cell for cell in self.cells if not self._is_measured(cell))
         working: dict[str, _Training] = {}
-        with _terminate_as_interrupt():
+        with sigterm_as_ctrl_c():
             try:
                 while waiting or working:
                     while waiting and len(working) < self.jobs:
@@ -177,19 +175,6 @@ def _stop(trainings: Iterable[_Training], say: Callable[[str], None]) -> None:
             if training.process.poll() is None:
                 training.process.kill()
             training.process.wait()
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the benchmark as Ctrl-C does, so that no training is left without its parent."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _cases_in(run: RunFolder) -> dict[str, list[str]]:

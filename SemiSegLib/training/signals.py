@@ -13,7 +13,8 @@ from SemiSegLib.compute.torchrun import rank_and_world_size
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, too, so that what it ends can say so; `stop_signals` may take over within."""
+    """SIGTERM raises KeyboardInterrupt, too, so that what it ends can say so and leaves no child process behind;
+    `stop_signals` may take over within."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
