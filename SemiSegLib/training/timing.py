@@ -184,7 +184,7 @@ def _noise_sampler(
 ) -> PatchSampler:
     """Draws patches of this size for a stage, as the trainer's does; every class occurs in them."""
     training = dataclasses.replace(settings.training, patch_size=tuple(patch))
-    case = _noise(patch, settings.data)
+    case = _noise(patch, settings.data, method.needs_sdm and settings.data.sdm_normalisation == "case")
     sampler = _NoiseSampler(
         [case],
         [case] if method.needs_unlabelled else [],
@@ -201,15 +201,18 @@ def _noise_sampler(
     return sampler
 
 
-def _noise(patch: Sequence[int], data: DataSettings) -> _Noise:
-    """Stripes of all classes, one and a half patches long along each axis (slices: two)."""
-    sides = (*patch, 2)[:3] if data.dimensions == 2 else patch
+def _noise(patch: Sequence[int], data: DataSettings, sdm: bool) -> _Noise:
+    """Stripes of all classes, one and a half patches long along each axis (slices: three of them); `sdm`: with distance
+    maps of the whole case."""
+    sides = (*patch, 3)[:3]
     shape = tuple(side * 3 // 2 if axis < data.dimensions else side for axis, side in enumerate(sides))
     assert data.spacing is not None
     spacing = tuple(size or 1.0 for size in data.spacing)  # 0: that of the scan's slices
     image = np.random.default_rng(0).standard_normal(shape).astype(np.float16)
     classes = len(data.labels)
     mask = (np.indices(shape).sum(0) // 4 % (classes + 1)).astype(np.uint8)
-    sdm = label_distances(mask, range(1, classes + 1), spacing, IGNORE, 2 if data.dimensions == 2 else None)
-    held = {"image": image, "mask": mask, "sdm": sdm.astype(np.float16)}
+    held = {"image": image, "mask": mask}
+    if sdm:
+        slice_axis = 2 if data.dimensions == 2 else None
+        held["sdm"] = label_distances(mask, range(1, classes + 1), spacing, IGNORE, slice_axis).astype(np.float16)
     return _Noise("noise", Path(), shape, spacing, True, held=held)  # type: ignore[arg-type]

@@ -115,6 +115,7 @@ def test_patches_are_drawn_while_iterations_are_measured(monkeypatch):
     """As in training: on few cores, or before a fast GPU, drawing decides how long an iteration takes."""
     settings = build_settings("unimatch", "custom", overrides={"data.spacing": "1,1,1"})
     settings.data.labels = [Label(1, "one", (1, 2, 3))]
+    monkeypatch.setattr(timing, "_LONG", math.inf)  # as many on a slow machine, too
     drawn = []
     resampled = timing.PatchSampler._resampled
     monkeypatch.setattr(timing.PatchSampler, "_resampled", lambda *a: drawn.append(a[0].patch) or resampled(*a))
