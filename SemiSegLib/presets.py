@@ -74,8 +74,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 # Optimisation, augmentation and network of our own recipe, for every method and task; much of it nnU-Net's.
 # Normalisation, deep supervision and rate go together: with the papers' a few classes and small batches are learnt
-# slowly or not at all (abdomen, cardiac cine). Supervised training has batch normalisation (its file says why), which
-# does not go with a network's own labels at this rate: UniMatch lost 11 points by it (Testing/Benchmarks).
+# slowly or not at all (abdomen, cardiac cine). Supervised training has batch normalisation (its file says why); with
+# unlabelled scans that was measured for UniMatch on cardiac cine alone (Testing/Benchmarks).
 STRONG: dict[str, Any] = {
     "data.normalisation": "tissue",
     "network.normalisation": "instance",
@@ -101,8 +101,7 @@ STRONG_TASKS: dict[str, dict[str, Any]] = {
         "training.labelled_batch": 6,
         "training.unlabelled_batch": 6,
     },
-    # Nine classes in batches of two or three patches: batch statistics cost the pancreas half of its DSC. So for every
-    # method.
+    # Nine classes in batches of two or three patches: batch statistics cost the pancreas half of its DSC.
     "abdomen-ct": {"network.normalisation": "instance"},
 }
 PRESET_TITLES = {
