@@ -436,6 +436,17 @@ def test_removing_the_region_of_a_done_scan_is_asked_for(with_cases, answers):
     assert case.region is None
 
 
+def test_so_is_removing_that_of_a_scan_that_is_being_corrected(with_prediction, answers):
+    """It was predicted in the box alone."""
+    case = with_prediction.work.case
+    with_prediction.ui.addRegionButton.click()
+    with_prediction.ui.correctButton.click()
+    answers.yes = False
+    with_prediction.ui.removeRegionButton.click()
+    assert case.region is not None
+    assert "as soon as it is done" in answers.asked[-1]
+
+
 def test_a_region_that_misses_its_scan_starts_no_training(with_cases):
     case = select(with_cases, 3)
     with_cases.ui.addRegionButton.click()

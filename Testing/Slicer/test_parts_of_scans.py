@@ -158,20 +158,23 @@ def test_slices_that_are_accepted_are_no_annotation_of_the_others(table, case, p
     assert np.array_equal(annotation_mask(case, table.labels), expected), "corrected and then called done"
 
 
-def test_a_part_that_is_no_slices_is_accepted_within_the_box_of_the_scan_alone(table, case, predict):
+@pytest.mark.parametrize("done", [True, False], ids=["accepted", "corrected"])
+def test_a_part_that_is_no_slices_is_taken_over_within_the_box_of_the_scan_alone(table, case, predict, done):
+    """A mask to correct counts as the whole scan's, too, once somebody calls it done."""
     from SemiSegModuleLib.scene import volumes
     from SemiSegModuleLib.scene.annotations import accept_prediction, add_region
     from SemiSegModuleLib.scene.case import CaseError
 
     predict(case, 1, box((2, 1, 1), (8, 7, 6)))
     with pytest.raises(CaseError, match=r"Only a part of '.*scan' was predicted"):
-        accept_prediction(table, case)
+        accept_prediction(table, case, done=done)
     assert case.annotation is None
     region = add_region(table, case)
     region.SetSize(*(5 * spacing for spacing in case.volume.GetSpacing()))
     region.SetCenter(*(volumes.ijk_to_ras(case.volume) @ [5.5, 4.0, 3.5, 1.0])[:3])
     assert box((2, 1, 1), (8, 7, 6)).contains(case.box())
-    accept_prediction(table, case)
+    accept_prediction(table, case, done=done)
+    case.mark_done()
     assert (case.state.value, case.partial) == ("corrected", "")
 
 

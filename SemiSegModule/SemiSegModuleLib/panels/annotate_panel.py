@@ -156,10 +156,11 @@ class AnnotatePanel:
         """The whole scan counts again."""
         case = self._study.case
         question = _(
-            "{name} is done. Without its region of interest all of the scan counts as annotated: as background "
+            "Without its region of interest all of {name} counts as annotated as soon as it is done: as background "
             "wherever nothing is drawn. Remove the region?"
         )
-        if case is not None and (not case.done or dialogs.confirm(question.format(name=case.name))):
+        limited = case is not None and (case.done or case.began_as_prediction)  # nobody may have looked outside
+        if case is not None and (not limited or dialogs.confirm(question.format(name=case.name))):
             self._study.cases.remove_region(case)
 
     def _show_region(self, case: Case | None) -> None:

@@ -71,8 +71,8 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
 
     :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
     :return: the annotation node
-    :raises CaseError: no prediction, one of a part alone or an empty one that is to be done, or an annotation that is
-        somebody's work and not `overwrite`
+    :raises CaseError: no prediction, one of a part that is no slices, an empty one that is to be done, or an annotation
+        that is somebody's work and not `overwrite`
     """
     if case.prediction is None:
         raise CaseError(f"'{case.name}' has no prediction to accept.")
@@ -85,10 +85,10 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
             "what is there, or leave the scan out."
         )
     slices = "" if _known_as_a_whole(case) else _orientation_of_parts(case)
-    if done and not slices and not _known_as_a_whole(case):
+    if not slices and not _known_as_a_whole(case):
         raise CaseError(
             f"Only a part of '{case.name}' was predicted, and nobody has looked at the rest: predict the whole scan, "
-            "limit it to that part by a box, or correct it by drawing what is there."
+            "limit it to that part by a box, or annotate it by drawing what is there."
         )
     with table.paused():
         annotation = make_annotation(table, case)
