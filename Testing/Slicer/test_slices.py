@@ -84,6 +84,22 @@ def test_the_plan_belongs_to_an_orientation_and_survives_another_proposal(case, 
         slices.propose(table, case, "oblique", 3)
 
 
+def test_no_slices_are_proposed_of_a_scan_that_is_annotated_as_a_whole(case, table):
+    """What was known of the other slices would be learnt from no more."""
+    from SemiSegModuleLib.scene import slices
+    from SemiSegModuleLib.scene.case import CaseError
+
+    draw(table, case)
+    case.mark_done()
+    with pytest.raises(CaseError, match="'scan' is done"):
+        slices.propose(table, case, "axial", 3)
+    assert (case.partial, case.slice_plan_of("axial"), case.done) == ("", None, True)
+    case.partial = "axial"
+    assert slices.propose(table, case, "axial", 3).proposed == (1, 4, 7), "of slices already"
+    with pytest.raises(CaseError, match="'scan' is done"):
+        slices.propose(table, case, "coronal", 3)
+
+
 def test_a_slice_is_found_in_the_world(table, an_oblique_volume):
     """The middle of the slice lies where the volume's own matrix has it."""
     import vtk

@@ -30,10 +30,16 @@ def propose(table: CaseTable, case: Case, orientation: str, every: int) -> Slice
 
     What was looked at before stays known. A scan that has no annotation yet gets an empty one, to be drawn in.
 
-    :raises CaseError: unknown orientation, or less than every slice
+    :raises CaseError: unknown orientation, less than every slice, or a finished annotation of which more than these
+        slices count
     """
     if orientation not in ORIENTATIONS or every < 1:
         raise CaseError(f"Every k-th slice is {', '.join(ORIENTATIONS)} with k from 1, not '{orientation}', {every}.")
+    if case.done and case.partial != orientation:
+        raise CaseError(
+            f"'{case.name}' is done: with {orientation} slices proposed, no others of it would count any more. Say "
+            "first that it is not done, or that only these slices are annotated."
+        )
     make_annotation(table, case)
     axis, box = volumes.slice_axis(case.volume, orientation), case.box()
     first, count = box.start[axis], box.size[axis]
