@@ -467,6 +467,25 @@ def test_masks_of_an_export_that_was_cancelled_say_what_they_are(table, add_volu
     assert "two" not in (tmp_path / "masks" / "scans.csv").read_text(encoding="utf-8-sig")
 
 
+@pytest.mark.parametrize("by_patient", [False, True])
+def test_surfaces_of_an_export_that_was_cancelled_say_whose_they_are(table, add_volume, tmp_path, by_patient):
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
+
+    for name in ("one", "two"):
+        draw(table, table.add_volume(add_volume(name)), 1, BLOCK)
+    for case in table:
+        case.mark_done()
+
+    def cancel(done, _count, _name):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_surfaces(table, table.cases, tmp_path / "s", by_patient=by_patient, progress=cancel)
+    assert [path.name for path in (tmp_path / "s").rglob("*.stl")] == ["one_left_atrium.stl"]
+    assert [row["scan"] for row in read_csv(tmp_path / "s" / "scans.csv")] == ["one"]
+
+
 def test_unknown_formats_are_named(table, a_volume, tmp_path):
     from SemiSegModuleLib.exports.choice import ExportError
     from SemiSegModuleLib.exports.masks import export_masks

@@ -64,12 +64,18 @@ def export_surfaces(
     if not wanted:
         raise ExportError("There is no mask to make a surface of.")
     refuse_existing([path for _, _, path in wanted], overwrite)
-    for number, (case, label, path) in enumerate(wanted):
-        if progress:
-            progress(number, len(wanted), f"{case.name}, {label.name}")
-        surface = world_surface(segmentation_of(case, source), label, table.labels, smoothing, decimation)
-        write_surface(surface, path, label)
-    write_names(folder, dict(zip(stems(table, chosen, by_patient), chosen, strict=True)))
+    stem_of = dict(zip(chosen, stems(table, chosen, by_patient), strict=True))
+    written: dict[str, Case] = {}
+    try:
+        for number, (case, label, path) in enumerate(wanted):
+            if progress:
+                progress(number, len(wanted), f"{case.name}, {label.name}")
+            surface = world_surface(segmentation_of(case, source), label, table.labels, smoothing, decimation)
+            write_surface(surface, path, label)
+            written[stem_of[case]] = case
+    finally:  # somebody may have cancelled: what is there says whose it is
+        if written:
+            write_names(folder, written)
     return [path for _, _, path in wanted]
 
 
