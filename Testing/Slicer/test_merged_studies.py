@@ -241,7 +241,7 @@ def test_a_removed_scan_does_not_come_back_among_labels_of_other_structures(tabl
     before, back = table.labels, keep_removed(table, case)
     table.remove(case)
     table.labels = PANCREAS
-    with pytest.raises(CaseError, match="other structures"):
+    with pytest.raises(CaseError, match="are others now"):
         back()
     assert len(table) == 0
     table.labels = [*before, Label(2, "vein", (4, 5, 6))]

@@ -1,7 +1,5 @@
 """Labels that are renamed while there are masks: what a segment is called is what it counts as."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from drawing import draw
@@ -15,10 +13,6 @@ def case(table, a_volume):
     draw(table, case, 1)
     case.mark_done()
     return case
-
-
-def rename(table, value, name):
-    table.labels = [dataclasses.replace(each, name=name) if each.value == value else each for each in table.labels]
 
 
 def called(node):
@@ -36,7 +30,7 @@ def test_two_names_that_are_exchanged_are_so_in_every_annotation(table, case):
 
     counts = segments.voxel_counts(case.annotation, table.labels)
     for value, name in ((1, "for a moment"), (3, "left atrium"), (1, "aorta")):
-        rename(table, value, name)
+        table.rename_label(value, name)
     assert called(case.annotation) == {"SemiSeg_1": "aorta", "SemiSeg_3": "left atrium"}
     assert segments.voxel_counts(case.annotation, table.labels) == counts
     tag = vtk.reference("")
@@ -59,14 +53,14 @@ def test_a_mask_from_elsewhere_still_counts_when_its_label_is_renamed(table, sce
     node.GetSegmentation().AddSegment(segment, "Segment_1")
     case = table.add_volume(a_volume, node)
     assert [label.value for label in case.labels_present(table.labels)] == [1]
-    rename(table, 1, "atrium")
+    table.rename_label(1, "atrium")
     assert [label.value for label in case.labels_present(table.labels)] == [1]
     assert segment.GetColor() == pytest.approx((0.1, 0.2, 0.3)), "somebody's choice"
 
 
 def test_what_somebody_called_a_segment_stays(table, case):
     case.annotation.GetSegmentation().GetSegment("SemiSeg_1").SetName("atrium without veins")
-    rename(table, 1, "atrium")
+    table.rename_label(1, "atrium")
     assert called(case.annotation)["SemiSeg_1"] == "atrium without veins"
 
 
@@ -76,7 +70,7 @@ def test_two_segments_for_one_label_do_not_keep_it_from_being_renamed(table, cas
     second = slicer.vtkSegment()
     second.DeepCopy(case.annotation.GetSegmentation().GetSegment("SemiSeg_3"))
     case.annotation.GetSegmentation().AddSegment(second, "another")
-    rename(table, 1, "atrium")
+    table.rename_label(1, "atrium")
     assert [label.name for label in table.labels] == ["atrium", "aorta"]
     assert case.has_drawing
 
@@ -85,6 +79,31 @@ def test_a_mask_that_is_taken_back_is_called_as_its_label_is_now(table, case):
     from SemiSegModuleLib.scene.undo import keep_annotation
 
     back = keep_annotation(table, case)
-    rename(table, 1, "atrium")
+    table.rename_label(1, "atrium")
     back()
     assert called(case.annotation)["SemiSeg_1"] == "atrium"
+
+
+def test_a_mask_that_was_off_the_table_meanwhile_is_called_as_its_label_is_now(table, case):
+    """Under the former name it would count as no structure, or as another one that is called so by then."""
+    volume = case.volume
+    table.remove(case)
+    for value, name in ((1, "atrium"), (3, "left atrium"), (1, "left auricle")):
+        table.rename_label(value, name)
+    again = table.add_volume(volume)
+    assert called(again.annotation) == {"SemiSeg_1": "left auricle", "SemiSeg_3": "left atrium"}
+    assert [label.value for label in again.labels_present(table.labels)] == [1, 3]
+    assert again.done
+
+
+def test_that_of_another_study_stays_what_it_is(table, case):
+    """Its labels were others when its scan left the table."""
+    from SemiSegLib.config import Label
+
+    volume = case.volume
+    table.remove(case)
+    table.labels = [Label(1, "pancreas", (249, 180, 111))]
+    table.rename_label(1, "head of the pancreas")
+    again = table.add_volume(volume)
+    assert again.labels_present(table.labels) == []
+    assert sorted(called(again.annotation).values()) == ["aorta", "left atrium"]

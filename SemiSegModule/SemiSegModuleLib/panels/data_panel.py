@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -225,18 +227,23 @@ class DataPanel:
             self._set_labels(labels)
 
     def _set_labels(self, labels: list[Label]) -> None:
+        with self._changing_labels():
+            self._study.cases.labels = labels
+
+    @contextmanager
+    def _changing_labels(self) -> Iterator[None]:
         with slicer.util.tryWithErrorDisplay(_("The labels cannot be changed.")):
             try:
-                self._study.cases.labels = labels
+                yield
             finally:
                 self._fill_labels()
 
     def _label_renamed(self, row: int, column: int) -> None:
         if not self._filling and column == 0:
-            labels = self._study.cases.labels
+            label = self._study.cases.labels[row]
             name = self._ui.labelsTable.item(row, 0).text().strip()
-            labels[row] = dataclasses.replace(labels[row], name=name or labels[row].name)
-            self._set_labels(labels)
+            with self._changing_labels():
+                self._study.cases.rename_label(label.value, name or label.name)
 
     def _label_clicked(self, row: int, column: int) -> None:
         labels = self._study.cases.labels

@@ -13,6 +13,7 @@ whose nodes are deleted, is always shown as it is.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections import Counter
@@ -31,7 +32,7 @@ from ..signal import Signal
 from . import segments, sequences
 from .case import PREDICTION_MARK, ROLE, Case, CaseError
 from .identity import new_identifier
-from .left_annotations import leave_annotation, left_annotation, take_up_annotation, volume_of_left
+from .left_annotations import leave_annotation, left_annotation, rename_left, take_up_annotation, volume_of_left
 from .merging import keep_meaning, tell_apart
 from .records import State, labels_from_text, labels_to_text
 from .scan import removed_frames, shown_name, stem_of, was_removed
@@ -237,6 +238,15 @@ class CaseTable:
                 for node in [node for case in self for node in (case.annotation, case.prediction) if node is not None]:
                     segments.follow_labels(node, before, labels)
             self.labels_changed.emit()
+
+    def rename_label(self, value: int, name: str) -> None:
+        """Call a label otherwise: it is the same structure, also in annotations whose scan is off the table now.
+
+        :raises CaseError: another label is called so
+        """
+        then = segments.by_value(self.labels)[value]
+        self.labels = [dataclasses.replace(label, name=name) if label == then else label for label in self.labels]
+        rename_left(self.scene, then, name)
 
     def free_label_value(self) -> int:
         """One that no label has, nor had: masks of those that were removed are still there."""

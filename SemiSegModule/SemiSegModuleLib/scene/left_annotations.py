@@ -9,6 +9,7 @@ makes with everything that a volume says, is another scan and gets nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ import slicer
 
 from SemiSegLib.config import Label
 
+from . import segments
 from .case import ANNOTATION_MARK, Case
 from .merging import keep_meaning
 from .node_values import role
@@ -51,7 +53,21 @@ def take_up_annotation(case: Case, annotation, labels: Sequence[Label]) -> None:
     keep_meaning(case, labels_from_text(annotation.GetAttribute(_LABELS) or ""), labels)
 
 
+def rename_left(scene, then: Label, name: str) -> None:
+    """Where this label was among those of an annotation, it is called otherwise from now on."""
+    for node in _every_left(scene):
+        theirs = labels_from_text(node.GetAttribute(_LABELS) or "")
+        known = [label for label in theirs if (label.value, label.name) == (then.value, then.name)]
+        if known and name.casefold() not in [label.name.casefold() for label in theirs if label not in known]:
+            now = [dataclasses.replace(label, name=name) if label in known else label for label in theirs]
+            segments.follow_labels(node, theirs, now)
+            node.SetAttribute(_LABELS, labels_to_text(now))
+
+
 def _left(volume) -> list:
-    every = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", volume.GetScene())
-    marked = [node for node in every if node.GetAttribute(ANNOTATION_MARK)]
-    return [node for node in marked if node.GetNodeReference(role("volume")) is volume]
+    return [node for node in _every_left(volume.GetScene()) if node.GetNodeReference(role("volume")) is volume]
+
+
+def _every_left(scene) -> list:
+    every = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene)
+    return [node for node in every if node.GetAttribute(ANNOTATION_MARK) and node.GetNodeReference(role("volume"))]

@@ -73,8 +73,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
             raise CaseError(f"'{name}' cannot be brought back: its scan was deleted from the scene.")
         if masked and of_other_meaning(labels, table.labels):
             raise CaseError(
-                f"'{name}' cannot be brought back: the labels of the study stand for other structures now. Add its "
-                "scan again."
+                f"'{name}' cannot be brought back: the labels of the study are others now. Add its scan again."
             )
         added = table.case_of(volume)
         others_mask = added is not None and added.annotation not in (None, annotation)
