@@ -121,6 +121,16 @@ def test_a_new_label_is_not_what_was_drawn_for_one_that_was_removed(opened, scan
     assert [label.name for label in case.labels_present(opened.work.cases.labels)] == ["structure 2"]
 
 
+def test_a_folder_that_is_added_again_is_told_of(with_cases, scans, monkeypatch):
+    from SemiSegModuleLib.panels import dialogs
+
+    told = []
+    monkeypatch.setattr(dialogs, "tell", told.append)
+    with_cases.panel.data.add_folder(scans)
+    assert with_cases.ui.casesTable.rowCount == 4
+    assert "atrium_004" in told[0][0]
+
+
 def test_two_labels_of_one_name_are_refused(opened):
     opened.choose_task("custom")
     opened.ui.addLabelButton.click()

@@ -169,3 +169,148 @@ def test_labels_of_the_data_set_are_taken_over_when_the_task_has_none(scene, a_v
     add_files(table, [tmp_path])
     assert table.labels == [label]
     table.close()
+
+
+def volume_count():
+    import slicer
+
+    return len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
+
+
+def test_a_folder_that_is_added_again_brings_nothing_twice(table, a_data_set):
+    """Doubles would be learnt from twice, and measured with what was learnt from."""
+    from SemiSegModuleLib.scene.loading import add_files
+
+    told = []
+    cases = add_files(table, [a_data_set], tell=told.append)
+    assert told == []
+    again = add_files(table, [a_data_set, a_data_set / "images" / "atrium_002.nii.gz"], tell=told.append)
+    assert again == table.cases == cases
+    assert volume_count() == 4
+    assert told == ["In the study already, and not added again: atrium_001, atrium_002, atrium_003, atrium_004."]
+
+
+def test_two_patients_whose_files_are_called_alike_are_both_added(table, a_data_set, tmp_path):
+    from SemiSegModuleLib.scene.loading import add_files
+
+    paths = []
+    for name in ("atrium_001", "atrium_004"):
+        paths.append(tmp_path / name / "scan.nii.gz")
+        paths[-1].parent.mkdir()
+        (a_data_set / "images" / f"{name}.nii.gz").rename(paths[-1])
+    assert len({case.id for path in paths for case in add_files(table, [path])}) == 2
+    paths[0].write_bytes(paths[1].read_bytes())  # another scan in its place
+    assert len({case.id for path in paths for case in add_files(table, [path])}) == 2
+    assert len(table) == 3
+
+
+def test_a_scan_that_slicer_itself_has_loaded_is_known(application, table, a_data_set, tmp_path):
+    import slicer
+    from SemiSegModuleLib.scene.loading import add_files
+
+    path = a_data_set / "images" / "atrium_002.nii.gz"
+    slicer.modules.volumes.logic().AddArchetypeVolume(str(path), "as a mask", 1)
+    volume = slicer.modules.volumes.logic().AddArchetypeVolume(str(path), "as somebody called it")
+    (case,) = add_files(table, [path])
+    assert (case.volume, volume_count()) == (volume, 2)
+
+
+def test_a_copy_that_somebody_changed_is_not_taken_for_the_file(table, a_data_set, scene):
+    import slicer
+    from SemiSegModuleLib.scene.loading import add_files
+
+    path = a_data_set / "images" / "atrium_002.nii.gz"
+    (case,) = add_files(table, [path])
+    copy = slicer.modules.volumes.logic().CloneVolume(scene, case.volume, "smoothed")
+    scene.RemoveNode(case.volume)
+    (again,) = add_files(table, [path])
+    assert again.volume is not copy
+
+
+def test_a_mask_that_came_after_its_scan_is_taken_and_none_in_place_of_another(table, a_data_set):
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.loading import add_files
+
+    mask = a_data_set / "labels" / "atrium_001.nii.gz"
+    away = mask.rename(a_data_set / mask.name)
+    first, second, *_others = add_files(table, [a_data_set])
+    draw(table, second, 3)
+    away.rename(mask)
+    told = []
+    add_files(table, [a_data_set], tell=told.append)
+    assert [case.state.value for case in table] == ["annotated"] * 3 + ["unlabelled"]
+    assert first.labels_present(table.labels) == table.labels[:1]
+    assert segments.voxel_counts(second.annotation, table.labels)[3] == 75
+    assert told == ["In the study already, and not added again: atrium_002, atrium_003, atrium_004."]
+
+
+def test_a_scan_that_was_taken_off_the_table_comes_back_with_what_was_drawn(table, a_data_set):
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.loading import add_files
+
+    (case,) = add_files(table, [a_data_set / "images" / "atrium_004.nii.gz"])
+    draw(table, case, 3)
+    table.remove(case)
+    told = []
+    *_others, again = add_files(table, [a_data_set], tell=told.append)
+    assert segments.voxel_counts(again.annotation, table.labels) == {1: 0, 3: 75}
+    assert (volume_count(), told) == (4, [])
+
+
+def test_frames_of_one_patient_that_are_added_later_are_of_that_patient(table, a_data_set, tmp_path):
+    from SemiSegModuleLib.scene.loading import add_files
+
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number, name in enumerate(("atrium_001", "atrium_004", "atrium_003"), 1):
+        (a_data_set / "images" / f"{name}.nii.gz").rename(folder / f"p_frame0{number}.nii.gz")
+        add_files(table, [folder])
+        assert len(table) == number
+    assert len({case.patient_key for case in table}) == 1
+
+
+def a_mask_of(scan, path, value=3, name="aorta"):
+    """A Slicer segmentation of a scan's voxels, with one structure."""
+    from SemiSegLib.config import Label
+    from SemiSegLib.data.writing import write_mask
+
+    image = sitk.ReadImage(str(scan))
+    array = np.zeros(image.GetSize()[::-1], np.uint8)
+    array[2:4, 2:4, 2:4] = value
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(image)
+    write_mask(mask, path, [Label(value, name, (9, 9, 9))])
+    return path
+
+
+def test_a_scan_that_is_chosen_with_its_segmentation_has_it_as_its_annotation(table, a_data_set):
+    from SemiSegModuleLib.scene.loading import add_files
+
+    images = a_data_set / "images"
+    first, second = images / "atrium_001.nii.gz", images / "atrium_002.nii.gz"
+    mask = a_mask_of(first, images / "atrium_001.seg.nrrd", value=2)  # another number than the task's 3
+    told = []
+    cases = add_files(table, [first, mask, second], tell=told.append)
+    assert [(case.name, case.state.value) for case in cases] == [
+        ("atrium_001", "annotated"),
+        ("atrium_002", "unlabelled"),
+    ]
+    assert cases[0].labels_present(table.labels) == [table.labels[1]]
+    assert told == []
+
+
+def test_a_segmentation_without_its_scan_is_left_out_and_named(table, a_data_set):
+    from SemiSegModuleLib.scene.loading import add_files
+
+    from SemiSegLib.errors import SemiSegError
+
+    images = a_data_set / "images"
+    scan = images / "atrium_001.nii.gz"
+    masks = [a_mask_of(scan, images / f"{name}.seg.nrrd") for name in ("atrium_001", "atrium_003")]
+    told = []
+    (case,) = add_files(table, [scan, *masks], tell=told.append)
+    assert case.state.value == "annotated"
+    assert len(told) == 1
+    assert told[0].endswith("left out: atrium_003.seg.nrrd.")
+    with pytest.raises(SemiSegError, match="not a scan"):
+        add_files(table, masks[1:])

@@ -133,7 +133,7 @@ class DataPanel:
             self._study.select_first(self._study.cases.add_volumes())
 
     def add_files(self) -> None:
-        """Load scans from files, with the masks that lie beside them."""
+        """Load scans from files, with the segmentations that are chosen with them."""
         self._load(dialogs.choose_files(_("Add scans")))
 
     def add_folder(self, folder: Path | None = None) -> None:
@@ -144,9 +144,10 @@ class DataPanel:
     def _load(self, paths: list[Path]) -> None:
         if not paths:
             return
-        error = slicer.util.tryWithErrorDisplay(_("The scans cannot be added."))
+        error, told = slicer.util.tryWithErrorDisplay(_("The scans cannot be added.")), []
         with error, self._study.labels_from_data(), self._busy(_("Loading scans")) as progress:
-            self._study.select_first(add_files(self._study.cases, paths, progress))
+            self._study.select_first(add_files(self._study.cases, paths, progress, told.append))
+        dialogs.tell(told)
 
     def add_synthetic(self) -> None:
         """Make a small study of synthetic left atria and load it."""

@@ -154,6 +154,12 @@ def may_take_back(review: Review) -> bool:
     return not review.undo.loses_work or confirm(question.format(step=review.undo.text))
 
 
+def tell(remarks: Sequence[str]) -> None:
+    """What somebody should know of what was done; nothing without remarks."""
+    if remarks:
+        slicer.util.infoDisplay("\n\n".join(remarks), _("SemiSeg"))
+
+
 def confirm(text: str) -> bool:
     """A question that can be declined; nobody is asked while tests run."""
     return bool(slicer.util.confirmOkCancelDisplay(text, _("SemiSeg")))

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +23,9 @@ from .annotations import IGNORE_VALUE, ignore_slices, make_annotation
 from .case import Case, CaseError
 from .case_table import CaseTable
 from .identity import new_identifier
-from .mask_files import relabelled, scene_labels
+from .mask_files import read_labels, relabelled, scene_labels
 from .records import ORIENTATIONS
+from .sources import remember_source, source_of, volumes_by_source
 from .training_files import Progress
 
 if TYPE_CHECKING:
@@ -30,50 +33,99 @@ if TYPE_CHECKING:
     from SemiSegLib.data.cases import CaseList
     from SemiSegLib.data.images import Mask
 
+Tell = Callable[[str], None]
+_MOST_NAMES = 5
 
-def add_files(table: CaseTable, paths: Iterable[Path], progress: Progress | None = None) -> list[Case]:
+
+def add_files(
+    table: CaseTable, paths: Iterable[Path], progress: Progress | None = None, tell: Tell = logging.info
+) -> list[Case]:
     """Load scans (and the masks that `SemiSegLib.data.cases` finds beside them) and add them as cases.
 
-    Each path is a scan, or a folder in any layout that training understands. Masks become finished annotations;
-    when the table has no labels yet, those of the data set are taken over.
+    Each path is a scan, or a folder in any layout that training understands, or the `.seg.nrrd` of a scan that is there
+    as well. Masks become finished annotations; when the table has no labels yet, those of the data set are taken over.
+    A scan whose file was read before is not read again; it takes the mask if it has no annotation.
 
+    :param tell: called with what became of paths and scans that are not simply added
     :raises SemiSegError: nothing found, or a file cannot be read; cases loaded until then stay
     """
-    from SemiSegLib.data.layouts import find_cases
+    from SemiSegLib.data.layouts import joint_labels
 
-    lists = [find_cases(Path(path)) for path in paths]
+    lists = _find(list(map(Path, paths)), tell)
     if not table.labels:
-        table.labels = next((found.labels for found in lists if found.labels), [])
-    cases = [(entry, found.labels, group) for found in lists for entry, group in _with_groups(found)]
-    added = []
+        table.labels = joint_labels([found.labels or [] for found in lists])
+    known = volumes_by_source(table.scene)
+    cases = [(entry, found.labels, group) for found in lists for entry, group in _with_groups(found, table, known)]
+    added, here_already = [], []
     for number, (entry, labels, group) in enumerate(cases):
         if progress:
             progress(number, len(cases), entry.name)
         with table.paused():
-            case = _add_case(table, entry, labels)
-            case.group = group
+            source = source_of(entry.image, entry.frame)
+            present = table.case_of(known.get(source))
+            case = present or table.add_volume(known.get(source) or _load_volume(table.scene, entry, source))
+            known.update({source: case.volume} if source else {})
+            case.group = case.group or group
+            if entry.label is not None and case.annotation is None:
+                _load_annotation(table, case, entry, labels)
+            elif present is not None:
+                here_already.append(case)
             added.append(case)
-    return added
+    if here_already:
+        names = [case.name for case in dict.fromkeys(here_already)]
+        tell(f"In the study already, and not added again: {_listed(names)}.")
+    return list(dict.fromkeys(added))
 
 
-def _with_groups(cases: CaseList) -> list[tuple[DataCase, str]]:
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _find(paths: Sequence[Path], tell: Tell) -> list[CaseList]:
+    """The cases of each path; masks among the paths go to the scans that they are called as."""
+    from SemiSegLib.data.formats import extension, stem
+    from SemiSegLib.data.layouts import find_cases
+
+    masks = {(path.parent, stem(path)): path for path in paths if extension(path) == ".seg.nrrd" and path.is_file()}
+    scans = [path for path in paths if path not in masks.values()]
+    lists = [_with_mask(find_cases(path), masks.get((path.parent, stem(path)))) for path in scans or paths]
+    used = {entry.label for found in lists for entry in found}
+    unused = [path.name for path in masks.values() if path not in used]
+    if unused:
+        tell(f"Masks whose scans (of the same name) were not chosen with them were left out: {_listed(unused)}.")
+    return lists
+
+
+def _with_mask(found: CaseList, mask: Path | None) -> CaseList:
+    """One scan with the mask that was chosen with it."""
+    if mask is None or len(found) != 1:
+        return found
+    (entry,) = found
+    labelled = (dataclasses.replace(entry, label=mask, label_values=None),)
+    return dataclasses.replace(found, labelled=labelled, unlabelled=(), labels=read_labels(mask))
+
+
+def _with_groups(cases: CaseList, table: CaseTable, known: Mapping[str, object]) -> list[tuple[DataCase, str]]:
     """The cases, each with an identifier that scans of one patient share; scans on their own have none."""
     from SemiSegLib.data.patients import patient
 
+    identifiers: dict[str, str] = {}
     patients = Counter(patient(entry) for entry in cases)
-    identifiers = {name: new_identifier() for name, count in patients.items() if count > 1}
+    for entry in cases:
+        here = table.case_of(known.get(source_of(entry.image, entry.frame)))
+        if patients[patient(entry)] > 1:  # some may have been added before the others
+            identifiers.setdefault(patient(entry), here.group if here is not None and here.group else new_identifier())
     return [(entry, identifiers.get(patient(entry), "")) for entry in cases]
 
 
-def _add_case(table: CaseTable, entry: DataCase, labels: Sequence[Label] | None) -> Case:
-    volume = _load_volume(table.scene, entry)
-    case = table.add_volume(volume)
-    if entry.label is not None:
-        _load_annotation(table, case, entry, labels)
-    return case
+def _load_volume(scene, entry: DataCase, source: str):
+    node = _read_volume(scene, entry)
+    remember_source(node, source)
+    return node
 
 
-def _load_volume(scene, entry: DataCase):
+def _read_volume(scene, entry: DataCase):
     """A scan as Slicer loads it; folders of DICOM, HDF5 and frames of 4D files through SemiSegLib."""
     if entry.image.is_file() and entry.image.suffix != ".h5" and entry.frame is None:
         node = slicer.modules.volumes.logic().AddArchetypeVolume(str(entry.image), entry.name)
