@@ -121,7 +121,7 @@ def evaluate(
             f"no prediction in {predictions} has the name of a reference in {references} (predictions: "
             f"{_some(predicted) or 'none'}; references: {_some(wanted) or 'none'}); they are matched by file name"
         )
-    ignored = _task_ignore_value(predictions, references) if ignore_value == "task" else ignore_value
+    ignored = _task_ignore_value(references, predictions) if ignore_value == "task" else ignore_value
     known = dict(labels) if labels else _find_labels(names, predicted, wanted, predictions, references, ignored)
     if ignore_value != "task":
         known = {name: value for name, value in known.items() if value != ignored}
@@ -290,15 +290,19 @@ def _labels_beside(folder: Path) -> dict[str, int]:
 
 def _task_ignore_value(*sources: Path | Mapping[str, Path]) -> int | None:
     """What marks voxels nobody annotated: as JSON files beside the masks say (ours or nnU-Net's), else our default."""
-    for content in (content for folder in sources if isinstance(folder, Path) for content in _descriptions(folder)):
-        labels = content.get("labels")
-        named = labels.get("ignore") if isinstance(labels, dict) else None
-        value = content.get("ignore_value", named)
-        if isinstance(value, int):
-            return value
     from SemiSegLib.config import DataSettings
 
-    return DataSettings().ignore_value
+    default = DataSettings().ignore_value
+    for folder in (source for source in sources if isinstance(source, Path)):
+        for content in _descriptions(folder):
+            labels = content.get("labels")
+            named = labels.get("ignore") if isinstance(labels, dict) else None
+            if isinstance(named, int) and _is_data_set(folder):
+                return default  # its masks are read as trainings read them
+            value = content.get("ignore_value", named)
+            if isinstance(value, int):
+                return value
+    return default
 
 
 def _descriptions(folder: Path) -> Iterator[dict[str, Any]]:

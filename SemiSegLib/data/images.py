@@ -156,7 +156,7 @@ def _read_itk(path: Path) -> sitk.Image:
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        raise ImageError(f"{path}: the voxels cannot be read: {last_line(error)}") from error
+        raise ImageError(f"{path}: the voxels cannot be read: {_reason(error, path)}") from error
     segments = segnrrd.read_segments(path) if extension(path) in (".seg.nrrd", ".nrrd", ".nhdr") else []
     if segments and image.GetDimension() == 3:
         layers = np.atleast_1d(sitk.GetArrayViewFromImage(image))
@@ -180,7 +180,7 @@ def _read_frame(path: Path, frame: int) -> sitk.Image:
         if reader.GetDimension() == 3 and frame < components:
             return _as_volume(sitk.VectorIndexSelectionCast(reader.Execute(), frame), path)
     except RuntimeError as error:
-        raise ImageError(f"{path}: the voxels cannot be read: {last_line(error)}") from error
+        raise ImageError(f"{path}: the voxels cannot be read: {_reason(error, path)}") from error
     raise ImageError(f"{path}: has no frame {frame + 1}")
 
 
@@ -197,8 +197,13 @@ def itk_header(path: Path) -> sitk.ImageFileReader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise ImageError(f"{path}: cannot be read as an image: {last_line(error)}") from error
+        raise ImageError(f"{path}: cannot be read as an image: {_reason(error, path)}") from error
     return reader
+
+
+def _reason(error: Exception, path: Path) -> str:
+    broken = extension(path) in (".mha", ".mhd") and path.is_file()
+    return metaimage.why_unreadable(path) if broken else last_line(error)
 
 
 def last_line(error: Exception) -> str:

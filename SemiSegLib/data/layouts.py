@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SemiSegLib.config import Label
+from SemiSegLib.config import DataSettings, Label
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
 from SemiSegLib.data.dicom import is_dicom_series
 from SemiSegLib.data.formats import READABLE, extension, is_hidden, is_image, is_mask, stem
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 UNDERSTOOD = """\
   images/ and labels/ with equal file names (scans without a mask are unlabelled)
-  imagesTr/, labelsTr/, imagesTs/ and dataset.json (Medical Segmentation Decathlon, nnU-Net)
+  imagesTr/, labelsTr/, imagesTs/ and dataset.json (Medical Segmentation Decathlon, nnU-Net, its ignore label too)
   CASE/lgemri.nrrd and CASE/laendo.nrrd (2018 Atrial Segmentation Challenge)
   CASE/mri_norm2.h5 (the same as prepared by UA-MT)
   patient001/patient001_4d.nii.gz, patient001_frame01.nii.gz, patient001_frame01_gt.nii.gz (ACDC)
@@ -43,6 +43,7 @@ COLORS = (
     (183, 156, 220), (144, 238, 144), (240, 128, 128), (183, 214, 211), (255, 250, 160),
 )  # fmt: skip
 """For data sets that name classes without colours; our own choice."""
+IGNORED = "ignore"  # nnU-Net's name for the value of voxels that nobody annotated
 
 
 def find_cases(root: Path) -> CaseList:
@@ -78,11 +79,15 @@ def _case_list(
     cases: Iterable[Case],
     labels: list[Label] | None = None,
     masks: Mapping[str, Path] | None = None,
+    ignored: int | None = None,
 ) -> CaseList:
-    """`masks`: all mask files by name, where some may be of single frames of a scan."""
+    """`masks`: all mask files by name, where some may be of single frames of a scan. `ignored`: value of voxels that
+    nobody annotated in them."""
     ordered = sorted(_frames_apart(cases, masks or {}), key=lambda case: case.name)
     _refuse_doubles(ordered)
     ordered, labels = _labels_from_masks(ordered, labels)
+    if ignored is not None:
+        ordered = [_ignoring(case, ignored) for case in ordered]
     return CaseList(
         labelled=tuple(case for case in ordered if case.label is not None),
         unlabelled=tuple(case for case in ordered if case.label is None),
@@ -90,6 +95,11 @@ def _case_list(
         root=root,
         layout=layout,
     )
+
+
+def _ignoring(case: Case, stored: int) -> Case:
+    values = {stored: DataSettings().ignore_value} | (case.label_values or {})
+    return replace(case, label_values=values) if case.label is not None else case
 
 
 def _frames_apart(cases: Iterable[Case], masks: Mapping[str, Path]) -> list[Case]:
@@ -196,9 +206,9 @@ def _images_labels(root: Path) -> CaseList | None:
         return None
     masks = _masks(root / "labels")
     file = root / "dataset.json"
-    labels = _dataset_labels(_read_dataset(file), file) if file.is_file() else None
+    labels, ignored = _dataset_labels(_read_dataset(file), file) if file.is_file() else (None, None)
     cases = [Case(stem(path), path, masks.get(stem(path))) for path in scans]
-    found = _case_list(root, "images and labels", cases, labels, masks)
+    found = _case_list(root, "images and labels", cases, labels, masks, ignored)
     _report_orphans(masks, found, root / "images")
     return found
 
@@ -240,7 +250,8 @@ def _decathlon(root: Path) -> CaseList | None:
         return None
     if not cases:
         raise CasesError(f"{file}: lists no scans, and there are none in {root / 'imagesTr'}")
-    found = _case_list(root, "Decathlon / nnU-Net", cases, _dataset_labels(dataset, file), masks)
+    labels, ignored = _dataset_labels(dataset, file)
+    found = _case_list(root, "Decathlon / nnU-Net", cases, labels, masks, ignored)
     _report_orphans(masks, found, root / "imagesTr")
     return found
 
@@ -262,11 +273,12 @@ def _refuse_channels(dataset: Mapping[str, Any], file: Path) -> None:
         raise CasesError(f"{file}: scans of several channels ({listed(names)}); only one channel is supported")
 
 
-def _dataset_labels(dataset: Mapping[str, Any], file: Path) -> list[Label] | None:
-    """Foreground classes of `labels` in either direction: {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net)."""
+def _dataset_labels(dataset: Mapping[str, Any], file: Path) -> tuple[list[Label] | None, int | None]:
+    """Foreground classes of `labels` in either direction, {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net), and the
+    value of voxels that nobody annotated where it is named."""
     entries = dataset.get("labels")
     if not entries:
-        return None
+        return None, None
     try:
         if all(str(key).strip().isdigit() for key in entries):
             pairs = [(int(key), str(name)) for key, name in entries.items()]
@@ -276,10 +288,9 @@ def _dataset_labels(dataset: Mapping[str, Any], file: Path) -> list[Label] | Non
         raise CasesError(
             f"{file}: 'labels' must map one number to one name; regions of several labels are not supported: {entries}"
         ) from error
-    if "ignore" in {name for _, name in pairs}:
-        raise CasesError(f"{file}: the label 'ignore' is not supported; leave such cases unlabelled")
-    foreground = sorted((value, name) for value, name in pairs if value > 0)
-    return [Label(value, name, COLORS[(value - 1) % len(COLORS)]) for value, name in foreground]
+    ignored = next((value for value, name in pairs if name == IGNORED), None)
+    foreground = sorted((value, name) for value, name in pairs if value > 0 and name != IGNORED)
+    return [Label(value, name, COLORS[(value - 1) % len(COLORS)]) for value, name in foreground], ignored
 
 
 def _listed_cases(root: Path, dataset: Mapping[str, Any], file: Path) -> list[Case]:

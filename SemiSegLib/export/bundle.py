@@ -80,7 +80,7 @@ def inference_config(card: Card) -> dict[str, Any]:
         "network": "$@network_def",
         "inferer": {"_target_": f"{_SCRIPTS}.Windows", **_windows(card)},
         "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(card.settings)},
-        "run": ["$[semiseg_bundle.predict(x, @network, @inferer, @postprocessing, @device) for x in @dataset]"],
+        "run": ["$semiseg_bundle.predict_all(@dataset, @network, @inferer, @postprocessing, @device)"],
     }
 
 

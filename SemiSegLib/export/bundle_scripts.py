@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
+from monai.data import Dataset, MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.transforms import MapTransform, Orientation, Transform
 from torch.nn import functional
@@ -193,6 +193,22 @@ class Windows(Inferer):
 
     def _rounded(self, length: int) -> int:
         return -(-length // self.multiple) * self.multiple
+
+
+def predict_all(
+    dataset: Dataset, network: torch.nn.Module, inferer: Inferer, postprocessing: Transform, device: torch.device
+) -> list[dict[str, Any]]:
+    """`predict` of every item. A scan that fails stops no other: RuntimeError names them all, once the rest is done."""
+    found, failed = [], []
+    for number, source in enumerate(dataset.data):
+        try:
+            found.append(predict(dataset[number], network, inferer, postprocessing, device))
+        except (RuntimeError, OSError, ValueError) as error:
+            cause = error.__cause__ or error  # MONAI's own error is of many lines about the transform
+            failed.append(f"{source['scan']}: {' '.join(str(cause).split())[:300]}")
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(dataset)} scans got no mask:\n" + "\n".join(failed))
+    return found
 
 
 def predict(

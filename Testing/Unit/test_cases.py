@@ -164,6 +164,19 @@ def test_the_scans_of_nnunet_have_their_names_in_a_folder_alone_too(tmp_path):
         find_cases(tmp_path / "imagesTs")
 
 
+@pytest.mark.parametrize(("scans", "masks"), [("imagesTr/x_0000", "labelsTr/x"), ("images/x", "labels/x")])
+def test_nnunets_ignore_label_is_what_nobody_annotated(tmp_path, scans, masks):
+    """Its value is the data set's own; here it is 255, and no class."""
+    save(tmp_path / f"{scans}.nii.gz")
+    save(tmp_path / f"{masks}.nii.gz", 3)
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "b": 2, "a": 1, "ignore": 3}}))
+    found = find_cases(tmp_path)
+    assert [(label.value, label.name) for label in found.labels or []] == [(1, "a"), (2, "b")]
+    mask = read_case(found.labelled[0])[1]
+    assert mask is not None
+    assert np.unique(geometry.to_array(mask.image)).tolist() == [0, 255]
+
+
 def test_several_channels_regions_and_broken_dataset_files_are_refused(tmp_path: Path) -> None:
     decathlon(tmp_path, modality={"0": "T1", "1": "T2"})
     with pytest.raises(CasesError, match=r"several channels \(T1, T2\)"):

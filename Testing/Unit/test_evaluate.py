@@ -254,6 +254,28 @@ def test_the_task_says_which_value_marks_voxels_nobody_annotated(tmp_path, file,
     assert report.cases["a"]["right ventricle"]["dsc"] == 1
 
 
+def test_the_references_say_what_they_mark_so_and_the_predictions_only_where_they_do_not(tmp_path):
+    """Ours say 255 of the masks that trained them; nnU-Net's masks beside their dataset.json have a value of their own,
+    as have a whole data set's."""
+    _, reference = masks(0)
+    reference[reference == 2] = 0
+    prediction = reference.copy()
+    reference[:, :, 5:] = 9
+    root = tmp_path / "nnunet"
+    save(reference, root / "labelsTr" / "a.nii.gz")
+    save(reference, root / "imagesTr" / "a_0000.nii.gz")
+    save(prediction, tmp_path / "p" / "a.nii.gz")
+    labels = {"background": 0, "right ventricle": 1, "ignore": 9}
+    (root / "dataset.json").write_text(json.dumps({"labels": labels, "channel_names": {"0": "MR"}}))
+    for ours in (None, {"labels": [{"name": "right ventricle", "value": 1}], "ignore_value": 255}):
+        if ours:
+            (tmp_path / "p" / "labels.json").write_text(json.dumps(ours))
+        for folder in (root, root / "labelsTr"):
+            report = evaluate(tmp_path / "p", folder)
+            assert report.cases["a"]["right ventricle"]["dsc"] == 1
+            assert not report.messages
+
+
 def test_a_named_class_may_have_the_value_255(tmp_path):
     _, reference = masks(0)
     reference[reference > 0] = 255

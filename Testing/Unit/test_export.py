@@ -171,6 +171,26 @@ def test_a_bundle_runs_as_its_readme_says(bundles, tmp_path):
     assert (masks[0] == masks[1]).all()
 
 
+def test_a_bundle_predicts_the_other_scans_when_one_cannot_be_read(bundles, tmp_path):
+    """As `semiseg predict` does: the broken one is named in the end."""
+    folder = bundles["mirrored, largest part, unit"]
+    (tmp_path / "scans").mkdir()
+    stored = (folder / "scan.nii.gz").read_bytes()
+    for name, content in (("a.nii.gz", stored), ("b.nii.gz", stored[: len(stored) // 2]), ("c.nii.gz", stored)):
+        (tmp_path / "scans" / name).write_bytes(content)
+    scans, masks = str(tmp_path / "scans"), str(tmp_path)
+    told = alone(
+        "from monai.bundle import run\nsys.path.insert(0, '')\ntry:\n"
+        f"    run(config_file='configs/inference.json', input={scans!r}, output_dir={masks!r})\n"
+        "except Exception as error:\n    print(error, error.__cause__)\n",
+        cwd=folder / "bundle",
+    )
+    assert sorted(path.name for path in tmp_path.glob("*_seg.nii.gz")) == ["a_seg.nii.gz", "c_seg.nii.gz"]
+    assert "1 of 3 scans" in told
+    assert "b.nii.gz" in told
+    assert "a.nii.gz" not in told
+
+
 def test_a_bundle_passes_over_hidden_files(tmp_path):
     """macOS leaves .DS_Store in every folder that was looked at, and ._NAME beside files on other disks."""
     for name in ("b.nii.gz", "a.nrrd", ".DS_Store", "._a.nrrd"):

@@ -210,6 +210,30 @@ def test_unreadable_files_are_named_with_what_is_wrong(tmp_path: Path) -> None:
         images.read_image(tmp_path / "scan.bmp")
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(("kept", "fault"), [(0.9, "voxels.* cut off"), (60, "header is cut off")])
+def test_of_a_metaimage_that_is_cut_off_it_is_not_said_that_it_were_not_there(tmp_path, compressed, kept, fault):
+    """ITK does: 'No such file or directory'."""
+    whole, cut = tmp_path / "whole.mha", tmp_path / "cut.mha"
+    sitk.WriteImage(some_scan(), str(whole), compressed)
+    stored = whole.read_bytes()
+    cut.write_bytes(stored[: kept if kept > 1 else int(kept * len(stored))])
+    with pytest.raises(ImageError, match=fault) as caught:
+        images.read_image(cut)
+    assert "No such file" not in str(caught.value)
+
+
+def test_voxels_of_a_metaimage_in_a_file_of_their_own_that_is_gone_or_cut_off_are_named(tmp_path):
+    sitk.WriteImage(some_scan(), str(tmp_path / "a.mhd"), False)
+    voxels = tmp_path / "a.raw"
+    voxels.write_bytes(voxels.read_bytes()[:-1])
+    with pytest.raises(ImageError, match=r"a\.mhd: .*a\.raw.* cut off"):
+        images.read_image(tmp_path / "a.mhd")
+    voxels.unlink()
+    with pytest.raises(ImageError, match=r"a\.mhd: .*file a\.raw, which is not beside it"):
+        images.read_image(tmp_path / "a.mhd")
+
+
 def sheared_nifti(path: Path, shear: float, qform_code: int) -> np.ndarray:
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
     affine[0, 1] = shear
