@@ -74,8 +74,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 # Optimisation, augmentation and network of our own recipe, for every method and task; much of it nnU-Net's.
 # Normalisation, deep supervision and rate go together: with the papers' a few classes and small batches are learnt
-# slowly or not at all (abdomen, cardiac cine). Supervised training has batch normalisation (its file says why); with
-# unlabelled scans that was measured for UniMatch on cardiac cine alone (Testing/Benchmarks).
+# slowly or not at all (abdomen, cardiac cine). `supervised` and `unimatch` have batch normalisation (their files say
+# why); with the other methods it was not measured.
 STRONG: dict[str, Any] = {
     "data.normalisation": "tissue",
     "network.normalisation": "instance",
