@@ -19,8 +19,7 @@ import numpy as np
 from SemiSegLib.errors import SemiSegError
 
 from . import segments, volumes
-
-_KEPT_CHECKSUMS = 20_000
+from .memo import Memo
 
 
 def contents(segmentation_node, volume_node) -> dict[str, list[int]]:
@@ -60,19 +59,17 @@ def _onto_scan(segmentation_node, volume_node) -> np.ndarray | None:
         return None
 
 
-_checksums: dict[tuple, int] = {}
+_checksums: Memo[int] = Memo()
 
 
 def _checksum(segment, frame: np.ndarray | None) -> int:
     """CRC-32 of the voxels of a segment and their place, made once for each state of both."""
     image = segment.GetRepresentation(segments.BINARY)
     place = b"" if frame is None else (np.round(frame @ segments.image_matrix(image), 3) + 0.0).tobytes()  # no -0
-    key = (segments.state_of_voxels(segment), place)
-    if key not in _checksums:
-        while len(_checksums) >= _KEPT_CHECKSUMS:
-            _checksums.pop(next(iter(_checksums)))
-        _checksums[key] = _crc(segments.segment_voxels(segment), image.GetExtent()[::2], zlib.crc32(place))
-    return _checksums[key]
+    state = segments.state_of_voxels(segment)
+    return _checksums.of(
+        (state, place), lambda: _crc(segments.segment_voxels(segment), image.GetExtent()[::2], zlib.crc32(place))
+    )
 
 
 def _crc(voxels: np.ndarray, first: tuple[int, ...], crc: int) -> int:

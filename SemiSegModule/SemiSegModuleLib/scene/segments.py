@@ -19,13 +19,13 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from ..i18n import _
+from .memo import Memo
 from .scan import shown_name
 
 BINARY = "Binary labelmap"  # names of representations, as in Slicer's files
 SURFACE = "Closed surface"
 NOT_SURE = "SemiSeg_not_sure"  # ID of the segment of voxels that nobody can tell
 _NOT_SURE_COLOR = (0.95, 0.85, 0.2)
-_CACHED_COUNTS = 20_000
 _GENERAL = "Segmentation category and type - 3D Slicer General Anatomy list"
 _DICOM = "Segmentation category and type - DICOM master list"
 _REGIONS = "Anatomic codes - DICOM master list"
@@ -414,18 +414,16 @@ def _oriented_image(array: np.ndarray, ijk_to_ras: np.ndarray):
     return image
 
 
-_counts: dict[tuple[int, ...], int] = {}
+_counts: Memo[int] = Memo()
 
 
 def _count_voxels(segment) -> int:
     """Counted once for each state of the voxels: tables ask for every case at every change."""
-    state = state_of_voxels(segment)
-    if state not in _counts:
-        while len(_counts) >= _CACHED_COUNTS:
-            _counts.pop(next(iter(_counts)))
-        voxels = segment_voxels(segment)
-        _counts[state] = 0 if voxels is None else int(np.count_nonzero(voxels))
-    return _counts[state]
+    return _counts.of(state_of_voxels(segment), lambda: _count(segment_voxels(segment)))
+
+
+def _count(voxels: np.ndarray | None) -> int:
+    return 0 if voxels is None else int(np.count_nonzero(voxels))
 
 
 def _volume_mm3(segment) -> float:
