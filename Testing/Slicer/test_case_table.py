@@ -411,25 +411,18 @@ def test_importing_a_second_scene_adds_its_cases(application, table, add_volume,
 
 
 def test_the_run_is_found_again_in_a_new_scene(application, table, tmp_path):
-    from SemiSegModuleLib.scene.case_table import find_run
-
-    from SemiSegLib.runs import RunFolder
-
-    run = RunFolder.create(tmp_path / "run")
-    table.run_folder = run.path
+    table.run_folder = tmp_path / "run"
     application.save(tmp_path / "work.mrb")
     application.load(tmp_path / "work.mrb")
-    assert find_run(application.scene) == run.path
-    table.run_folder = tmp_path / "gone"
-    assert find_run(application.scene) is None
+    assert table.run_folder == tmp_path / "run"
 
 
 def test_reading_an_empty_table_leaves_no_trace_in_the_scene(scene):
-    from SemiSegModuleLib.scene.case_table import CaseTable, find_run
+    from SemiSegModuleLib.scene.case_table import CaseTable
 
     before = scene.GetNumberOfNodes()
     table = CaseTable(scene)
-    assert (len(table), table.labels, table.run_folder, find_run(scene)) == (0, [], None, None)
+    assert (len(table), table.labels, table.run_folder) == (0, [], None)
     assert scene.GetNumberOfNodes() == before
     table.close()
 

@@ -23,6 +23,7 @@ ROLE = "SemiSeg.Role"  # attribute of the nodes that keep the work: 'case' or 'w
 ANNOTATION_MARK = "SemiSeg.Annotation"
 PREDICTION_MARK = "SemiSeg.Prediction"
 _EDITED = "edited"
+_OWN = [role(kind) for kind in ("volume", "annotation", "region", "prediction", "sdm", "probability", "uncertainty")]
 _KNOWN = "SemiSeg.Known"  # attribute of a volume whose case has left the table: what was known of the scan
 
 
@@ -434,6 +435,10 @@ class Case(Scan):
         every = [self.volume, self.annotation, self.region, self.prediction]
         every += [*self.sdms.values(), *self.probabilities.values(), self.uncertainty]
         return [node for node in every if node is not None]
+
+    def refers_to(self, node) -> bool:
+        """It is one of these."""
+        return any(self.node.HasNodeReferenceID(each, node.GetID()) for each in _OWN)
 
     def maps(self, kind: str) -> dict[int, object]:
         """Volumes of `kind` by label value."""

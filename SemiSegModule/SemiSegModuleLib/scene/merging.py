@@ -8,6 +8,37 @@ from SemiSegLib.config import Label
 
 from . import segments
 from .case import Case
+from .records import labels_from_text
+from .study_nodes import StudyNodes
+
+
+class Merging:
+    """A scene that is loaded or added brings cases along: into the study that was here before, or in place of one that
+    has none."""
+
+    def __init__(self, nodes: StudyNodes) -> None:
+        self._nodes = nodes
+        self._giving_way: list[str] = []
+        self._here_already: set[str] = set()  # IDs of cases and work before
+
+    def begin(self) -> None:
+        """Before the other scene is read."""
+        works, cases = ([node.GetID() for node in self._nodes.of(role)] for role in ("work", "case"))
+        self._giving_way = [] if cases else works
+        self._here_already = {*works, *cases}
+
+    def end(self) -> None:
+        """What it brought is here."""
+        if len(self._nodes.of("work")) > len(self._giving_way):
+            for node in [self._nodes.scene.GetNodeByID(identifier) for identifier in self._giving_way]:
+                self._nodes.scene.RemoveNode(node) if node is not None else None
+        self._giving_way = []
+        tell_apart(self._nodes.cases)
+        brought = [node for node in self._nodes.of("work") if node.GetID() not in self._here_already]
+        if brought and brought[-1] is not self._nodes.work:
+            theirs, ours = (labels_from_text(node.GetParameter("labels")) for node in (brought[-1], self._nodes.work))
+            for case in [case for case in self._nodes.cases if case.id not in self._here_already]:
+                keep_meaning(case, theirs, ours)
 
 
 def tell_apart(cases: Iterable[Case]) -> None:
