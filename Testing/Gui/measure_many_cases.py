@@ -1,7 +1,13 @@
 """How quick the panel is with many cases: python Testing/Gui/measure_many_cases.py [COUNT]
 
 Makes a scene of COUNT scans (64 x 64 x 32 voxels, each with a predicted mask), opens it in the panel, sorts the review
-list, steps through it, moves a slider, and prints what each takes. Needs PySide6 and slicer-core.
+list, steps through it, moves a slider, draws, saves and loads the scene, adds COUNT files twice, and prints what each
+takes. Needs PySide6 and slicer-core.
+
+Milliseconds of processor time on an Intel Xeon with 200 scans, and with 50: adding loaded scans 251, 41; opening 124,
+33; sorting 37, 10; a step 9, 8; accepting 56, 28; a tick of a slider 4, 1; a stroke 3, 2; loading the scene 1747, 509
+(most of it Slicer's); adding files 4122, 822 (the same), and again 35, 10; all small pictures, while the window lives,
+1083, 253.
 """
 
 import sys
@@ -97,7 +103,7 @@ def main(count=200):
     with Clock("opening: settings and table of the scene"):
         widget.initializeParameterNode()
         logic.study.cases.refresh()
-        widget.panel.data.rows._looks.clear()
+        widget.panel.data.rows._made.clear()
         widget.panel.data.update()
     with Clock(f"{count} small pictures, made while the window lives"):
         widget.panel.data.rows.draw_pictures()
@@ -121,8 +127,48 @@ def main(count=200):
         clock.times = 20
         for number in range(20):
             widget.ui.maskOpacitySlider.value = 0.2 + number / 100
+    draw(widget, logic)
+    folder = Path(tempfile.mkdtemp())
+    mrml.save(folder / "study.mrb")
+    with Clock("closing the scene and loading it again"):
+        mrml.load(folder / "study.mrb")
+    assert len(logic.study.cases) == count
+    mrml.scene.Clear(0)
+    add(logic, folder / "scans", count)
     widget.cleanup()
     application.processEvents()
+
+
+def draw(widget, logic):
+    """Strokes in the annotation of one scan, which the panel hears of after each."""
+    import numpy as np
+    from SemiSegModuleLib.scene import segments, volumes
+
+    widget.panel.review.end()
+    case, labels = logic.study.case, logic.study.cases.labels
+    mask = np.zeros(segments.grid_shape(case.volume), np.uint8)
+    with Clock("a stroke, once the editor has made it") as clock:
+        clock.times = 20
+        for number in range(20):
+            mask[number, 20:40, 20:40] = 1
+            segments.set_voxels(logic.annotate(case), mask, volumes.ijk_to_ras(case.volume), labels)
+            widget.panel.annotate._drawn()
+
+
+def add(logic, folder, count):
+    """Files, and the same files again."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    folder.mkdir()
+    for number in range(count):
+        scan = sitk.GetImageFromArray(np.full((16, 16, 16), number, np.int16))
+        sitk.WriteImage(scan, str(folder / f"scan_{number}.nrrd"))
+    with Clock(f"adding {count} files"):
+        logic.add_cases([folder])
+    with Clock("adding the same files again"):
+        logic.add_cases([folder])
+    assert len(logic.study.cases) == count
 
 
 if __name__ == "__main__":

@@ -23,6 +23,22 @@ def reviewing(opened, scans, tmp_path):
     return opened
 
 
+def test_sorting_makes_no_text_and_no_picture_anew(reviewing, monkeypatch):
+    """Of hundreds of large scans that takes long."""
+    from SemiSegModuleLib.panels import case_rows
+
+    rows = reviewing.panel.review.rows
+    rows.draw_pictures()
+    monkeypatch.delattr(case_rows, "_texts")
+    monkeypatch.delattr(case_rows, "thumbnails")
+    before = names(reviewing)
+    for _time in range(2):
+        reviewing.ui.reviewTable.horizontalHeader().sectionClicked.emit(0)
+        rows.draw_pictures()
+    assert names(reviewing) == sorted(before, reverse=True)
+    assert not any(reviewing.ui.reviewTable.item(row, 0).icon().isNull() for row in range(4))
+
+
 def names(opened):
     table = opened.ui.reviewTable
     return [table.item(row, 0).text() for row in range(table.rowCount)]

@@ -257,15 +257,25 @@ def test_a_scan_that_was_taken_off_the_table_comes_back_with_what_was_drawn(tabl
     assert (volume_count(), told) == (4, [])
 
 
+def test_hundreds_of_files_are_told_of_once(table, a_data_set):
+    """Each look at all of them takes longer the more there are."""
+    from SemiSegModuleLib.scene.loading import add_files
+
+    heard = []
+    table.changed.connect(lambda: heard.append(len(table)))
+    add_files(table, [a_data_set])
+    assert heard == [4]
+
+
 def test_frames_of_one_patient_that_are_added_later_are_of_that_patient(table, a_data_set, tmp_path):
     from SemiSegModuleLib.scene.loading import add_files
 
     folder = tmp_path / "frames"
     folder.mkdir()
-    for number, name in enumerate(("atrium_001", "atrium_004", "atrium_003"), 1):
+    for added, (name, number) in enumerate((("atrium_001", 2), ("atrium_004", 3), ("atrium_003", 1)), 1):
         (a_data_set / "images" / f"{name}.nii.gz").rename(folder / f"p_frame0{number}.nii.gz")
         add_files(table, [folder])
-        assert len(table) == number
+        assert len(table) == added
     assert len({case.patient_key for case in table}) == 1
 
 

@@ -42,8 +42,11 @@ class CaseRows:
     def __init__(self, table: Any, study: Study, columns: Sequence[str] = COLUMNS) -> None:
         self._table, self._study, self._columns = table, study, columns
         self.cases: list[Case] = []
-        self._looks: dict[str, tuple] = {}  # what the row of a case was made of
-        self._undrawn: list[Case] = []
+        self._numbers: dict[str, int] = {}  # of the rows, by the IDs of their cases, like the following
+        self._made: dict[str, tuple[tuple, dict[str, str]]] = {}  # what a row looks like, and its texts
+        self._pictures: dict[str, Any] = {}  # of rows that still look so
+        self._undrawn: dict[str, Case] = {}  # in the order in which they are drawn
+        self._dots: dict[State, Any] = {}
         self.filling = False
         self._timer = qt.QTimer()
         self._timer.setInterval(0)
@@ -59,9 +62,13 @@ class CaseRows:
         table.horizontalHeader().connect("geometriesChanged()", self._fit_name)
 
     def fill(self, cases: Sequence[Case]) -> None:
-        """These cases in this order; rows whose case is the same as before stay."""
+        """These cases in this order; rows whose case is the same as before stay, and nothing is made twice."""
         labels = self._study.cases.labels
-        before, self.cases = [case.id for case in self.cases], list(cases)
+        before, self.cases = list(self._numbers), list(cases)
+        self._numbers = {case.id: number for number, case in enumerate(cases)}
+        for kept in (self._made, self._pictures, self._undrawn):
+            for identifier in kept.keys() - self._numbers.keys():
+                del kept[identifier]
         self.filling = True
         try:
             self._table.setRowCount(len(cases))
@@ -75,10 +82,10 @@ class CaseRows:
 
     def update(self, case: Case) -> None:
         """This case may look different."""
-        if case in self.cases:
+        if case.id in self._numbers:
             self.filling = True
             try:
-                if self._fill_row(self.cases.index(case), case, self._study.cases.labels, moved=False):
+                if self._fill_row(self._numbers[case.id], case, self._study.cases.labels, moved=False):
                     self._fit_columns()
             finally:
                 self.filling = False
@@ -87,8 +94,8 @@ class CaseRows:
         """Mark the row of the case at hand, and bring it into view."""
         self.filling = True
         try:
-            if case in self.cases:
-                number = self.cases.index(case)
+            if case is not None and case.id in self._numbers:
+                number = self._numbers[case.id]
                 if self._table.currentRow() != number or not self._table.selectedItems():
                     self._table.selectRow(number)
                 self._table.scrollToItem(self._table.item(number, 0))
@@ -105,7 +112,7 @@ class CaseRows:
     def draw_pictures(self) -> None:
         """Draw the pictures that are still missing, now."""
         while self._undrawn:
-            self._draw(self._undrawn.pop(0))
+            self._draw_next()
         self._timer.stop()
 
     def close(self) -> None:
@@ -117,10 +124,15 @@ class CaseRows:
     def _fill_row(self, number: int, case: Case, labels: list[Label], moved: bool) -> bool:
         """Make a row anew if need be; returns whether it was."""
         look = _look(case, labels)
-        if not moved and self._looks.get(case.id) == look:
+        before, cells = self._made.get(case.id, ((), {}))
+        if look != before:
+            cells = _texts(case, labels)
+            self._made[case.id] = look, cells
+            self._pictures.pop(case.id, None)
+            self._undrawn[case.id] = case
+            self._timer.start()
+        elif not moved:
             return False
-        self._looks[case.id] = look
-        cells = _texts(case, labels)
         if "expected" in self._columns:  # which needs the room; the tool tip says what is next
             cells["state"] = texts.bare_state(case)
         for column, name in enumerate(self._columns):
@@ -132,11 +144,17 @@ class CaseRows:
             self._table.item(number, self._columns.index("labels")).setToolTip(cells["problem"])
         state = self._table.item(number, self._columns.index("state"))
         state.setToolTip(texts.suggestion(case))
-        state.setIcon(_dot(_STATE_COLORS[case.state]))
-        if case not in self._undrawn:
-            self._undrawn.append(case)
-            self._timer.start()
+        state.setIcon(self._dot(case.state))
+        if case.id in self._pictures:
+            self._table.item(number, 0).setIcon(self._pictures[case.id])
         return True
+
+    def _dot(self, state: State) -> Any:
+        if state not in self._dots:
+            pixmap = qt.QPixmap(12, 12)
+            pixmap.fill(qt.QColor(*_STATE_COLORS[state]))
+            self._dots[state] = qt.QIcon(pixmap)
+        return self._dots[state]
 
     def _fit_columns(self) -> None:
         if "expected" in self._columns:  # no room for what is known of none
@@ -156,14 +174,16 @@ class CaseRows:
     def _draw_some(self) -> None:
         end = time.monotonic() + _DRAWING_SECONDS
         while self._undrawn and time.monotonic() < end:
-            self._draw(self._undrawn.pop(0))
+            self._draw_next()
         if not self._undrawn:
             self._timer.stop()
 
-    def _draw(self, case: Case) -> None:
-        if case in self.cases and case.volume is not None:
-            picture = thumbnails.icon(case, self._study.cases.labels)
-            self._table.item(self.cases.index(case), 0).setIcon(picture)
+    def _draw_next(self) -> None:
+        identifier = next(iter(self._undrawn))
+        case = self._undrawn.pop(identifier)
+        if case.volume is not None:
+            self._pictures[identifier] = thumbnails.icon(case, self._study.cases.labels)
+            self._table.item(self._numbers[identifier], 0).setIcon(self._pictures[identifier])
 
 
 def _headings() -> dict[str, str]:
@@ -206,10 +226,5 @@ def _look(case: Case, labels: list[Label]) -> tuple:
     )
     image = case.volume.GetImageData()
     figures = case.confidence, case.dsc, texts.quality(case)
-    return case.name, texts.case_state(case), *figures, drawn, tuple(labels), image.GetMTime() if image else 0
-
-
-def _dot(color: tuple[int, int, int]) -> Any:
-    pixmap = qt.QPixmap(12, 12)
-    pixmap.fill(qt.QColor(*color))
-    return qt.QIcon(pixmap)
+    voxels = image.GetMTime() if image else 0
+    return case.identifier, case.name, texts.case_state(case), *figures, drawn, tuple(labels), voxels

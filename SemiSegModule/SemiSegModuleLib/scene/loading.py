@@ -55,20 +55,23 @@ def add_files(
     if not table.labels:
         table.labels = joint_labels([found.labels or [] for found in lists])
     known = volumes_by_source(table.scene)
-    cases = [(entry, found.labels, group) for found in lists for entry, group in _with_groups(found, table, known)]
+    owners = {case.volume.GetID(): case for case in table}
+    present = {source: owners[volume.GetID()] for source, volume in known.items() if volume.GetID() in owners}
+    cases = [(entry, found.labels, group) for found in lists for entry, group in _with_groups(found, present)]
     added, here_already = [], []
-    for number, (entry, labels, group) in enumerate(cases):
-        if progress:
-            progress(number, len(cases), entry.name)
-        with table.paused():
+    with table.paused():  # whoever shows hundreds of scans is told once
+        for number, (entry, labels, group) in enumerate(cases):
+            if progress:
+                progress(number, len(cases), entry.name)
             source = source_of(entry.image, entry.frame)
-            present = table.case_of(known.get(source))
-            case = present or table.add_volume(known.get(source) or _load_volume(table.scene, entry, source))
-            known.update({source: case.volume} if source else {})
+            is_here = source in present
+            if not is_here:
+                present[source] = table.add_volume(known.get(source) or _load_volume(table.scene, entry, source))
+            case = present[source]
             case.group = case.group or group
             if entry.label is not None and case.annotation is None:
                 _load_annotation(table, case, entry, labels)
-            elif present is not None:
+            elif is_here:
                 here_already.append(case)
             added.append(case)
     if here_already:
@@ -106,16 +109,17 @@ def _with_mask(found: CaseList, mask: Path | None) -> CaseList:
     return dataclasses.replace(found, labelled=labelled, unlabelled=(), labels=read_labels(mask))
 
 
-def _with_groups(cases: CaseList, table: CaseTable, known: Mapping[str, object]) -> list[tuple[DataCase, str]]:
-    """The cases, each with an identifier that scans of one patient share; scans on their own have none."""
+def _with_groups(cases: CaseList, present: Mapping[str, Case]) -> list[tuple[DataCase, str]]:
+    """The cases, each with an identifier that scans of one patient share; scans on their own have none.
+
+    :param present: cases of the table by their sources
+    """
     from SemiSegLib.data.patients import patient
 
-    identifiers: dict[str, str] = {}
     patients = Counter(patient(entry) for entry in cases)
-    for entry in cases:
-        here = table.case_of(known.get(source_of(entry.image, entry.frame)))
-        if patients[patient(entry)] > 1:  # some may have been added before the others
-            identifiers.setdefault(patient(entry), here.group if here is not None and here.group else new_identifier())
+    here = [(patient(entry), present.get(source_of(entry.image, entry.frame))) for entry in cases]
+    groups = {name: case.group for name, case in here if case is not None and case.group}
+    identifiers = {name: groups.get(name) or new_identifier() for name, count in patients.items() if count > 1}
     return [(entry, identifiers.get(patient(entry), "")) for entry in cases]
 
 

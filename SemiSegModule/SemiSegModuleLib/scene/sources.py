@@ -19,15 +19,15 @@ _SOURCE = "SemiSeg.Source"  # attribute of the volume
 
 
 def source_of(path: Path, frame: int | None = None) -> str:
-    """Of a file, or a folder of DICOM files, as it is now; '' when there is none.
+    """Of a file, or a folder of DICOM files, as it is now.
 
     :param frame: of a file of several scans
     """
     try:
         parts = sorted(path.iterdir()) if path.is_dir() else [path]
         states = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
-    except OSError:
-        return ""
+    except OSError:  # whoever reads it is told
+        states = []
     told = os.path.normcase(path.resolve()), states, frame
     return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
