@@ -35,13 +35,13 @@ def propose(table: CaseTable, case: Case, orientation: str, every: int) -> Slice
     """
     if orientation not in ORIENTATIONS or every < 1:
         raise CaseError(f"Every k-th slice is {', '.join(ORIENTATIONS)} with k from 1, not '{orientation}', {every}.")
+    axis, box = volumes.slice_axis(case.volume, orientation), case.box()
     if case.done and case.partial != orientation:
         raise CaseError(
             f"'{case.name}' is done: with {orientation} slices proposed, no others of it would count any more. Say "
             "first that it is not done, or that only these slices are annotated."
         )
     make_annotation(table, case)
-    axis, box = volumes.slice_axis(case.volume, orientation), case.box()
     first, count = box.start[axis], box.size[axis]
     hint = case.suggestion
     suggested = tuple(hint.slices) if hint is not None and hint.axis == axis else ()
