@@ -591,8 +591,8 @@ def test_the_voxels_of_a_large_study_are_counted_once(scene, monkeypatch):
     array = np.arange(count, dtype=np.uint16).reshape(1, 1, count) + 1
     segments.set_voxels(node, array, np.eye(4), [Label(value, f"{value}", (9, 9, 9)) for value in range(1, count + 1)])
     counted = []
-    original = segments.segment_voxels
-    monkeypatch.setattr(segments, "segment_voxels", lambda segment: counted.append(1) or original(segment))
+    original = segments._label_values
+    monkeypatch.setattr(segments, "_label_values", lambda segment: counted.append(1) or original(segment))
     assert len(segments.counts_by_segment(node)) == len(counted) == count
     segments.counts_by_segment(node)
     assert len(counted) == count

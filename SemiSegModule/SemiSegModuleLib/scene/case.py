@@ -286,8 +286,7 @@ class Case(Scan):
     @property
     def has_drawing(self) -> bool:
         """Some voxel is annotated, finished or not; *not sure* alone is no annotation."""
-        node = self.annotation
-        return node is not None and bool(segments.counts_by_segment(node).keys() - {segments.NOT_SURE})
+        return self.annotation is not None and segments.has_voxels(self.annotation)
 
     @property
     def has_work(self) -> bool:

@@ -67,12 +67,10 @@ def _checksum(segment, frame: np.ndarray | None) -> int:
     image = segment.GetRepresentation(segments.BINARY)
     place = b"" if frame is None else (np.round(frame @ segments.image_matrix(image), 3) + 0.0).tobytes()  # no -0
     state = segments.state_of_voxels(segment)
-    return _checksums.of(
-        (state, place), lambda: _crc(segments.segment_voxels(segment), image.GetExtent()[::2], zlib.crc32(place))
-    )
+    return _checksums.of((state, place), lambda: _crc(*segments.drawn_block(segment), zlib.crc32(place)))
 
 
-def _crc(voxels: np.ndarray, first: tuple[int, ...], crc: int) -> int:
+def _crc(voxels: np.ndarray, first: np.ndarray, crc: int) -> int:
     """Slice by slice (k, j, i), without what is empty around: an editor may have made the grid larger since."""
     for number, plane in enumerate(voxels):
         rows = np.flatnonzero(plane.any(axis=1))

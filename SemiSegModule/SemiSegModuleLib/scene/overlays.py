@@ -200,16 +200,11 @@ def middle_of(case: Case) -> tuple[float, float, float] | None:
     """The middle of the slice with most of the case's mask, in the world (RAS, mm); None where nothing is drawn."""
     node = case.shown_segmentation()
     try:
-        drawn = [(matrix, indices) for matrix, indices in segments.all_voxels(node) if len(indices)] if node else []
-        to_world = segments.world_matrix(node) if drawn else None
+        place = segments.middle(node) if node is not None else None
+        to_world = segments.world_matrix(node) if place is not None else None
     except SemiSegError:  # below a non-linear transform
         return None
-    if not drawn:
-        return None
-    matrix, indices = max(drawn, key=lambda part: len(part[1]))
-    fullest = np.bincount(indices[:, 2] - indices[:, 2].min()).argmax() + indices[:, 2].min()
-    middle = indices[indices[:, 2] == fullest].mean(axis=0)
-    return tuple(float(part) for part in (to_world @ matrix @ [*middle, 1.0])[:3])
+    return None if place is None else tuple(float(part) for part in (to_world @ [*place, 1.0])[:3])
 
 
 def show_mask(segmentation_node, settings: OverlaySettings | None) -> None:

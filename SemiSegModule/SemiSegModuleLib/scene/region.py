@@ -153,7 +153,9 @@ def _on_scan(segmentation_node, volume_node, voxels: Iterable[tuple[np.ndarray, 
     found = [np.empty((0, 3), int)]
     for image_to_node, indices in voxels:
         matrix = to_index @ image_to_node
-        found.append(np.rint(indices @ matrix[:3, :3].T + matrix[:3, 3]).astype(int))
+        step = segments.whole_step(matrix, int(np.abs(indices).max(initial=0)))  # quick, and nearly always so
+        moved = np.rint(indices @ matrix[:3, :3].T + matrix[:3, 3]).astype(int) if step is None else indices + step
+        found.append(moved)
     return np.concatenate(found)
 
 

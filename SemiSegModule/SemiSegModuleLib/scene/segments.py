@@ -7,6 +7,7 @@ more segment of every annotation, *not sure*, is no structure: training leaves i
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -26,6 +27,7 @@ BINARY = "Binary labelmap"  # names of representations, as in Slicer's files
 SURFACE = "Closed surface"
 NOT_SURE = "SemiSeg_not_sure"  # ID of the segment of voxels that nobody can tell
 _NOT_SURE_COLOR = (0.95, 0.85, 0.2)
+_SAME_VOXEL = 0.01  # voxels that two grids may lie apart and still be one, within rounding
 _GENERAL = "Segmentation category and type - 3D Slicer General Anatomy list"
 _DICOM = "Segmentation category and type - DICOM master list"
 _REGIONS = "Anatomic codes - DICOM master list"
@@ -221,23 +223,21 @@ def voxels_on_grid(segmentation_node, volume_node, labels: Sequence[Label]) -> n
 
     :return: uint8 (uint16 for values above 255), shape (k, j, i) of the volume
     """
-    shape = grid_shape(volume_node)
     values = segments_by_label(segmentation_node, labels)
-    mask = np.zeros(shape, np.min_scalar_type(max((label.value for label in labels), default=0)))
-    with _temporary_labelmap(segmentation_node.GetScene()) as labelmap:
-        for identifier, value in values.items():
-            if not is_empty(segmentation_node, identifier):
-                mask[_segment_on_grid(segmentation_node, identifier, volume_node, labelmap)] = value
+    mask = np.zeros(grid_shape(volume_node), np.min_scalar_type(max((label.value for label in labels), default=0)))
+    for identifier, value in values.items():
+        for place, voxels in _on_grid(segmentation_node, identifier, volume_node):
+            mask[place][voxels] = value
     return mask
 
 
 def not_sure_on_grid(segmentation_node, volume_node) -> np.ndarray:
     """True where somebody marked that nobody can tell, bool (k, j, i) on the voxels of a volume."""
-    segment = segmentation_node.GetSegmentation().GetSegment(NOT_SURE)
-    if segment is None or not _count_voxels(segment):
-        return np.zeros(grid_shape(volume_node), bool)
-    with _temporary_labelmap(segmentation_node.GetScene()) as labelmap:
-        return _segment_on_grid(segmentation_node, NOT_SURE, volume_node, labelmap).copy()
+    marked = np.zeros(grid_shape(volume_node), bool)
+    if segmentation_node.GetSegmentation().GetSegment(NOT_SURE) is not None:
+        for place, voxels in _on_grid(segmentation_node, NOT_SURE, volume_node):
+            marked[place] = voxels
+    return marked
 
 
 def set_not_sure(segmentation_node, where: np.ndarray, ijk_to_ras: np.ndarray) -> None:
@@ -259,13 +259,13 @@ def make_voxels(segmentation_node, volume_node) -> None:
 
 def is_empty(segmentation_node, identifier: str) -> bool:
     """Nothing is drawn in this segment."""
-    return not _count_voxels(segmentation_node.GetSegmentation().GetSegment(identifier))
+    return not _extent(segmentation_node.GetSegmentation().GetSegment(identifier)).count
 
 
 def counts_by_segment(segmentation_node) -> dict[str, int]:
     """Number of voxels of each segment that has some, by its ID."""
     segmentation = segmentation_node.GetSegmentation()
-    counts = {key: _count_voxels(segmentation.GetSegment(key)) for key in segmentation.GetSegmentIDs()}
+    counts = {key: _extent(segmentation.GetSegment(key)).count for key in segmentation.GetSegmentIDs()}
     return {key: count for key, count in counts.items() if count}
 
 
@@ -273,7 +273,7 @@ def voxel_counts(segmentation_node, labels: Sequence[Label]) -> dict[int, int]:
     """Number of voxels, on the segmentation's own grid, by value of the labels that have a segment."""
     segmentation = segmentation_node.GetSegmentation()
     return {
-        value: _count_voxels(segmentation.GetSegment(identifier))
+        value: _extent(segmentation.GetSegment(identifier)).count
         for identifier, value in segments_by_label(segmentation_node, labels).items()
     }
 
@@ -290,19 +290,33 @@ def marked_voxels(segmentation_node, labels: Sequence[Label]) -> Iterator[tuple[
     yield from _voxels(segmentation_node, [identifier for identifier in identifiers if identifier in known])
 
 
-def all_voxels(segmentation_node) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same for every segment, whether it stands for a label or not, but for what nobody is sure of."""
+def has_voxels(segmentation_node) -> bool:
+    """Something is drawn, whether it stands for a label or not, but for what nobody is sure of."""
     identifiers = segmentation_node.GetSegmentation().GetSegmentIDs()
-    yield from _voxels(segmentation_node, [identifier for identifier in identifiers if identifier != NOT_SURE])
+    return any(identifier != NOT_SURE and not is_empty(segmentation_node, identifier) for identifier in identifiers)
+
+
+def middle(segmentation_node) -> np.ndarray | None:
+    """The middle of the slice with most of the largest segment in it, in the node's own frame (mm); None where nothing
+    is drawn that somebody is sure of."""
+    counts = counts_by_segment(segmentation_node)
+    counts.pop(NOT_SURE, None)
+    if not counts:
+        return None
+    segment = segmentation_node.GetSegmentation().GetSegment(max(counts, key=counts.__getitem__))
+    voxels, first = drawn_block(segment)
+    number = np.count_nonzero(voxels, axis=(1, 2)).argmax()
+    row, column = np.argwhere(voxels[number]).mean(axis=0)
+    index = np.array([column, row, number]) + first
+    return (image_matrix(segment.GetRepresentation(BINARY)) @ [*index, 1.0])[:3]
 
 
 def _voxels(segmentation_node, identifiers: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     segmentation = segmentation_node.GetSegmentation()
-    for identifier in identifiers:
-        image = segmentation.GetSegment(identifier).GetRepresentation(BINARY)
-        voxels = segment_voxels(segmentation.GetSegment(identifier))
-        if voxels is not None:
-            yield image_matrix(image), np.argwhere(voxels)[:, ::-1] + image.GetExtent()[::2]
+    for segment in map(segmentation.GetSegment, identifiers):
+        if (block := drawn_block(segment)) is not None:
+            voxels, first = block
+            yield image_matrix(segment.GetRepresentation(BINARY)), np.argwhere(voxels)[:, ::-1] + first
 
 
 def fingerprint(segmentation_node) -> str:
@@ -310,12 +324,11 @@ def fingerprint(segmentation_node) -> str:
     digest = hashlib.blake2b(digest_size=16)
     segmentation = segmentation_node.GetSegmentation()
     for identifier in segmentation.GetSegmentIDs():
-        voxels = segment_voxels(segmentation.GetSegment(identifier))
-        where = np.argwhere(voxels) if voxels is not None else np.empty((0, 3), int)
-        if len(where):  # an editor may have made the grid larger than what is drawn
-            image = segmentation.GetSegment(identifier).GetRepresentation(BINARY)
+        block = drawn_block(segmentation.GetSegment(identifier))
+        if block is not None:  # an editor may have made the grid larger than what is drawn
+            voxels, first = block
             digest.update(identifier.encode())
-            digest.update(np.ascontiguousarray(where[:, ::-1] + image.GetExtent()[::2]).data)
+            digest.update(np.ascontiguousarray(np.argwhere(voxels)[:, ::-1] + first).data)
     return digest.hexdigest()
 
 
@@ -340,13 +353,23 @@ def copy_segments(source_node, target_node) -> None:
         target.DeepCopy(source_node.GetSegmentation())
 
 
-def segment_voxels(segment) -> np.ndarray | None:
-    """True where the segment is, on its own grid (k, j, i); None when nothing was ever drawn."""
+def drawn_block(segment) -> tuple[np.ndarray, np.ndarray] | None:
+    """True where the segment is, (k, j, i) on the smallest block of its own grid that holds all of it, and the index
+    (i, j, k) of the block's first voxel; None when nothing is drawn."""
+    extent = _extent(segment)
+    if not extent.count:
+        return None
+    start = segment.GetRepresentation(BINARY).GetExtent()[::2]
+    first = np.array([part.start for part in extent.block[::-1]]) + start
+    return _label_values(segment)[extent.block] == segment.GetLabelValue(), first
+
+
+def _label_values(segment) -> np.ndarray | None:
+    """What the segment's image holds, which it may share with others, (k, j, i); None when nothing was ever drawn."""
     image = segment.GetRepresentation(BINARY)
     if image is None or image.IsEmpty() or image.GetPointData().GetScalars() is None:
         return None
-    values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(tuple(reversed(image.GetDimensions())))
-    return values == segment.GetLabelValue()
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(tuple(reversed(image.GetDimensions())))
 
 
 def state_of_voxels(segment) -> tuple[int, ...]:
@@ -414,31 +437,81 @@ def _oriented_image(array: np.ndarray, ijk_to_ras: np.ndarray):
     return image
 
 
-_counts: Memo[int] = Memo()
+@dataclasses.dataclass(frozen=True)
+class _Extent:
+    """How many voxels a segment has, and the smallest block (k, j, i) of its grid that holds them."""
+
+    count: int = 0
+    block: tuple[slice, ...] = ()
 
 
-def _count_voxels(segment) -> int:
-    """Counted once for each state of the voxels: tables ask for every case at every change."""
-    return _counts.of(state_of_voxels(segment), lambda: _count(segment_voxels(segment)))
+_extents: Memo[_Extent] = Memo()
 
 
-def _count(voxels: np.ndarray | None) -> int:
-    return 0 if voxels is None else int(np.count_nonzero(voxels))
+def _extent(segment) -> _Extent:
+    """Found once for each state of the voxels: tables ask for every case at every change, and scans are large."""
+    return _extents.of(state_of_voxels(segment), lambda: _find_extent(segment))
+
+
+def _find_extent(segment) -> _Extent:
+    values = _label_values(segment)
+    voxels = values == segment.GetLabelValue() if values is not None else np.zeros((0, 0, 0), bool)
+    count = int(np.count_nonzero(voxels))
+    block: tuple[slice, ...] = ()
+    for axis in range(3) if count else ():
+        others = tuple(other for other in range(3) if other != axis)
+        there = np.flatnonzero(voxels[block].any(axis=others))
+        block += (slice(int(there[0]), int(there[-1]) + 1),)
+    return _Extent(count, block)
 
 
 def _volume_mm3(segment) -> float:
-    count = _count_voxels(segment)
+    count = _extent(segment).count
     return count * float(np.prod(segment.GetRepresentation(BINARY).GetSpacing())) if count else 0.0
 
 
-def _segment_on_grid(segmentation_node, identifier: str, volume_node, labelmap) -> np.ndarray:
-    """True where the segment is, on the voxels of the volume; Slicer resamples through both nodes' transforms."""
-    exported = slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode(
-        segmentation_node, [identifier], labelmap, volume_node, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
-    )
-    if not exported:
-        raise SegmentError(f"A segment of '{shown_name(segmentation_node)}' could not be turned into voxels.")
-    return slicer.util.arrayFromVolume(labelmap) != 0
+def _on_grid(segmentation_node, identifier: str, volume_node) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """A block (k, j, i) of the volume's voxels, and where in it the segment is; nothing of an empty segment.
+
+    On voxels of its own the segment is resampled by Slicer, through both nodes' transforms.
+    """
+    if is_empty(segmentation_node, identifier):
+        return
+    segment = segmentation_node.GetSegmentation().GetSegment(identifier)
+    offset = _grid_offset(segmentation_node, segment, volume_node)
+    if offset is not None:
+        voxels, first = drawn_block(segment)
+        start, shape = (first + offset)[::-1], np.array(grid_shape(volume_node))
+        low, high = np.clip(start, 0, shape), np.clip(start + voxels.shape, 0, shape)
+        within = zip(low, np.maximum(low, high), start, strict=True)
+        parts = [(slice(a, b), slice(a - first, b - first)) for a, b, first in within]
+        yield tuple(part for part, _inner in parts), voxels[tuple(inner for _part, inner in parts)]
+        return
+    with _temporary_labelmap(segmentation_node.GetScene()) as labelmap:
+        exported = slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode(
+            segmentation_node, [identifier], labelmap, volume_node, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
+        )
+        if not exported:
+            raise SegmentError(f"A segment of '{shown_name(segmentation_node)}' could not be turned into voxels.")
+        yield np.s_[:, :, :], slicer.util.arrayFromVolume(labelmap) != 0
+
+
+def _grid_offset(segmentation_node, segment, volume_node) -> np.ndarray | None:
+    """From indices (i, j, k) of the segment's voxels to those of the volume, where both are the same voxels of space;
+    None where they are not, or where that is not known."""
+    if segmentation_node.GetParentTransformNode() is not volume_node.GetParentTransformNode():
+        return None
+    to_ras = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(to_ras)
+    to_index = np.linalg.inv(slicer.util.arrayFromVTKMatrix(to_ras)) @ image_matrix(segment.GetRepresentation(BINARY))
+    return whole_step(to_index, max(map(abs, segment.GetRepresentation(BINARY).GetExtent())))
+
+
+def whole_step(matrix: np.ndarray, farthest: int) -> np.ndarray | None:
+    """By how many voxels (i, j, k) a 4 x 4 between indices moves those up to `farthest`, if it does nothing else."""
+    step = np.rint(matrix[:3, 3])
+    turned = 3 * farthest * np.abs(matrix[:3, :3] - np.eye(3)).max()
+    return step.astype(int) if turned + np.abs(matrix[:3, 3] - step).max() < _SAME_VOXEL else None
 
 
 @contextlib.contextmanager
