@@ -126,6 +126,15 @@ def test_a_dicom_series_is_added_in_place(table, a_volume, tmp_path):
     assert value == slicer.util.arrayFromVolume(a_volume)[2, 4, 6]
 
 
+def test_scans_of_whose_files_nobody_knows_the_state_are_not_one(table, a_data_set, monkeypatch):
+    """A drive that is away for a moment: the second scan took the first's place, with its mask."""
+    from SemiSegModuleLib.scene import loading
+
+    monkeypatch.setattr(loading, "source_of", lambda path, frame=None: "")
+    cases = loading.add_files(table, [a_data_set])
+    assert [case.volume.GetName() for case in cases] == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
+
+
 def write_series(image, folder):
     """Axial slices as DICOM files, by SimpleITK."""
     writer = sitk.ImageFileWriter()

@@ -64,14 +64,14 @@ def add_files(
             if progress:
                 progress(number, len(cases), entry.name)
             source = source_of(entry.image, entry.frame)
-            is_here = source in present
-            if not is_here:
-                present[source] = table.add_volume(known.get(source) or _load_volume(table.scene, entry, source))
-            case = present[source]
+            here = present.get(source)
+            case = here or table.add_volume(known.get(source) or _load_volume(table.scene, entry, source))
+            if source:
+                present[source] = case
             case.group = case.group or group
             if entry.label is not None and case.annotation is None:
                 _load_annotation(table, case, entry, labels)
-            elif is_here:
+            elif here is not None:
                 here_already.append(case)
             added.append(case)
     if here_already:
