@@ -246,3 +246,32 @@ def test_a_removed_scan_does_not_come_back_among_labels_of_other_structures(tabl
     assert len(table) == 0
     table.labels = [*before, Label(2, "vein", (4, 5, 6))]
     assert back().labels_present(table.labels) == before[:1]
+
+
+def test_a_removed_scan_that_comes_back_shares_no_files_with_one_that_came_meanwhile(
+    application, table, add_volume, tmp_path
+):
+    """Written to one file, the mask of one patient would lie on the other's scan."""
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    table.add_volume(add_volume("theirs"))
+    application.save(tmp_path / "theirs.mrb")
+    application.scene.Clear(0)
+    case = table.add_volume(add_volume("ours, longer"))
+    back = keep_removed(table, case)
+    table.remove(case)
+    application.add(tmp_path / "theirs.mrb")
+    back()
+    assert len(table) == 2
+    assert len(set(stems(table))) == 2
+
+
+def test_files_of_a_scan_that_was_told_apart_and_removed_are_not_given_to_another(
+    application, table, add_volume, tmp_path
+):
+    table.add_volume(add_volume("one"))
+    application.save(tmp_path / "scene.mrb")
+    application.add(tmp_path / "scene.mrb")
+    table.remove(table.cases[1])
+    assert stems(table) == ["scan_001"]
+    assert table.add_volume(add_volume("three")).file_name == "scan_003"

@@ -50,7 +50,7 @@ class CaseTable:
         self._watch = Watch(self._nodes)
         self.changed, self.case_changed = self._watch.changed, self._watch.case_changed
         self.labels_changed = Signal()
-        tell_apart(self)
+        self.tell_apart()
         self.refresh()
 
     def close(self) -> None:
@@ -190,6 +190,10 @@ class CaseTable:
         every = sequences.volume_sequences(self.scene)
         return [node for node in every if known[sequences.known_series(node)] < sequences.frame_count(node)]
 
+    def tell_apart(self) -> None:
+        """Give cases that came from elsewhere other files than those that were here before."""
+        tell_apart(self._nodes)
+
     def remove(self, case: Case) -> None:
         """Take a case off the table. Its predictions and region go with it; its volume and annotation stay."""
         self.forget_prediction(case)
@@ -296,10 +300,8 @@ class CaseTable:
         self._nodes.write("rounds", json.dumps(list(rounds)))
 
     def _new_case(self, volume_node) -> Case:
-        former = int(self._nodes.read("last_number") or 0)  # files of a case that was removed are still there
-        number = max([former, *(case.number for case in self)]) + 1
+        number = self._nodes.new_number()
         node = self._nodes.new("case", f"SemiSeg case {number}")
         case = Case.new(node, volume_node, stem_of(number), self.names_hidden)
-        self._nodes.write("last_number", str(number))
         self.scene.AddNode(case.node)  # when it is complete: a case without a scan leaves the table at once
         return case

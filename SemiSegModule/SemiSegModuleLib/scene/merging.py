@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from SemiSegLib.config import Label
 
@@ -33,7 +33,7 @@ class Merging:
             for node in [self._nodes.scene.GetNodeByID(identifier) for identifier in self._giving_way]:
                 self._nodes.scene.RemoveNode(node) if node is not None else None
         self._giving_way = []
-        tell_apart(self._nodes.cases)
+        tell_apart(self._nodes)
         brought = [node for node in self._nodes.of("work") if node.GetID() not in self._here_already]
         if brought and brought[-1] is not self._nodes.work:
             theirs, ours = (labels_from_text(node.GetParameter("labels")) for node in (brought[-1], self._nodes.work))
@@ -41,16 +41,13 @@ class Merging:
                 keep_meaning(case, theirs, ours)
 
 
-def tell_apart(cases: Iterable[Case]) -> None:
+def tell_apart(nodes: StudyNodes) -> None:
     """Give cases other stems and identifiers where earlier ones have theirs: every study has a scan_001."""
-    every = list(cases)
-    number = max((case.number for case in every), default=0)
     stems: set[str] = set()
     identifiers: set[str] = set()
-    for case in every:
+    for case in nodes.cases:
         if case.file_name in stems:
-            number += 1
-            case.rename_files(number)
+            case.rename_files(nodes.new_number())
         if case.identifier in identifiers:  # the same scene twice
             case.renew_identifier()
         stems.add(case.file_name)

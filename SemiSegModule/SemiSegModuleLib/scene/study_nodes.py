@@ -52,6 +52,12 @@ class StudyNodes:
         """Set a parameter of the work."""
         self.work.SetParameter(parameter, text)
 
+    def new_number(self) -> int:
+        """For the files of a case: one that no case has, nor had: files of those that were removed are still there."""
+        number = 1 + max([int(self.read("last_number") or 0), *(case.number for case in self.cases)])
+        self.write("last_number", str(number))
+        return number
+
     def new(self, role: str, name: str):
         """A node that is not in the scene yet."""
         node = slicer.vtkMRMLScriptedModuleNode()

@@ -94,6 +94,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
                 put_beside(node, volume)
             table.scene.AddNode(case.node)  # when it is complete
             case.restore(kept)
+            table.tell_apart()  # a study that was added meanwhile may have given its files to another scan
         return case
 
     return back
