@@ -51,3 +51,17 @@ def test_a_script_that_exports_such_a_mask_is_warned(table, sliced, tmp_path, ca
     with caplog.at_level(logging.WARNING):
         export_masks(table, table.cases, tmp_path / "masks", ".nrrd")
     assert caplog.messages == ["SemiSeg: only slices of these are annotated, their masks are empty elsewhere: scan_007"]
+
+
+def test_masks_of_scans_that_are_left_out_are_checked_before_they_are_given_away(table, add_volume, tmp_path):
+    """They are exported like the others."""
+    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.scene.checks import check_masks
+
+    case = table.add_volume(add_volume("scan"))
+    draw(table, case, 1, np.s_[2:4, 2:4, 2:4])
+    draw(table, case, 1, np.s_[6:8, 8:10, 8:10])
+    case.mark_done()
+    case.excluded = True
+    assert len(export_masks(table, table.cases, tmp_path)) == 1
+    assert [remark.text for remark in check_masks(table.cases, table.labels)] == ["left atrium: 2 parts"]

@@ -32,7 +32,7 @@ class Remark:
 
 def check_masks(cases: Iterable[Case], labels: Sequence[Label], progress: Progress | None = None) -> list[Remark]:
     """All remarks on what is shown for these cases, in their order."""
-    shown = [case for case in cases if case.shown_segmentation() is not None and not case.excluded]
+    shown = [case for case in cases if case.shown_segmentation() is not None]
     remarks = {}
     for number, case in enumerate(shown):
         if progress:
