@@ -1,6 +1,7 @@
 """DICOM SEG by highdicom, read back by pydicom: place, names and codes; clear words when something is missing."""
 
 import importlib.util
+import itertools
 import sys
 import types
 
@@ -231,6 +232,21 @@ def test_slicers_own_plugin_gets_the_labels_and_who_made_them(scene, table, from
     accept_prediction(table, case, overwrite=True)
     nodes = scene.GetNumberOfNodes()
     assert exported(overwrite=True)["segments"] == [[only[0].name, "SEMIAUTOMATIC"]]
+
+
+@needs_highdicom
+def test_a_file_that_the_plugin_writes_anew_under_its_name_stays(table, from_dicom, plugin, tmp_path, monkeypatch):
+    """It names files by the time, in seconds."""
+    import DICOMSegmentationPlugin
+    import slicer
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
+
+    case, _mask = from_dicom("a_volume")
+    slicer.dicomDatabase.insert = lambda file: None
+    monkeypatch.setattr(DICOMSegmentationPlugin, "_numbers", itertools.repeat(7))
+    for overwrite in (False, True):
+        (folder,) = export_dicom_seg(table, [case], tmp_path / "out", overwrite=overwrite)
+        assert len(list(folder.iterdir())) == 1
 
 
 @needs_highdicom

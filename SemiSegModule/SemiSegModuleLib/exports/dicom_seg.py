@@ -185,7 +185,7 @@ def _export_by_plugin(table: CaseTable, case: Case, source: str, target: Path) -
     """As Slicer's script repository does it, into a folder of which earlier files are removed then."""
     import DICOMSegmentationPlugin
 
-    earlier = list(target.glob("*.dcm"))
+    earlier = {file: file.stat().st_mtime_ns for file in target.glob("*.dcm")}
     node = _to_export(table, case, source)
     try:
         exporter = DICOMSegmentationPlugin.DICOMSegmentationPluginClass()
@@ -201,8 +201,9 @@ def _export_by_plugin(table: CaseTable, case: Case, source: str, target: Path) -
             raise ExportError(f"'{case.name}': {message}")
     finally:
         table.scene.RemoveNode(node)
-    for file in earlier:
-        file.unlink()
+    for file, changed in earlier.items():
+        if file.stat().st_mtime_ns == changed:  # not written anew under the same name
+            file.unlink()
 
 
 def _to_export(table: CaseTable, case: Case, source: str):
