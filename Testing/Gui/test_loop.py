@@ -618,3 +618,15 @@ def test_each_round_is_kept_with_its_minutes_masks_and_scores(
     opened.__init__(opened.qt, opened.module)
     assert opened.logic.rounds.all() == rounds
     assert opened.ui.roundsTable.rowCount == 2
+
+
+def test_strokes_on_other_voxels_than_the_scan_has_now_are_not_taken_for_its(with_cases):
+    from SemiSegModuleLib.logic import refinement_files
+    from SemiSegModuleLib.scene import volumes
+
+    case = with_cases.work.cases.cases[0]
+    strokes = np.zeros((32, 32, 32), np.uint8)
+    refinement_files.write(with_cases.work.folder / refinement_files.FOLDERS / "one", case, strokes, strokes)
+    assert refinement_files.read(with_cases.work, case)[0].shape == (32, 32, 32)
+    volumes.fill_volume(case.volume, np.zeros((32, 32, 20), np.int16), volumes.ijk_to_ras(case.volume))
+    assert refinement_files.read(with_cases.work, case) == (None, None)

@@ -19,6 +19,7 @@ from SemiSegLib.errors import SemiSegError
 from ..scene import volumes
 from ..scene.annotations import IGNORE_VALUE
 from ..scene.case import Case
+from ..scene.segments import grid_shape
 from ..scene.strokes import base_of
 from .storage import only_if_started
 from .study import Study
@@ -28,12 +29,13 @@ _DRAWN, _MASK = "drawn.nrrd", "annotation.nrrd"
 
 
 def read(study: Study, case: Case) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Strokes and mask, (k, j, i); None where no such files are there."""
+    """Strokes and mask, (k, j, i); None where no such files are there, or of other voxels than the scan has now."""
     files = [study.folder / FOLDERS / case.refinement / name for name in (_DRAWN, _MASK)]
     if not case.refinement or not all(file.is_file() for file in files):
         return None, None
     strokes, mask = (sitk.GetArrayFromImage(volumes.read_image(file)) for file in files)
-    return strokes, mask
+    shape = grid_shape(case.volume)
+    return (strokes, mask) if strokes.shape == mask.shape == shape else (None, None)
 
 
 def write(folder: Path, case: Case, strokes: np.ndarray, mask: np.ndarray) -> None:
