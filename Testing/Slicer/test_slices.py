@@ -100,6 +100,27 @@ def test_no_slices_are_proposed_of_a_scan_that_is_annotated_as_a_whole(case, tab
         slices.propose(table, case, "coronal", 3)
 
 
+def test_a_slice_that_is_not_there_is_not_marked(case, table):
+    """The last one would be, of a number below 0."""
+    from SemiSegModuleLib.scene import slices
+    from SemiSegModuleLib.scene.case import CaseError
+
+    slices.propose(table, case, "axial", 3)
+    for number in (-1, 9):
+        with pytest.raises(CaseError, match="axial slices from 0 to 8"):
+            slices.mark_empty(case, number)
+    assert case.empty_slices == ()
+
+
+def test_an_unknown_orientation_is_named(case):
+    from SemiSegModuleLib.scene import volumes
+
+    from SemiSegLib.errors import SemiSegError
+
+    with pytest.raises(SemiSegError, match="not 'oblique'"):
+        volumes.slice_axis(case.volume, "oblique")
+
+
 def test_a_slice_is_found_in_the_world(table, an_oblique_volume):
     """The middle of the slice lies where the volume's own matrix has it."""
     import vtk

@@ -81,10 +81,13 @@ def following(case: Case, labels: Sequence[Label], after: int | None = None) -> 
 
 
 def mark_empty(case: Case, number: int, empty: bool = True) -> None:
-    """Say that there is nothing to draw in a slice, or take that back; raises CaseError without a plan."""
+    """Say that there is nothing to draw in a slice, or take that back; CaseError without a plan or such a slice."""
     plan = case.slice_plan
     if plan is None:
         raise CaseError(f"No slices are proposed for '{case.name}'.")
+    count = segments.grid_shape(case.volume)[2 - volumes.slice_axis(case.volume, plan.orientation)]
+    if not 0 <= number < count:
+        raise CaseError(f"'{case.name}' has {plan.orientation} slices from 0 to {count - 1}, not {number}.")
     others = [n for n in plan.empty if n != number]
     case.slice_plan = dataclasses.replace(plan, empty=tuple(sorted([*others, *([number] if empty else [])])))
 

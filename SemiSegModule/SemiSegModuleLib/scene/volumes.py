@@ -146,8 +146,13 @@ def fill_volume(volume_node, array: np.ndarray, matrix: np.ndarray) -> None:
 
 
 def slice_axis(volume_node, orientation: str) -> int:
-    """The index axis (0 for i) most nearly perpendicular to 'axial', 'coronal' or 'sagittal' slices."""
-    towards = {"sagittal": 0, "coronal": 1, "axial": 2}[orientation]
+    """The index axis (0 for i) most nearly perpendicular to 'axial', 'coronal' or 'sagittal' slices.
+
+    :raises SemiSegError: slices of no other orientation are known, or the volume is below a non-linear transform
+    """
+    towards = {"sagittal": 0, "coronal": 1, "axial": 2}.get(orientation)
+    if towards is None:
+        raise VolumeError(f"Slices are axial, coronal or sagittal, not '{orientation}'.")
     axes = (world_matrix(volume_node) @ ijk_to_ras(volume_node))[:3, :3]
     return int(np.argmax(np.abs(axes / np.linalg.norm(axes, axis=0))[towards]))
 
