@@ -280,3 +280,22 @@ def test_a_script_goes_on_after_the_scene_was_closed(logic, mrml, scans, tmp_pat
     assert [label.name for label in study.cases.labels] == ["left atrium"]
     assert study.folder.is_absolute()
     assert study.parameters.trainingTime.value == "hour"
+
+
+def test_one_scan_needs_no_list(logic, scans):
+    """A path would be taken for a list of letters, the first of them the root of the disk."""
+    (case,) = logic.addCases(str(scans / "images" / "atrium_003.nii.gz"))
+    assert logic.addCases(case.volume) == [case]
+
+
+def test_annotations_that_belong_to_no_scan_are_refused(logic, scans):
+    """They would silently count nowhere."""
+    import slicer
+
+    from SemiSegLib.errors import SemiSegError
+
+    (case,) = logic.addCases([scans / "images" / "atrium_003.nii.gz"])
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    for given in ([scans], None, [case.volume, case.volume], []):
+        with pytest.raises(SemiSegError, match="one for each volume node"):
+            logic.addCases(given, [node])

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..i18n import _
 from ..scene.annotations import make_annotation
-from ..scene.case import Case
+from ..scene.case import Case, CaseError
 from ..scene.loading import add_files
 from .installation import Installation
 from .judging import Judging
@@ -20,6 +21,11 @@ from .storage import Storage, storage_of
 from .study import Study
 from .suggesting import Suggesting
 from .training import Training
+
+
+def _several(scans: Any) -> list[Any]:
+    """One scan, or several."""
+    return [scans] if isinstance(scans, (str, Path)) or hasattr(scans, "GetID") else list(scans)
 
 
 class Workbench:
@@ -57,11 +63,16 @@ class Workbench:
         folders; returns their cases.
 
         :param annotations: finished segmentation nodes, one for each volume node, None where there is none
+        :raises CaseError: annotations for other things than volume nodes, or not one for each
         """
-        study, chosen = self.study, None if scans is None else list(scans)
-        if chosen is None or all(hasattr(scan, "GetID") for scan in chosen):
+        study, chosen = self.study, None if scans is None else _several(scans)
+        finished = list(annotations or ())
+        nodes = chosen is not None and all(hasattr(scan, "GetID") for scan in chosen)
+        if finished and (not nodes or len(finished) != len(chosen)):
+            raise CaseError(_("Annotations are given one for each volume node, None where there is none."))
+        if chosen is None or nodes:
             cases = study.cases.add_volumes(chosen)
-            for node, annotation in zip(chosen or (), annotations or (), strict=False):
+            for node, annotation in zip(chosen or (), finished, strict=False):
                 if annotation is not None:
                     study.cases.add_volume(node, annotation).mark_done()
         else:
