@@ -99,7 +99,7 @@ def test_custom_labels_are_added_named_and_removed(opened, monkeypatch):
     assert not opened.ui.removeLabelButton.enabled
 
 
-def test_a_new_label_is_not_what_was_drawn_for_one_that_was_removed(opened, scans):
+def test_a_new_label_is_not_what_was_drawn_for_one_that_was_removed(opened, scans, answers):
     """Masks of it are still there: under the same number they would count as the new structure."""
     from SemiSegModuleLib.scene import segments, volumes
 
@@ -119,6 +119,14 @@ def test_a_new_label_is_not_what_was_drawn_for_one_that_was_removed(opened, scan
     assert case.labels_present(opened.work.cases.labels) == []
     opened.ui.labelsTable.item(1, 0).setText("structure 2")
     assert [label.name for label in case.labels_present(opened.work.cases.labels)] == ["structure 2"]
+
+
+def test_masks_of_a_folder_that_names_no_labels_count_as_those_of_the_study(opened, scans):
+    opened.choose_task("custom")
+    opened.ui.labelsTable.item(0, 0).setText("atrium")
+    opened.panel.data.add_folder(scans)
+    assert [label.name for label in opened.work.cases.labels] == ["atrium"]
+    assert states(opened) == ["annotated", "annotated", "unlabeled", "unlabeled"]
 
 
 def test_a_folder_that_is_added_again_is_told_of(with_cases, scans, monkeypatch):

@@ -9,8 +9,7 @@ every change that reaches only whom it concerns.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -126,16 +125,10 @@ class Study:
         """The task names no labels of its own."""
         return "data.labels" not in PRESETS[self.parameters.task.value]
 
-    @contextmanager
-    def labels_from_data(self) -> Iterator[None]:
-        """While the first scans are loaded, a task without labels of its own takes over those of the data."""
-        if self.labels_are_free and not len(self.cases):
-            self.cases.labels = []
-        try:
-            yield
-        finally:
-            if not self.cases.labels:  # those of a model that was loaded stay
-                self.use_labels_of_task()
+    @property
+    def takes_labels_of_data(self) -> bool:
+        """The first scans bring those that their data names along, for a task without labels of its own."""
+        return self.labels_are_free and not len(self.cases)
 
     # ---- the case at hand ------------------------------------------------------------------------------------
 

@@ -76,8 +76,7 @@ class Workbench:
                 if annotation is not None:
                     study.cases.add_volume(node, annotation).mark_done()
         else:
-            with study.labels_from_data():
-                cases = add_files(study.cases, [Path(scan) for scan in chosen])
+            cases = add_files(study.cases, [Path(scan) for scan in chosen], take_labels=study.takes_labels_of_data)
         study.select_first(cases)
         return cases
 

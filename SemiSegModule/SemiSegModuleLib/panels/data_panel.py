@@ -145,8 +145,9 @@ class DataPanel:
         if not paths:
             return
         error, told = slicer.util.tryWithErrorDisplay(_("The scans cannot be added.")), []
-        with error, self._study.labels_from_data(), self._busy(_("Loading scans")) as progress:
-            self._study.select_first(add_files(self._study.cases, paths, progress, told.append))
+        with error, self._busy(_("Loading scans")) as progress:
+            take_labels = self._study.takes_labels_of_data
+            self._study.select_first(add_files(self._study.cases, paths, progress, told.append, take_labels))
         dialogs.tell(told)
 
     def add_synthetic(self) -> None:

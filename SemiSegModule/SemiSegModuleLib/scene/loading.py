@@ -38,22 +38,28 @@ _MOST_NAMES = 5
 
 
 def add_files(
-    table: CaseTable, paths: Iterable[Path], progress: Progress | None = None, tell: Tell = logging.info
+    table: CaseTable,
+    paths: Iterable[Path],
+    progress: Progress | None = None,
+    tell: Tell = logging.info,
+    take_labels: bool = False,
 ) -> list[Case]:
     """Load scans (and the masks that `SemiSegLib.data.cases` finds beside them) and add them as cases.
 
     Each path is a scan, or a folder in any layout that training understands, or the `.seg.nrrd` of a scan that is there
-    as well. Masks become finished annotations; when the table has no labels yet, those of the data set are taken over.
-    A scan whose file was read before is not read again; it takes the mask if it has no annotation.
+    as well. Masks become finished annotations. A scan whose file was read before is not read again; it takes the mask
+    if it has no annotation.
 
     :param tell: called with what became of paths and scans that are not simply added
+    :param take_labels: those that the data names become the table's, as they do in a table that has none
     :raises SemiSegError: nothing found, or a file cannot be read; cases loaded until then stay
     """
     from SemiSegLib.data.layouts import joint_labels
 
     lists = _find(list(map(Path, paths)), tell)
-    if not table.labels:
-        table.labels = joint_labels([found.labels or [] for found in lists])
+    named = joint_labels([found.labels or [] for found in lists])
+    if named and (take_labels or not table.labels):
+        table.labels = named
     known = volumes_by_source(table.scene)
     owners = {case.volume.GetID(): case for case in table}
     present = {source: owners[volume.GetID()] for source, volume in known.items() if volume.GetID() in owners}
