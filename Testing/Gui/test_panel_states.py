@@ -129,6 +129,24 @@ def test_masks_of_a_folder_that_names_no_labels_count_as_those_of_the_study(open
     assert states(opened) == ["annotated", "annotated", "unlabeled", "unlabeled"]
 
 
+def test_a_label_that_is_drawn_is_not_removed_unasked(opened, scans, answers):
+    """Nobody would see that its masks count no more."""
+    opened.choose_task("custom")
+    opened.panel.data.add_folder(scans)
+    opened.ui.addLabelButton.click()
+    opened.ui.removeLabelButton.click()  # the last one, which is drawn nowhere
+    assert answers.asked == []
+    opened.ui.addLabelButton.click()
+    opened.ui.labelsTable.setCurrentCell(0, 0)
+    answers.yes = False
+    opened.ui.removeLabelButton.click()
+    assert len(opened.work.cases.labels) == 2
+    assert answers.asked[0].startswith("2 scans have left atrium")
+    answers.yes = True
+    opened.ui.removeLabelButton.click()
+    assert len(opened.work.cases.labels) == 1
+
+
 def test_a_folder_that_is_added_again_is_told_of(with_cases, scans, monkeypatch):
     from SemiSegModuleLib.panels import dialogs
 

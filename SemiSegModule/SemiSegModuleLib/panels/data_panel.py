@@ -225,8 +225,9 @@ class DataPanel:
         labels = self._study.cases.labels
         if len(labels) > 1:
             row = self._ui.labelsTable.currentRow()
-            labels.pop(row if row >= 0 else -1)
-            self._set_labels(labels)
+            label = labels.pop(row if row >= 0 else -1)
+            if dialogs.may_remove_label(self._study, label):
+                self._set_labels(labels)
 
     def _set_labels(self, labels: list[Label]) -> None:
         with self._changing_labels():

@@ -139,6 +139,16 @@ def may_change_labels(study: Study, labels: Sequence[Label]) -> bool:
     return not masks or confirm(question.format(count=len(masks), former=former, wanted=wanted))
 
 
+def may_remove_label(study: Study, label: Label) -> bool:
+    """Masks of a label may count no more, or there are none."""
+    masks = [case for case in study.cases if case.has_label(label)]
+    question = _(
+        "{count} scans have {name} in their masks. Without the label it is neither learnt from nor exported any more, "
+        "though what is drawn stays in the segmentations. Remove the label?"
+    )
+    return not masks or confirm(question.format(count=len(masks), name=label.name))
+
+
 def may_replace(case: Case) -> bool:
     """A drawing in the annotation of the case may be replaced by its prediction, or there is none."""
     question = _("{name} has an annotation already. Replace it by the prediction?").format(name=case.name)

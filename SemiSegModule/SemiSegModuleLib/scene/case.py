@@ -429,6 +429,14 @@ class Case(Scan):
         counts = segments.voxel_counts(node, labels) if node is not None else {}
         return [label for label in labels if counts.get(label.value)]
 
+    def has_label(self, label: Label) -> bool:
+        """Some voxel of the annotation or the prediction is of this label."""
+        nodes = [node for node in (self.annotation, self.prediction) if node is not None]
+        try:
+            return any(count for node in nodes for count in segments.voxel_counts(node, [label]).values())
+        except SemiSegError:  # two segments for it
+            return True
+
     def nodes(self) -> list[object]:
         """The case's nodes that exist: volume, annotation, region of interest, prediction, maps."""
         every = [self.volume, self.annotation, self.region, self.prediction]
