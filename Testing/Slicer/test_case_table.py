@@ -565,6 +565,20 @@ def test_a_change_names_the_one_case_that_it_concerns(scene, table, add_volume):
     assert second.state.value == "unlabelled"
 
 
+def test_an_annotation_stays_finished_when_another_one_is_refused(scene, table, add_volume):
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.nodes import new_segmentation
+
+    case = table.add_volume(add_volume("scan"))
+    draw(table, case)
+    case.mark_done()
+    annotation = case.annotation
+    case.prediction = new_segmentation(scene, "prediction", case.volume)
+    with pytest.raises(CaseError, match="accept or correct it instead"):
+        table.add_volume(case.volume, case.prediction)
+    assert (case.annotation, case.done) == (annotation, True)
+
+
 def test_a_deleted_scan_does_not_stay_in_memory(scene, table, add_volume):
     import gc
 

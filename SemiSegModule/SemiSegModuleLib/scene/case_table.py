@@ -124,8 +124,9 @@ class CaseTable:
         if annotation is not None:
             segments.make_voxels(annotation, volume_node)
             if case.annotation is not annotation:
-                case.forget_annotation()
-            case.annotation = annotation
+                with self.paused():
+                    case.annotation = annotation  # which may be refused, and then the one that is there is as it was
+                    case.forget_annotation()
         elif existing is None:
             self._give_annotation_back(case)
         self._watch.look_at(case.id)
