@@ -1443,3 +1443,29 @@ def test_importing_the_module_imports_no_torch(module):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=folder
     )
     assert ran.stdout.strip() == "[]"
+
+
+def test_what_comes_next_is_no_button_that_is_disabled(with_cases):
+    """Scans that are left out are not predicted."""
+    from SemiSegLib.models import named_models
+
+    with_cases.work.use_model(next(iter(named_models())))
+    for case in with_cases.work.cases.cases[2:]:
+        case.excluded = True
+    assert not with_cases.ui.predictAllButton.enabled
+    assert "Predict all" not in with_cases.ui.guideLabel.text
+    with_cases.work.cases.cases[2].excluded = False
+    assert with_cases.ui.predictAllButton.enabled
+    assert "Predict all" in with_cases.ui.guideLabel.text
+
+
+def test_a_finished_scan_that_is_left_out_is_still_called_finished(with_cases):
+    case = select(with_cases, 0)
+    with_cases.ui.excludeCaseButton.click()
+    assert case.excluded
+    assert with_cases.ui.annotateLabel.text.startswith("atrium_001 is done.")
+
+
+def test_a_supervised_training_is_not_said_to_learn_from_unlabeled_scans(with_cases):
+    with_cases.parameters.method = type(with_cases.parameters.method)("supervised")
+    assert with_cases.ui.readyLabel.text.startswith("Learns from 2 annotated scans alone.")

@@ -16,7 +16,7 @@ from ..logic.stopwatch import Stopwatch
 from ..logic.study import Study
 from ..scene.annotations import add_region, edited_elsewhere, make_annotation
 from ..scene.case import Case
-from ..scene.records import ORIENTATIONS, State
+from ..scene.records import ORIENTATIONS
 from ..scene.region import voxels_outside
 from ..signal import Signal
 from . import dialogs, texts
@@ -259,7 +259,7 @@ def _hint(case: Case | None) -> str:
         return _("Select a scan in the table above.")
     if case.annotation is None:
         return " ".join([_("{name} has no annotation yet.").format(name=case.name), texts.suggestion(case)]).strip()
-    if case.state in (State.ANNOTATED, State.CORRECTED):
+    if case.done:
         return _("{name} is done. Change it here whenever you like.").format(name=case.name)
     text = _("Draw on {name}, then say that it is done.").format(name=case.name)
     return " ".join([text, texts.suggestion(case)]).strip()

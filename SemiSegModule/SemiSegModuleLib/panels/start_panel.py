@@ -102,7 +102,7 @@ class StartPanel:
             return text.format(count=predicted, do=_("press Review one by one in section 4."))
         if not states:
             return _("Load scans in Slicer (or add them in section 1), then press one of these.")
-        if self._study.model is not None and len(states) > annotated:
+        if self._study.model is not None and State.UNLABELLED in states:
             return _("Press Predict all in section 4.")
         if annotated:
             text = _("1 scan is annotated: {do}") if annotated == 1 else _("{count} scans are annotated: {do}")

@@ -16,6 +16,8 @@ from .fields import TextField
 
 _LOG_LINES = 2000
 _MESSAGE_MILLISECONDS = 20_000
+_ANNOTATED_ALONE = "supervised"  # the method that leaves scans without a mask aside
+_OF_THE_PLAN = {"validationCases", "startFromLastModel", "modelFile", "task", "trainingTime", "iterations", "method"}
 
 
 class TrainPanel:
@@ -154,7 +156,7 @@ class TrainPanel:
     def _settings_changed(self, names: set[str]) -> None:
         if "method" in names:
             self._ui.methodLabel.text = texts.method_text(self._study.parameters)
-        if names & {"validationCases", "startFromLastModel", "modelFile", "task", "trainingTime", "iterations"}:
+        if names & _OF_THE_PLAN:
             self._show_plan()
 
     def _show_plan(self) -> None:
@@ -220,9 +222,10 @@ class TrainPanel:
 
     def _what_will_happen(self) -> str:
         learnt, held_out, unlabelled = self._training.counts()
-        text = _("Learns from {labelled} annotated and {unlabelled} unlabeled scans.").format(
-            labelled=learnt, unlabelled=unlabelled
-        )
+        text = _("Learns from {labelled} annotated and {unlabelled} unlabeled scans.")
+        if self._study.parameters.method.value == _ANNOTATED_ALONE:
+            text = _("Learns from {labelled} annotated scans alone.")
+        text = text.format(labelled=learnt, unlabelled=unlabelled)
         if held_out:
             text += _(" Kept aside to measure with: {held}.").format(held=held_out)
         if self._training.initial_model():
