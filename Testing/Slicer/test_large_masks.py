@@ -89,6 +89,23 @@ def test_the_middle_is_that_of_the_fullest_slice_of_the_largest_structure(table,
     assert middle_of(case) == pytest.approx(expected)
 
 
+def test_voxels_that_a_script_changes_in_place_are_seen(table, a_volume):
+    """As Slicer's documentation has it: the array is written to, and the segment alone is told."""
+    import slicer
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.contents import contents, holds
+
+    case = table.add_volume(a_volume)
+    mask = draw(table, case, 1)
+    known = contents(case.annotation, a_volume)
+    slicer.util.arrayFromSegmentInternalBinaryLabelmap(case.annotation, "SemiSeg_1")[8, 0:2, 0:2] = 1
+    case.annotation.GetSegmentation().GetSegment("SemiSeg_1").Modified()
+    mask[8, 0:2, 0:2] = 1
+    assert np.array_equal(segments.voxels_on_grid(case.annotation, a_volume, table.labels), mask)
+    assert segments.voxel_counts(case.annotation, table.labels)[1] == np.count_nonzero(mask)
+    assert not holds(known, case.annotation, a_volume)
+
+
 def test_fingerprints_in_saved_scenes_still_hold(table, a_volume):
     """Of the indices (i, j, k) of all voxels of each segment, in their order."""
     import hashlib

@@ -376,8 +376,11 @@ def state_of_voxels(segment) -> tuple[int, ...]:
     """The same only while nobody has touched the voxels, and no other segment's; empty when nothing was ever drawn."""
     image = segment.GetRepresentation(BINARY)
     scalars = image.GetPointData().GetScalars() if image is not None else None
-    # VTK's modification times are unique in a process, so no other image has these.
-    return () if scalars is None else (image.GetMTime(), scalars.GetMTime(), segment.GetLabelValue())
+    if scalars is None:
+        return ()
+    # VTK's modification times are unique in a process, so no other image has these. A script that writes to the array
+    # of an image tells the segment alone.
+    return image.GetMTime(), scalars.GetMTime(), segment.GetMTime(), segment.GetLabelValue()
 
 
 def image_matrix(image) -> np.ndarray:
