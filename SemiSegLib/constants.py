@@ -1,6 +1,7 @@
 """Values that the whole library agrees on; below everything."""
 
 IGNORE = 255  # class index of voxels that nobody annotated
+IGNORE_LABEL = "ignore"  # what nnU-Net's dataset.json calls them
 
 SPARE_COLORS = (
     (221, 130, 101), (128, 174, 128), (144, 178, 221), (241, 214, 145), (185, 135, 134),

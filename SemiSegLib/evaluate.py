@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.constants import IGNORE_LABEL
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -121,7 +122,9 @@ def evaluate(
             f"no prediction in {predictions} has the name of a reference in {references} (predictions: "
             f"{_some(predicted) or 'none'}; references: {_some(wanted) or 'none'}); they are matched by file name"
         )
-    ignored = _task_ignore_value(references, predictions) if ignore_value == "task" else ignore_value
+    ignored = (
+        _task_ignore_value(references, predictions) if ignore_value == "task" else _as_read(ignore_value, references)
+    )
     known = dict(labels) if labels else _find_labels(names, predicted, wanted, predictions, references, ignored)
     if ignore_value != "task":
         known = {name: value for name, value in known.items() if value != ignored}
@@ -290,19 +293,32 @@ def _labels_beside(folder: Path) -> dict[str, int]:
 
 def _task_ignore_value(*sources: Path | Mapping[str, Path]) -> int | None:
     """What marks voxels nobody annotated: as JSON files beside the masks say (ours or nnU-Net's), else our default."""
-    from SemiSegLib.config import DataSettings
-
-    default = DataSettings().ignore_value
     for folder in (source for source in sources if isinstance(source, Path)):
         for content in _descriptions(folder):
-            labels = content.get("labels")
-            named = labels.get("ignore") if isinstance(labels, dict) else None
-            if isinstance(named, int) and _is_data_set(folder):
-                return default  # its masks are read as trainings read them
-            value = content.get("ignore_value", named)
+            value = content.get("ignore_value", _ignore_label(content))
             if isinstance(value, int):
-                return value
-    return default
+                return _as_read(value, folder)
+    return _our_ignore_value()
+
+
+def _as_read(ignore_value: int | None, references: Path | Mapping[str, Path]) -> int | None:
+    """The same once masks are read: a data set's are read as trainings read them, nnU-Net's ignore label as ours."""
+    if ignore_value is None or not isinstance(references, Path) or not _is_data_set(references):
+        return ignore_value
+    named = [_ignore_label(content) for content in _descriptions(references)]
+    return _our_ignore_value() if ignore_value in named else ignore_value
+
+
+def _our_ignore_value() -> int:
+    from SemiSegLib.config import DataSettings
+
+    return DataSettings().ignore_value
+
+
+def _ignore_label(content: Mapping[str, Any]) -> int | None:
+    """Its value in nnU-Net's dataset.json."""
+    labels = content.get("labels")
+    return labels.get(IGNORE_LABEL) if isinstance(labels, dict) else None
 
 
 def _descriptions(folder: Path) -> Iterator[dict[str, Any]]:
@@ -327,7 +343,7 @@ def _parse_labels(entries: Any) -> dict[str, int]:
             pairs = [(v, int(k)) if str(k).isdigit() else (k, int(v)) for k, v in (entries or {}).items()]
     except (TypeError, ValueError, KeyError, AttributeError):
         return {}
-    return {name: value for name, value in pairs if value > 0 and name != "ignore"}
+    return {name: value for name, value in pairs if value > 0 and name != IGNORE_LABEL}
 
 
 def _renumbered(mask: Mask, labels: Mapping[str, int], ignore_value: int | None) -> tuple[Mask, list[str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib.config import DataSettings, Label
+from SemiSegLib.constants import IGNORE_LABEL
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
 from SemiSegLib.data.dicom import is_dicom_series
 from SemiSegLib.data.formats import READABLE, extension, is_hidden, is_image, is_mask, stem
@@ -43,7 +44,6 @@ COLORS = (
     (183, 156, 220), (144, 238, 144), (240, 128, 128), (183, 214, 211), (255, 250, 160),
 )  # fmt: skip
 """For data sets that name classes without colours; our own choice."""
-IGNORED = "ignore"  # nnU-Net's name for the value of voxels that nobody annotated
 
 
 def find_cases(root: Path) -> CaseList:
@@ -288,8 +288,8 @@ def _dataset_labels(dataset: Mapping[str, Any], file: Path) -> tuple[list[Label]
         raise CasesError(
             f"{file}: 'labels' must map one number to one name; regions of several labels are not supported: {entries}"
         ) from error
-    ignored = next((value for value, name in pairs if name == IGNORED), None)
-    foreground = sorted((value, name) for value, name in pairs if value > 0 and name != IGNORED)
+    ignored = next((value for value, name in pairs if name == IGNORE_LABEL), None)
+    foreground = sorted((value, name) for value, name in pairs if value > 0 and name != IGNORE_LABEL)
     return [Label(value, name, COLORS[(value - 1) % len(COLORS)]) for value, name in foreground], ignored
 
 

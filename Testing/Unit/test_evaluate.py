@@ -274,6 +274,8 @@ def test_the_references_say_what_they_mark_so_and_the_predictions_only_where_the
             report = evaluate(tmp_path / "p", folder)
             assert report.cases["a"]["right ventricle"]["dsc"] == 1
             assert not report.messages
+    for folder in (root, root / "labelsTr"):
+        assert evaluate(tmp_path / "p", folder, ignore_value=9).cases["a"]["right ventricle"]["dsc"] == 1
 
 
 def test_a_named_class_may_have_the_value_255(tmp_path):
