@@ -27,7 +27,10 @@ def read_header(path: Path) -> tuple[dict[str, str], int]:
 
 def why_unreadable(path: Path) -> str:
     """What is wrong with a file that ITK cannot read: of every fault it says that there were no such file."""
-    data = read_header(path)[0].get("elementdatafile", "")
+    try:
+        data = read_header(path)[0].get("elementdatafile", "")
+    except OSError as error:
+        return f"{error.strerror}; see who may read it, and whether its drive is there"
     if not data:
         return "its header is cut off or damaged; export or copy it again"
     file = path if data.upper() == "LOCAL" else path.parent / data
@@ -35,7 +38,7 @@ def why_unreadable(path: Path) -> str:
     if not several and not file.is_file():
         return f"its voxels are in the file {data}, which is not beside it; put it there, or export it as one file"
     place = "" if several or file == path else f" in {file}"
-    return f"its voxels{place} are cut off or damaged; export or copy it again"
+    return f"its header, or its voxels{place}, are cut off or damaged; export or copy it again"
 
 
 def check_voxels(path: Path) -> None:

@@ -207,7 +207,8 @@ def predict_all(
             cause = error.__cause__ or error  # MONAI's own error is of many lines about the transform
             failed.append(f"{source['scan']}: {' '.join(str(cause).split())[:300]}")
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(dataset)} scans got no mask:\n" + "\n".join(failed))
+        advice = "Export or copy them again, or take them out of the folder."
+        raise RuntimeError("\n".join([f"{len(failed)} of {len(dataset)} scans got no mask. {advice}", *failed]))
     return found
 
 

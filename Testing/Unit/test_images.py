@@ -234,6 +234,19 @@ def test_voxels_of_a_metaimage_in_a_file_of_their_own_that_is_gone_or_cut_off_ar
         images.read_image(tmp_path / "a.mhd")
 
 
+def test_a_metaimage_that_nobody_may_read_is_named(tmp_path, monkeypatch):
+    from SemiSegLib.data import metaimage
+
+    (tmp_path / "a.mha").write_text("no header")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(metaimage, "read_header", refuse)  # an administrator, as tests may be, reads everything
+    with pytest.raises(ImageError, match=r"a\.mha: .*Permission denied; see who may read it"):
+        images.read_image(tmp_path / "a.mha")
+
+
 def sheared_nifti(path: Path, shear: float, qform_code: int) -> np.ndarray:
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
     affine[0, 1] = shear
