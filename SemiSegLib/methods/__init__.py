@@ -2,9 +2,9 @@
 
 A method is a file in this folder that defines a class `Method` (see base.py). Its module docstring's first line is
 its one-line description; its dataclass `MethodSettings` holds its settings; its dictionary `TRAINING_DEFAULTS` the
-training settings of its paper, `STRONG_DEFAULTS` settings by their dotted names under our own recipe. All of this is
-read from the source text, so that the command line's help and the Slicer process can list the methods without
-importing torch.
+training settings of its paper, `STRONG_DEFAULTS` settings by their dotted names under our own recipe; the line
+`needs_unlabelled = False` in its class says that it learns from annotated scans alone. All of this is read from the
+source text, so that the command line's help and the Slicer process can list the methods without importing torch.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Description:
     options: tuple[Option, ...]
     training_defaults: dict[str, Any]
     strong_defaults: dict[str, Any] = field(default_factory=dict)
+    needs_unlabelled: bool = True
 
 
 def available() -> list[str]:
@@ -84,12 +85,17 @@ def _read(name: str, tree: ast.Module) -> Description:
     first_line = (ast.get_docstring(tree) or name).splitlines()[0]
     options: tuple[Option, ...] = ()
     defaults: dict[str, dict[str, Any]] = {"TRAINING_DEFAULTS": {}, "STRONG_DEFAULTS": {}}
+    unlabelled = True
     for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Method":
+            unlabelled = "needs_unlabelled = False" not in map(ast.unparse, node.body)
         if isinstance(node, ast.ClassDef) and node.name == "MethodSettings":
             options = tuple(_option(entry) for entry in node.body if isinstance(entry, ast.AnnAssign))
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in defaults:
             defaults[ast.unparse(node.targets[0])] = ast.literal_eval(node.value)
-    return Description(name, first_line, options, defaults["TRAINING_DEFAULTS"], defaults["STRONG_DEFAULTS"])
+    return Description(
+        name, first_line, options, defaults["TRAINING_DEFAULTS"], defaults["STRONG_DEFAULTS"], unlabelled
+    )
 
 
 def method_class(name: str) -> type[Method]:

@@ -173,3 +173,4 @@ def test_every_method_explains_itself(name):
     assert len(description.title) > 40
     assert description.title.endswith(".")
     assert all(len(option.help) > 10 for option in description.options)
+    assert description.needs_unlabelled == method_class(name).needs_unlabelled

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from SemiSegLib.config import Label, Settings, SettingsError
+from SemiSegLib import methods
+from SemiSegLib.config import DEFAULT_METHOD, Label, Settings, SettingsError
 from SemiSegLib.presets import build_settings
 
 from ..i18n import _
@@ -17,6 +18,12 @@ MINUTES = {"correction": 5.0, "quarter": 15.0, "hour": 60.0, "night": 480.0}
 CORRECTION_RATE = 0.4
 """Share of the learning rate for the five minutes after corrections: at the whole rate a model forgets first, and so
 short a training hardly wins that back (Testing/Benchmarks, correction rounds)."""
+
+
+def uses_unlabelled(parameters: Any) -> bool:
+    """The chosen method learns from scans without a mask, too."""
+    name = parameters.method.value
+    return methods.describe(DEFAULT_METHOD if name == RECOMMENDED else name).needs_unlabelled
 
 
 def run_settings(parameters: Any, labels: Sequence[Label], more: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import qt
 import slicer
 
 from ..i18n import _
+from ..logic.run_settings import uses_unlabelled
 from ..logic.workbench import Workbench
 from ..processes.training_process import TrainingProcess
 from . import dialogs, texts
@@ -16,7 +17,6 @@ from .fields import TextField
 
 _LOG_LINES = 2000
 _MESSAGE_MILLISECONDS = 20_000
-_ANNOTATED_ALONE = "supervised"  # the method that leaves scans without a mask aside
 _OF_THE_PLAN = {"validationCases", "startFromLastModel", "modelFile", "task", "trainingTime", "iterations", "method"}
 
 
@@ -222,8 +222,9 @@ class TrainPanel:
 
     def _what_will_happen(self) -> str:
         learnt, held_out, unlabelled = self._training.counts()
-        text = _("Learns from {labelled} annotated and {unlabelled} unlabeled scans.")
-        if self._study.parameters.method.value == _ANNOTATED_ALONE:
+        if uses_unlabelled(self._study.parameters):
+            text = _("Learns from {labelled} annotated and {unlabelled} unlabeled scans.")
+        else:
             text = _("Learns from {labelled} annotated scans alone.")
         text = text.format(labelled=learnt, unlabelled=unlabelled)
         if held_out:
