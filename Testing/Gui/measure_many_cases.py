@@ -4,15 +4,14 @@ Makes a scene of COUNT scans (64 x 64 x 32 voxels, each with a predicted mask), 
 list, steps through it, moves a slider, draws, saves and loads the scene, adds COUNT files twice, and prints what each
 takes. Needs PySide6 and slicer-core.
 
-Milliseconds of processor time on an Intel Xeon with 200 scans, and with 50: adding loaded scans 251, 41; opening 124,
-33; sorting 37, 10; a step 9, 8; accepting 56, 28; a tick of a slider 4, 1; a stroke 3, 2; loading the scene 1747, 509
-(most of it Slicer's); adding files 4122, 822 (the same), and again 35, 10; all small pictures, while the window lives,
-1083, 253.
+Milliseconds of processor time on an Intel Xeon whose speed changes twofold within minutes, with 200 scans and, right
+before, with 50: adding loaded scans 245, 37; opening 173, 40; sorting 59, 8; a step 18, 5; accepting 72, 20; a stroke
+5, 2. In other runs: a tick of a slider 4, 1; adding files 3625, 655 (most of it Slicer's), and again 72, 13; loading
+the scene 3674, 753 (the same); all small pictures, while the window lives, 1380, 255.
 """
 
 import sys
 import tempfile
-import time
 import types
 from pathlib import Path
 
@@ -24,22 +23,7 @@ sys.path[:0] = [
     str(HERE.parent.parent),
 ]
 
-
-class Clock:
-    """Processor time of this process, which others on the machine do not lengthen, and the time on the wall."""
-
-    def __init__(self, what):
-        self.what = what
-
-    def __enter__(self):
-        self.cpu, self.wall = time.process_time(), time.perf_counter()
-        self.times = 1
-        return self
-
-    def __exit__(self, *_):
-        cpu = (time.process_time() - self.cpu) / self.times * 1000
-        wall = (time.perf_counter() - self.wall) / self.times * 1000
-        print(f"{self.what:<52}{cpu:9.1f} ms of processor time {wall:9.1f} ms", flush=True)
+from clock import Clock  # noqa: E402 (found by the path above)
 
 
 def start():

@@ -22,6 +22,17 @@ def draw(table, case, value=1, where=BOX) -> np.ndarray:
     return mask
 
 
+def put_under_transform(node, shift=(15.0, -8.0, 4.0)) -> None:
+    """Below a transform that turns it by a right angle about z and moves it, mm."""
+    import slicer
+
+    matrix = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)
+    matrix[:3, 3] = shift
+    transform = node.GetScene().AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
 def corner_points(volume_node, indices_kji: np.ndarray) -> np.ndarray:
     """World points (LPS, mm) of voxels of a volume node, by the node's own matrix and Slicer's own transforms."""
     import vtk

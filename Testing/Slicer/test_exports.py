@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drawing import corner_points, draw, same_points, world_points
+from drawing import corner_points, draw, put_under_transform, same_points, world_points
 
 GEOMETRIES = ["a_volume", "an_oblique_volume", "a_left_handed_volume"]
 BLOCK = np.s_[2:6, 3:9, 4:12]
@@ -24,15 +24,10 @@ def annotated(request, scene, table):
     """A finished case with both labels, its scan below a transform, segments in the wrong order."""
 
     def make(geometry="an_oblique_volume", transformed=True):
-        import slicer
-
         volume = request.getfixturevalue(geometry)
         case = table.add_volume(volume)
         if transformed:
-            transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-            matrix = np.array([[0, -1, 0, 15.0], [1, 0, 0, -8], [0, 0, 1, 4], [0, 0, 0, 1]])
-            transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-            volume.SetAndObserveTransformNodeID(transform.GetID())
+            put_under_transform(volume)
         draw(table, case, 3, np.s_[7, 1:3, 1:3])
         mask = draw(table, case, 1, BLOCK)
         case.annotation.GetSegmentation().ReorderSegments(["SemiSeg_3", "SemiSeg_1"])
@@ -447,10 +442,9 @@ def test_a_mask_that_lies_beside_its_scan_is_not_given_away_as_an_empty_one(tabl
     assert not list((tmp_path / "masks").glob("oblique*"))
 
 
-def test_masks_of_an_export_that_was_cancelled_say_what_they_are(table, add_volume, tmp_path):
-    """Their values and, while names are hidden, whose they are stand in the files beside them."""
-    from SemiSegModuleLib.exports.masks import export_masks
-
+@pytest.fixture
+def cancelled(table, add_volume):
+    """Export two annotated scans by a function, and cancel it after the first."""
     for name in ("one", "two"):
         draw(table, table.add_volume(add_volume(name)), 1, BLOCK)
     for case in table:
@@ -460,28 +454,28 @@ def test_masks_of_an_export_that_was_cancelled_say_what_they_are(table, add_volu
         if done == 1:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        export_masks(table, table.cases, tmp_path / "masks", ".nrrd", progress=cancel)
+    def run(export, *arguments, **options):
+        with pytest.raises(KeyboardInterrupt):
+            export(table, table.cases, *arguments, progress=cancel, **options)
+
+    return run
+
+
+def test_masks_of_an_export_that_was_cancelled_say_what_they_are(cancelled, tmp_path):
+    """Their values and, while names are hidden, whose they are stand in the files beside them."""
+    from SemiSegModuleLib.exports.masks import export_masks
+
+    cancelled(export_masks, tmp_path / "masks", ".nrrd")
     names = sorted(path.name for path in (tmp_path / "masks").iterdir())
     assert names == ["labels.ctbl", "labels.json", "one.nrrd", "scans.csv"]
     assert "two" not in (tmp_path / "masks" / "scans.csv").read_text(encoding="utf-8-sig")
 
 
 @pytest.mark.parametrize("by_patient", [False, True])
-def test_surfaces_of_an_export_that_was_cancelled_say_whose_they_are(table, add_volume, tmp_path, by_patient):
+def test_surfaces_of_an_export_that_was_cancelled_say_whose_they_are(cancelled, tmp_path, by_patient):
     from SemiSegModuleLib.exports.surfaces import export_surfaces
 
-    for name in ("one", "two"):
-        draw(table, table.add_volume(add_volume(name)), 1, BLOCK)
-    for case in table:
-        case.mark_done()
-
-    def cancel(done, _count, _name):
-        if done == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        export_surfaces(table, table.cases, tmp_path / "s", by_patient=by_patient, progress=cancel)
+    cancelled(export_surfaces, tmp_path / "s", by_patient=by_patient)
     assert [path.name for path in (tmp_path / "s").rglob("*.stl")] == ["one_left_atrium.stl"]
     assert [row["scan"] for row in read_csv(tmp_path / "s" / "scans.csv")] == ["one"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from drawing import draw
+from drawing import draw, put_under_transform
 
 GEOMETRIES = ["a_volume", "an_oblique_volume", "a_left_handed_volume"]
 
@@ -10,15 +10,11 @@ GEOMETRIES = ["a_volume", "an_oblique_volume", "a_left_handed_volume"]
 @pytest.fixture(params=GEOMETRIES)
 def case(request, scene, table):
     """A case whose annotation lies on a grid of its own that reaches beyond the scan on some sides."""
-    import slicer
     from SemiSegModuleLib.scene import segments, volumes
     from SemiSegModuleLib.scene.annotations import make_annotation
 
     volume = request.getfixturevalue(request.param)
-    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    matrix = np.array([[0, -1, 0, 15.0], [1, 0, 0, -8], [0, 0, 1, 4], [0, 0, 0, 1]])
-    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-    volume.SetAndObserveTransformNodeID(transform.GetID())
+    put_under_transform(volume)
     case = table.add_volume(volume)
     node = make_annotation(table, case)
     array = np.zeros((8, 10, 12), np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drawing import draw, write_prediction
+from drawing import draw, put_under_transform, write_prediction
 
 GEOMETRIES = ["a_volume", "an_oblique_volume", "a_left_handed_volume"]
 SHAPE = (9, 12, 15)
@@ -12,13 +12,9 @@ SHAPE = (9, 12, 15)
 @pytest.fixture(params=GEOMETRIES)
 def case(request, scene, table):
     """A case whose scan lies under a transform."""
-    import slicer
 
     volume = request.getfixturevalue(request.param)
-    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    matrix = np.array([[0, -1, 0, 15.0], [1, 0, 0, -8], [0, 0, 1, 4], [0, 0, 0, 1]])
-    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-    volume.SetAndObserveTransformNodeID(transform.GetID())
+    put_under_transform(volume)
     return table.add_volume(volume)
 
 

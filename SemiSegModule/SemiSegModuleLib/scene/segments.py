@@ -487,7 +487,7 @@ def _on_grid(segmentation_node, identifier: str, volume_node) -> Iterator[tuple[
         start, shape = (first + offset)[::-1], np.array(grid_shape(volume_node))
         low, high = np.clip(start, 0, shape), np.clip(start + voxels.shape, 0, shape)
         within = zip(low, np.maximum(low, high), start, strict=True)
-        parts = [(slice(a, b), slice(a - first, b - first)) for a, b, first in within]
+        parts = [(slice(a, b), slice(a - origin, b - origin)) for a, b, origin in within]
         yield tuple(part for part, _inner in parts), voxels[tuple(inner for _part, inner in parts)]
         return
     with _temporary_labelmap(segmentation_node.GetScene()) as labelmap:
