@@ -22,8 +22,6 @@ def parse_minutes(text: str) -> float:
 
 
 def duration(minutes: float) -> str:
-    """15 minutes, 1 hour, 8 hours."""
-    if minutes < 60:
-        return f"{minutes:.0f} minutes"
-    hours = f"{minutes / 60:.1f}".removesuffix(".0")
-    return f"{hours} hour{'' if hours == '1' else 's'}"
+    """1 minute, 15 minutes, 1 hour, 8 hours."""
+    unit, count = ("minute", f"{minutes:.0f}") if minutes < 60 else ("hour", f"{minutes / 60:.1f}".removesuffix(".0"))
+    return f"{count} {unit}{'' if count == '1' else 's'}"

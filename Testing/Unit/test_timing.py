@@ -30,7 +30,8 @@ def test_other_times_are_refused(text):
 
 
 def test_times_as_people_read_them():
-    assert [duration(minutes) for minutes in (15, 60, 90, 480)] == ["15 minutes", "1 hour", "1.5 hours", "8 hours"]
+    said = ["1 minute", "15 minutes", "1 hour", "1.5 hours", "8 hours"]
+    assert [duration(minutes) for minutes in (1.2, 15, 60, 90, 480)] == said
 
 
 @pytest.fixture
