@@ -126,7 +126,8 @@ def export_model(source: Path, target: Path, notes: str = "", which: str = "last
     card.notes = notes or card.notes
     if run.cases_file.exists():
         cases = read_json(run.cases_file)
-        card.data = {part: len(cases[part]) for part in ("labelled", "unlabelled", "validation")}
+        counts = {part: len(cases[part]) for part in ("labelled", "unlabelled", "validation")}
+        card.data = {**counts, "annotated": card.data.get("annotated", [])}
     report = run.report / "validation.json"
     if which == "last" and report.exists():
         card.scores = {**card.scores, "report": read_json(report)["summary"]}

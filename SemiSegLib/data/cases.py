@@ -154,14 +154,23 @@ def changed_since(cases: CaseList, before: Mapping[str, Any]) -> list[str]:
     return [name for part in now for name, found in now[part].items() if found != then.get(part, {}).get(name, found)]
 
 
-def annotated_in(cases: Iterable[Case], before: Mapping[str, Any]) -> list[str]:
-    """Names of the cases that were annotated, under whatever name, in what a `fingerprint` is of."""
-    trained = {_scan_key(found) for found in before.get("cases", {}).get("labelled", {}).values()}
-    return [case.name for case in cases if _scan_key(_case_print(case)) in trained]
+def scan_prints(cases: Iterable[Case]) -> list[str]:
+    """A short hash of each scan, whatever its file is called: what a model keeps of those that it learnt from."""
+    return [_scan_print(case) for case in cases]
 
 
-def _scan_key(found: Mapping[str, Any]) -> tuple[Any, ...]:
-    return found["image"]["bytes"], found["image"]["hash"], found.get("frame")
+def annotated_in(cases: Iterable[Case], known: Mapping[str, Any]) -> list[str]:
+    """Names of the cases whose scans are among the `annotated` ones of what a model's card knows of its data."""
+    learnt = set(known.get("annotated", ()))
+    return [case.name for case in cases if learnt and _scan_print(case) in learnt]
+
+
+def _scan_print(case: Case) -> str:
+    digest = hashlib.sha256(repr(case.frame).encode())
+    for file in stored_in(case.image):
+        if file.exists():
+            digest.update(_ends(file) + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _case_print(case: Case) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from SemiSegLib.compute import distributed
 from SemiSegLib.compute.devices import Compute, choose_compute, choose_device, verified
 from SemiSegLib.compute.memory import give_back, out_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
-from SemiSegLib.data.cases import Case, CaseList, changed_since, fingerprint, listed
+from SemiSegLib.data.cases import Case, CaseList, changed_since, fingerprint, listed, scan_prints
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import at_preset
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
@@ -333,7 +333,9 @@ def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any
     prepared: dict[str, list[Prepared]] = {part: [] for part in wanted}
     for index, (part, _) in enumerate(jobs):
         prepared[part].append(made[index] if index in made else make(index))  # what others made is in the cache
-    return PreparedCases(**prepared, fingerprint={"cases": len(jobs), "root": cases.root.name})
+    annotated = scan_prints(cases.labelled)  # no names: models are shared
+    known = {"cases": len(jobs), "root": cases.root.name, "annotated": annotated}
+    return PreparedCases(**prepared, fingerprint=known)
 
 
 def _guarded(run: RunFolder, work: Any) -> str:

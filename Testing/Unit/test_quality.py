@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SemiSegLib.data.cases import Case, fingerprint
+from SemiSegLib.data.cases import Case
 from SemiSegLib.data.images import read_image
-from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.inference.conformal import Calibration, logit
 from SemiSegLib.inference.ensemble import AS_IT_IS, SHIFTED, Ensemble, Opinions, entropy, views_for
 from SemiSegLib.inference.predictor import load_predictor
 from SemiSegLib.inference.quality import look
 from SemiSegLib.metrics import dice
-from SemiSegLib.models import load_model, rewrite_card
+from SemiSegLib.models import export_model, load_model, rewrite_card
 from SemiSegLib.predict import predict
 from SemiSegLib.quality import main
 from SemiSegLib.runs import read_json
@@ -139,18 +138,26 @@ def test_the_calibration_travels_in_the_model_s_file(off_by_one, balls, tmp_path
     assert all((before.weights[name] == weight).all() for name, weight in after.weights.items())
 
 
-def test_scans_that_the_model_was_trained_with_do_not_calibrate_it(off_by_one, balls, tmp_path, capsys):
-    model, seen = tmp_path / "model.safetensors", balls("seen", RADII[:2])
-    trained = load_model(off_by_one)
-    trained.card.data, trained.card.quality = fingerprint(find_cases(seen)), {}
-    shutil.copy(off_by_one, model)
-    rewrite_card(model, trained)
-    new = balls("new", RADII[2:5])
+@pytest.mark.parametrize("shared", [False, True])
+def test_scans_that_the_model_was_trained_with_do_not_calibrate_it(shared, tiny_settings, tmp_path, capsys):
+    """Also where they are called otherwise now, and in a model that was written to be shared, which names nobody."""
+    data = make_dataset(tmp_path / "data", cases=4, labelled=1, validation=3, size=(32, 32, 16))
+    settings = tiny_settings("supervised", **{"training.iterations": 1})
+    model = train(data, tmp_path / "run", settings, labelled=1, quiet=True).path
+    if shared:
+        model = tmp_path / "model.safetensors"
+        export_model(tmp_path / "run", model)
+        assert b"atrium_" not in model.read_bytes()
+    command = ["--model", str(model), "--device", "cpu", "--calibrate"]
     for part in ("images", "labels"):
-        shutil.copy(next((seen / part).glob("*_3.nii.gz")), new / part)
-    assert main(["--model", str(model), "--calibrate", str(new), "--device", "cpu"]) == 2
-    assert "trained with the masks of ball_3. Calibrate" in capsys.readouterr().err
+        (data / part / "atrium_001.nii.gz").rename(data / part / "other.nii.gz")
+    assert main([*command, str(data)]) == 2
+    assert "trained with the masks of other. Calibrate" in capsys.readouterr().err
     assert not load_model(model).card.quality
+    for part in ("images", "labels"):
+        (data / part / "other.nii.gz").unlink()
+    assert main([*command, str(data)]) == 0
+    assert "3 annotated cases" in load_model(model).card.quality["source"]
 
 
 def test_a_split_s_validation_cases_calibrate_where_no_other_scan_has_a_mask(off_by_one, balls, tmp_path):
