@@ -132,7 +132,9 @@ class _Job:
         self.found = sorted(find_cases(self.source), key=lambda case: case.name)
         found = self._own = self.found[first::step]
         taken = [case for case in found if self.path(case).exists()]
-        if any(self.path(case).samefile(case.image) for case in taken):
+        written = [(self.path(case), case.image) for case in taken]
+        written += [(self._joined(image, series), image) for image, series in self.series.items()]
+        if any(path.exists() and path.samefile(image) for path, image in written):
             raise SemiSegError(f"The masks in {self.output} would replace the scans there: name another --output.")
         if taken and self.existing == "refuse":
             raise SemiSegError(
@@ -143,6 +145,11 @@ class _Job:
     def path(self, case: Case) -> Path:
         """The mask of a case."""
         return self.output / f"{case.name}.{self.format}"
+
+    def _joined(self, image: Path, series: str) -> Path:
+        """The masks of all frames of a 4D file as one file."""
+        kind = "seq.nrrd" if self.format.endswith("nrrd") else self.format
+        return self.output / "4d" / f"{_joined_name(image, series)}.{kind}"
 
     def outcomes(self, models: Sequence[Model], inference: dict[str, Any]) -> Iterator[Predicted | Failed]:
         """Predict the scans one by one; a bad one does not keep the others from it."""
@@ -159,7 +166,7 @@ class _Job:
         weights = "+".join(model.fingerprint() for model in models)
         origin = {"weights": weights, "inference": asdict(settings.inference), "box": str(self.box)}
         self._refuse_a_mixture(origin)
-        if self._origin_before() not in (None, _as_stored(origin)) and self._kept():
+        if self._origin_before() != _as_stored(origin) and self._kept():
             origin["weights"] = SEVERAL
         if self.shard[0] == 0:
             for folder in (self.output, *(self.output / part for part in ("sdm", "probabilities", "4d"))):
@@ -207,10 +214,11 @@ class _Job:
     def _refuse_a_mixture(self, origin: dict[str, Any]) -> None:
         """Masks that stay beside new ones are of the same model and settings, or nobody could say which are whose."""
         before = self._origin_before()
-        if self.existing != "skip" or len(self.cases) == len(self._own) or before is None:
+        if self.existing != "skip" or len(self.cases) == len(self._own):
             return
-        if before != _as_stored(origin):
-            what = "this model" if before.get("weights") != origin["weights"] else "these settings"
+        if before != _as_stored(origin):  # there is none beside annotations
+            same = before is not None and before.get("weights") == origin["weights"]
+            what = "these settings" if same else "this model"
             raise SemiSegError(
                 f"Masks in {self.output} were not made with {what}: name another --output, or replace them with "
                 "--overwrite."
@@ -226,11 +234,10 @@ class _Job:
         from SemiSegLib.data.writing import write_series
 
         done = {case.image for case in self.cases}
-        kind = "seq.nrrd" if self.format.endswith("nrrd") else self.format
         for image, series in self.series.items():
             count = frame_count(image)
             masks = [self.output / f"{frame_name(series, frame, count)}.{self.format}" for frame in range(count)]
-            path = self.output / "4d" / f"{_joined_name(image, series)}.{kind}"
+            path = self._joined(image, series)
             if all(mask.exists() for mask in masks) and (image in done or not path.exists()):
                 try:
                     write_series(masks, path, image)

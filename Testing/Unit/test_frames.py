@@ -374,6 +374,17 @@ def test_an_interrupted_sequence_is_finished_and_joined(model, beating, tmp_path
     assert (tmp_path / "out" / "4d" / "cine.nii.gz").exists()
 
 
+def test_a_4d_scan_is_never_replaced_by_the_masks_of_its_frames(model, beating, tmp_path, capsys):
+    scan = write_4d(beating(2)[0], tmp_path / "4d" / "cine.nii.gz")
+    before = scan.read_bytes()
+    command = ["--model", str(model), "--input", str(scan.parent), "--output", str(tmp_path), "--device", "cpu"]
+    for existing in ([], ["--overwrite"], ["--skip-existing"]):
+        assert main([*command, *existing]) == 2
+        assert "would replace the scans" in capsys.readouterr().err
+    assert scan.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [scan.parent]
+
+
 def test_processes_that_share_a_sequence_join_it_at_the_end(model, beating, tmp_path):
     source = write_4d(beating(2)[0], tmp_path / "cine.nii.gz")
     list(predict(model, source, tmp_path / "out", device="cpu", shard=(0, 2)))

@@ -306,6 +306,20 @@ def test_a_folder_is_not_finished_by_another_model(
     assert main(["--model", str(other), *command, "--skip-existing"]) == 3
 
 
+def test_a_folder_of_annotations_is_not_finished_with_predictions(one_broken, brightness_model, tmp_path, capsys):
+    """Training would take the predictions for drawn, and model.json would call the annotations this model's."""
+    labels, command = tmp_path / "labels", ["--model", str(brightness_model), "--device", "cpu"]
+    scans = sorted(one_broken.iterdir())
+    drawn = labels / scans[0].name
+    labels.mkdir()
+    sitk.WriteImage(sitk.Image((32, 32, 32), sitk.sitkUInt8), drawn)
+    assert main([*command, "--input", str(one_broken), "--output", str(labels), "--skip-existing"]) == 2
+    assert f"Masks in {labels} were not made with this model" in capsys.readouterr().err
+    assert list(labels.iterdir()) == [drawn]
+    assert main([*command, "--input", str(scans[-1]), "--output", str(labels)]) == 0
+    assert json.loads((labels / "model.json").read_text(encoding="utf-8"))["weights"] == "more than one"
+
+
 def test_several_models_predict_the_mean_of_their_probabilities(ball, make_brightness_model, tmp_path):
     """Each on the voxels that it was trained with; the mean is of the scan's own, and so is the mask."""
     scan, _ = ball(*GRIDS["oblique"])
