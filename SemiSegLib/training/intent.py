@@ -117,10 +117,10 @@ def cases_from_dict(content: dict[str, Any], root: Path | None = None) -> CaseLi
 
 def _case_to_dict(case: Case, root: Path) -> dict[str, Any]:
     def relative(path: Path | None) -> str | None:
+        """Links stay links: what a link leads to may have another name, or none that tells its format."""
         if path is None:
             return None
-        path, base = path.resolve(), root.resolve()
-        return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path.absolute())
 
     values = {str(old): new for old, new in (case.label_values or {}).items()} or None
     return {

@@ -503,3 +503,23 @@ def test_where_the_scans_went_is_kept_and_what_changed_in_them_is_said(tiny_data
     (warning,) = [event for event in run.events() if "changed since" in event.get("text", "")]
     assert warning["level"] == "warning"
     assert "Scan or mask of atrium_002 changed" in warning["text"]
+
+
+def test_scans_and_masks_that_are_links_are_found_and_the_same_when_it_goes_on(tiny_data, tmp_path):
+    """As version control of data keeps them: links to files in a store whose names say nothing."""
+    data, store = tmp_path / "data", tmp_path / "store"
+    shutil.copytree(tiny_data, data)
+    store.mkdir()
+    for number, file in enumerate(sorted(data.glob("*/*.nii.gz"))):
+        file.rename(store / str(number))
+        try:
+            file.symlink_to(store / str(number))
+        except OSError:
+            pytest.skip("this system makes no links")
+    run = RunFolder(tmp_path / "run")
+    assert main(command(data, run.path, iterations=1)) == 0
+    shutil.rmtree(run.cache)
+    moved = tmp_path / "moved"
+    data.rename(moved)
+    assert main(["--out", str(run.path), "--resume", "--quiet", "--iterations", "2", "--data", str(moved)]) == 0
+    assert not [event["text"] for event in run.events() if event.get("level") == "warning"]
