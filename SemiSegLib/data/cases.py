@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.config import Label
+from SemiSegLib.data.formats import one_spelling
 from SemiSegLib.data.stored import stored_in
 from SemiSegLib.errors import SemiSegError
 
@@ -123,6 +124,7 @@ def said_of_cases(cases: CaseList, file: str, wanted: str) -> dict[str, str]:
         raise CasesError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(text, str) and text for text in content.values()):
         raise CasesError(f"{path}: {wanted}")
+    content = {one_spelling(name): text for name, text in content.items()}
     unknown = sorted(set(content) - {case.name for case in cases})
     if unknown:
         raise CasesError(f"{path}: names cases that are not there: {listed(unknown)}")

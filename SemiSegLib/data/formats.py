@@ -6,6 +6,7 @@ import contextlib
 import locale
 import re
 import sys
+import unicodedata
 from pathlib import Path
 
 from SemiSegLib.errors import SemiSegError
@@ -28,8 +29,17 @@ def extension(path: Path) -> str:
 
 
 def stem(path: Path) -> str:
-    """File name without its known extension: `a/b.1.seg.nrrd` gives `b.1`; a folder's name stays as it is."""
-    return path.name[: len(path.name) - len(extension(path))]
+    """File name without its known extension: `a/b.1.seg.nrrd` gives `b.1`; a folder's name stays as it is.
+
+    As `one_spelling`, so it is for comparing and for new files; on disk the file may be called otherwise.
+    """
+    return one_spelling(path.name[: len(path.name) - len(extension(path))])
+
+
+def one_spelling(name: str) -> str:
+    """The name with each accented letter as one character: macOS writes `ü` as `u` and two dots, others mostly not, so
+    that the names of a scan and of its mask look alike and are not equal."""
+    return unicodedata.normalize("NFC", name)
 
 
 def map_stem(case: str, label: str) -> str:

@@ -14,7 +14,7 @@ from SemiSegLib.config import DataSettings, Label
 from SemiSegLib.constants import IGNORE_LABEL
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
 from SemiSegLib.data.dicom import is_dicom_series
-from SemiSegLib.data.formats import READABLE, extension, is_hidden, is_image, is_mask, stem
+from SemiSegLib.data.formats import READABLE, extension, is_hidden, is_image, is_mask, one_spelling, stem
 from SemiSegLib.data.frames import in_frames
 from SemiSegLib.data.origins import with_origins
 from SemiSegLib.data.patients import with_patients
@@ -185,7 +185,7 @@ def _single(path: Path) -> CaseList:
 
 def _dicom_root(root: Path) -> CaseList | None:
     return (
-        _case_list(root, "one scan (DICOM series)", [Case(root.resolve().name, root)])
+        _case_list(root, "one scan (DICOM series)", [Case(stem(root.resolve()), root)])
         if is_dicom_series(root)
         else None
     )
@@ -303,7 +303,7 @@ def _listed_cases(root: Path, dataset: Mapping[str, Any], file: Path) -> list[Ca
         image = _listed_file(root, entry["image"])
         label = _listed_file(root, entry["label"]) if entry.get("label") else None
         missing += [path for path in (image, label) if path and not path.exists()]
-        cases.append(Case(name or stem(root / str(entry["image"])), image, label))
+        cases.append(Case(one_spelling(name) or stem(root / str(entry["image"])), image, label))
     if missing:
         raise CasesError(f"{file}: lists files that are not there: {listed(missing)}")
     for entry in dataset.get("test") or []:
@@ -319,7 +319,8 @@ def _listed_cases(root: Path, dataset: Mapping[str, Any], file: Path) -> list[Ca
 def _listed_file(root: Path, entry: object) -> Path:
     """The file an entry means; nnU-Net version 1 leaves out the channel suffix _0000 that its files have."""
     path = root / str(entry[0] if isinstance(entry, list) else entry)
-    channel = path.with_name(f"{stem(path)}_0000{extension(path)}")
+    kind = extension(path)
+    channel = path.with_name(f"{path.name[: len(path.name) - len(kind)]}_0000{kind}")
     return channel if not path.exists() and channel.exists() else path
 
 
@@ -365,13 +366,13 @@ def _challenge(root: Path) -> CaseList | None:
     cases = []
     for scan in sorted(scans):
         mask = scan.with_name("laendo.nrrd")
-        cases.append(Case(scan.parent.name, scan, mask if mask.is_file() else None, {255: 1}))
+        cases.append(Case(stem(scan.parent), scan, mask if mask.is_file() else None, {255: 1}))
     return _case_list(root, "Atrial Segmentation Challenge", cases, [ATRIUM]) if cases else None
 
 
 def _prepared_h5(root: Path) -> CaseList | None:
     files = [path for pattern in ("*/mri_norm2.h5", "*/*/mri_norm2.h5") for path in root.glob(pattern)]
-    cases = [_h5_case(path.parent.name, path) for path in sorted(files)]
+    cases = [_h5_case(stem(path.parent), path) for path in sorted(files)]
     return _case_list(root, "left atrium as prepared by UA-MT", cases, [ATRIUM]) if cases else None
 
 

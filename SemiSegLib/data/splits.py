@@ -11,6 +11,7 @@ from typing import Any
 
 from SemiSegLib.config import Label
 from SemiSegLib.data.cases import Case, CaseList, CasesError, listed
+from SemiSegLib.data.formats import one_spelling
 from SemiSegLib.data.layouts import COLORS
 from SemiSegLib.data.patients import last_patients, of_other_patients, patient
 
@@ -120,7 +121,7 @@ def _resolve(names: Sequence[str], cases: Sequence[Case] | CaseList, source: obj
     by_name = {case.name: case for case in cases}
     found: dict[str, Case] = {}
     unknown = []
-    for name in names:
+    for name in map(one_spelling, names):
         meant = [name] if name in by_name else [other for other in by_name if other.startswith(name + "_")]
         found.update((other, by_name[other]) for other in meant)
         if not meant:

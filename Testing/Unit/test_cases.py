@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import nibabel
@@ -18,6 +19,7 @@ from SemiSegLib.data import geometry, images, writing
 from SemiSegLib.data.cases import Case, CaseList, CasesError, fingerprint, read_case
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits, parse
+from SemiSegLib.evaluate import evaluate
 
 SHAPE = (5, 4, 3)
 
@@ -80,6 +82,29 @@ def test_doubled_names_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "labels" / "a.seg.nrrd")
     with pytest.raises(CasesError, match="two masks have the name 'a'"):
         find_cases(tmp_path)
+
+
+def test_names_in_another_spelling_of_unicode_are_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """macOS writes accents as characters of their own: the mask of such a scan was lost, with a warning in riddles."""
+    composed, apart = (unicodedata.normalize(form, "Jörg_Müller") for form in ("NFC", "NFD"))
+    assert composed != apart
+    save(tmp_path / "images" / f"{apart}.nii.gz")
+    save(tmp_path / "images" / "other.nii.gz")
+    for name in (composed, "other"):
+        save(tmp_path / "labels" / f"{name}.nii.gz")
+    (tmp_path / "patients.json").write_text(json.dumps({apart: "A"}))
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"validation": [apart]}))
+    with caplog.at_level(logging.WARNING):
+        found = find_cases(tmp_path)
+    assert not caplog.text
+    assert [(case.name, case.patient) for case in found.labelled] == [(composed, "A"), ("other", "")]
+    assert names(apply_splits(found, str(splits)).validation) == [composed]
+    assert list(evaluate(tmp_path / "images", tmp_path / "labels", {"voxel": 1}).cases) == [composed, "other"]
+    save(tmp_path / "images" / f"{composed}.nii.gz")
+    if len(list((tmp_path / "images").iterdir())) == 3:
+        with pytest.raises(CasesError, match="two scans have the name"):
+            find_cases(tmp_path)
 
 
 def decathlon(root: Path, **changes: object) -> dict[str, object]:
