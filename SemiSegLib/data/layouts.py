@@ -197,7 +197,11 @@ def _side_by_side(root: Path) -> CaseList | None:
     # A data set's scans alone, to be predicted: called as in the data set, and as their masks.
     suffixed = root.resolve().name in ("imagesTr", "imagesTs") and _has_channel_suffix(scans, root)
     cases = [_unlisted(path, beside, suffixed) for path in scans]
-    return _case_list(root, "folder of scans", cases, masks=beside) if cases else None
+    if not cases:
+        return None
+    found = _case_list(root, "folder of scans", cases, masks=beside)
+    _report_orphans(beside, found, root, refuse=False)  # the scans alone may be what is wanted, to be predicted
+    return found
 
 
 def _images_labels(root: Path) -> CaseList | None:
@@ -213,13 +217,13 @@ def _images_labels(root: Path) -> CaseList | None:
     return found
 
 
-def _report_orphans(masks: Mapping[str, Path], cases: Iterable[Case], folder: Path) -> None:
-    """Masks without a scan: a warning, or CasesError when no mask at all has its scan."""
+def _report_orphans(masks: Mapping[str, Path], cases: Iterable[Case], folder: Path, refuse: bool = True) -> None:
+    """Masks without a scan: a warning, or with `refuse` CasesError when no mask at all has its scan."""
     every = list(cases)
     names, used = {case.name for case in every}, {case.label for case in every}
     whole = {stem(case.image) for case in every}  # also of scans with a mask in which nothing is drawn
     orphans = [path for name, path in masks.items() if path not in used and name not in names | whole]
-    if orphans and len(orphans) == len(masks):
+    if refuse and orphans and len(orphans) == len(masks):
         raise CasesError(
             f"no mask has the name of a scan in {folder} (masks: {listed(p.name for p in orphans)}; scans: "
             f"{listed(sorted(names))}); a mask is found by having its scan's name"
@@ -388,7 +392,11 @@ def _acdc(root: Path) -> CaseList | None:
     scans = [path for path in files if re.fullmatch(r"patient\d+_(4d|frame\d+)", stem(path))]
     masks = {stem(path).removesuffix("_gt"): path for path in files if stem(path).endswith("_gt")}
     cases = [Case(stem(path), path, masks.get(stem(path))) for path in scans]
-    return _case_list(root, "ACDC", cases, list(CINE)) if cases else None
+    if not cases:
+        return None
+    found = _case_list(root, "ACDC", cases, list(CINE))
+    _report_orphans(masks, found, root)
+    return found
 
 
 def _nih_pancreas(root: Path) -> CaseList | None:

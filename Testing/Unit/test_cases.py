@@ -72,6 +72,21 @@ def test_masks_without_a_scan_are_named(tmp_path: Path, caplog: pytest.LogCaptur
     assert "typo.nii.gz" in caplog.text
 
 
+def test_masks_beside_scans_that_have_no_scan_are_named_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Slicer proposes names of its own for segmentations; training did not use these, and did not say so."""
+    for name in ("a.nii.gz", "b.nii.gz", "a.seg.nrrd", "b-label.seg.nrrd"):
+        save(tmp_path / "beside" / name)
+    for name in ("frame01.nii.gz", "frame01_gt.nii.gz", "frame12_gt.nii.gz"):
+        save(tmp_path / "acdc" / "patient001" / f"patient001_{name}")
+    for folder, lost in (("beside", "b-label.seg.nrrd"), ("acdc", "patient001_frame12_gt.nii.gz")):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert len(find_cases(tmp_path / folder).labelled) == 1
+        assert f"no scan in {tmp_path / folder} for the masks {lost}; they are not used" in caplog.text
+    (tmp_path / "beside" / "a.seg.nrrd").unlink()
+    assert len(find_cases(tmp_path / "beside")) == 2  # to be predicted
+
+
 def test_doubled_names_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "images" / "a.nii.gz")
     save(tmp_path / "images" / "A.nrrd")
