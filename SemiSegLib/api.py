@@ -187,14 +187,20 @@ class Result:
         return {name: float((mask == value).sum() * voxel) for name, value in self.labels.items()}
 
     def save(self, path: str | Path) -> None:
-        """Write the mask: .nii.gz, .nrrd, .mha, or .seg.nrrd with names. Raises SemiSegError."""
+        """Write the mask: .nii.gz, .nrrd, .mha, or .seg.nrrd with names. Raises SemiSegError, also for the scan's own
+        file, which the mask would replace."""
         from SemiSegLib.data.writing import write_mask
 
-        write_mask(self.image, Path(path), self._labels, self._file)
+        path = Path(path)
+        if self._file is not None and path.exists() and path.samefile(self._file):
+            raise SemiSegError(f"{path} is the scan, which its mask would replace: name another file.")
+        write_mask(self.image, path, self._labels, self._file)
 
 
 def evaluate(
-    predictions: str | Path | Mapping[str, Path], references: str | Path | Mapping[str, Path], **options: Any
+    predictions: str | Path | Mapping[str, str | Path],
+    references: str | Path | Mapping[str, str | Path],
+    **options: Any,
 ) -> Report:
     """Score masks in files against reference masks of the same names; see `SemiSegLib.evaluate.evaluate`."""
     from SemiSegLib.evaluate import evaluate as compare
@@ -232,8 +238,8 @@ def models() -> dict[str, Path]:
     return named_models()
 
 
-def _files(source: str | Path | Mapping[str, Path]) -> Path | Mapping[str, Path]:
-    return source if isinstance(source, Mapping) else Path(source)
+def _files(source: str | Path | Mapping[str, str | Path]) -> Path | Mapping[str, Path]:
+    return {name: Path(file) for name, file in source.items()} if isinstance(source, Mapping) else Path(source)
 
 
 def _path(source: str | Path | RunFolder) -> Path:

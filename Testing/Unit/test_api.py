@@ -123,6 +123,24 @@ def test_a_wrong_model_or_setting_is_explained(predictor, tmp_path):
         train(tmp_path, tmp_path / "run", preset="liver")
 
 
+def test_a_scan_is_never_replaced_by_its_mask(ball, predictor, tmp_path):
+    scan = tmp_path / "scan.nii.gz"
+    sitk.WriteImage(ball((24, 30, 18), (1.5, 1.0, 2.0))[0], scan)
+    before = scan.read_bytes()
+    result = predictor.predict(scan)
+    with pytest.raises(SemiSegError, match=r"scan\.nii\.gz is the scan"):
+        result.save(str(scan))
+    assert scan.read_bytes() == before
+    result.save(tmp_path / "mask.nii.gz")
+    result.save(tmp_path / "mask.nii.gz")
+
+
+def test_files_to_be_scored_may_be_named_as_text(ball, tmp_path):
+    mask = tmp_path / "mask.nii.gz"
+    sitk.WriteImage(ball((24, 30, 18), (1.5, 1.0, 2.0))[1], mask)
+    assert evaluate({"a": str(mask)}, {"a": str(mask)}).summary["label 1"]["dsc"]["mean"] == 1
+
+
 def test_score_compares_two_arrays():
     reference = np.zeros((10, 10, 10), int)
     reference[2:6, 2:6, 2:6] = 7
