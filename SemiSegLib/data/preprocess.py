@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from SemiSegLib.files import naming, remove_abandoned, replace, unfinished_folde
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+logger = logging.getLogger(__name__)
 
 _VERSION = 2  # of the files below; part of their key
 _MAKING = ".making-"  # HOST-PROCESS-…: folders at work
@@ -106,6 +109,7 @@ def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:
     if given is not None:
         indices = class_indices(to_array(given.image), case, settings)
         mask = mask_on_grid(indices, scan, image, settings)
+        _warn_of_lost(indices, mask, case, image.GetSpacing(), settings)
         np.save(folder / "mask.npy", np.ascontiguousarray(mask))
         _save_foreground(mask, len(settings.labels), folder)
         if sdm:
@@ -115,6 +119,16 @@ def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:
             np.save(folder / "sdm.npy", maps.astype(np.float16))
     meta = {"shape": array.shape, "spacing": image.GetSpacing(), "case": case.name}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def _warn_of_lost(
+    indices: np.ndarray, mask: np.ndarray, case: Case, spacing: Sequence[float], settings: DataSettings
+) -> None:
+    lost = set(np.unique(indices)) - set(np.unique(mask)) - {0, IGNORE}
+    if lost:
+        names = ", ".join(settings.labels[index - 1].name for index in sorted(lost))
+        voxel = " x ".join(f"{side:.4g}" for side in spacing)
+        logger.warning("%s: of %s nothing is left at voxels of %s mm", case.label, names, voxel)
 
 
 def mask_on_grid(indices: np.ndarray, scan: sitk.Image, grid: sitk.Image, settings: DataSettings) -> np.ndarray:

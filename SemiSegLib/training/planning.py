@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from SemiSegLib.config import DataSettings, Label, Settings, SettingsError
-from SemiSegLib.constants import SPARE_COLORS
-from SemiSegLib.data.cases import Case, CaseList
+from SemiSegLib.constants import IGNORE, SPARE_COLORS
+from SemiSegLib.data.cases import Case, CaseList, listed
 from SemiSegLib.data.geometry import to_array
 from SemiSegLib.data.images import read_geometry, read_mask, relabel
+from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.errors import SemiSegError
 
 _PATCH_VOXELS = {2: 256 * 256, 3: 96 * 96 * 96}  # of an automatic patch: the size of the literature's
@@ -75,6 +76,36 @@ def _geometry(cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(sizes), np.array(spacings)
 
 
+def look_at_masks(cases: Sequence[Prepared], data: DataSettings) -> list[str]:
+    """What to warn of in the masks that training learns from; raises SettingsError where none holds a structure."""
+    drawn = [[len(voxels) > 0 for voxels in case.foreground()] for case in cases]
+    bare = [case for case, found in zip(cases, drawn, strict=True) if not any(found)]
+    unknown = [case.name for case in bare if (case.mask() == IGNORE).any()]
+    if len(bare) == len(cases):
+        raise SettingsError(_no_foreground(data, bool(unknown)))
+    absent = [label.name for label, found in zip(data.labels, zip(*drawn, strict=True), strict=True) if not any(found)]
+    notes = []
+    if absent:
+        notes.append(f"No annotated mask holds {listed(absent)}: it will not be learnt.")
+    if unknown:
+        notes.append(
+            f"The masks of {listed(unknown)} hold nothing but background and {data.ignore_value}, which says that "
+            "nobody annotated there: no structure is learnt from them."
+        )
+    return notes
+
+
+def _no_foreground(data: DataSettings, ignored: bool) -> str:
+    text = "The annotated masks hold no foreground: nothing to learn from. Check the label files."
+    if not ignored:
+        return text
+    value, other = data.ignore_value, 254 if data.ignore_value == 255 else 255
+    return (
+        f"{text} They hold {value}, which says that nobody annotated there; if it is a structure, add "
+        f'--set "data.labels={value}:NAME" --set data.ignore_value={other}.'
+    )
+
+
 def _labels_in(cases: Sequence[Case], data: DataSettings) -> list[Label]:
     """Labels named by the masks' own files (.seg.nrrd), or one for each value that occurs."""
     values: set[int] = set()
@@ -84,7 +115,8 @@ def _labels_in(cases: Sequence[Case], data: DataSettings) -> list[Label]:
         if mask.labels:
             return list(mask.labels)
         values |= {int(value) for value in np.unique(to_array(mask.image))}
+    ignored = data.ignore_value in values
     values -= {0, data.ignore_value}
     if not values:
-        raise SettingsError("The annotated masks hold no foreground: nothing to learn from. Check the label files.")
+        raise SettingsError(_no_foreground(data, ignored))
     return [Label(v, f"label {v}", SPARE_COLORS[i % len(SPARE_COLORS)]) for i, v in enumerate(sorted(values))]

@@ -30,6 +30,7 @@ from SemiSegLib.training.announcement import announce
 from SemiSegLib.training.checkpoints import load_checkpoint
 from SemiSegLib.training.intent import Intent, cases_from_dict, cases_to_dict
 from SemiSegLib.training.lengthening import lengthen, stage_lengths
+from SemiSegLib.training.planning import complete, look_at_masks
 from SemiSegLib.training.signals import sigterm_as_ctrl_c, stop_signals
 from SemiSegLib.training.trainer import PreparedCases, Trainer, build_method
 from SemiSegLib.training.warnings import warnings_to
@@ -182,7 +183,6 @@ class Remembered:
 
 def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None, again: bool = False) -> str:
     from SemiSegLib.training.initial import follow_network
-    from SemiSegLib.training.planning import complete
 
     adaptable = at_preset(settings)
     complete(settings, cases)
@@ -255,6 +255,9 @@ def _go(
         if distributed.rank() == 0:
             _note_environment(run, compute)
         prepared = prepare_cases(run, settings, cases, stop)
+        if not run.checkpoint.exists():
+            for text in look_at_masks(prepared.labelled, settings.data):
+                run.event("message", level="warning", text=text)
         trainer = Trainer(run, settings, prepared, compute)
         if run.checkpoint.exists():
             trainer.load()

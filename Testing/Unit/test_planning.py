@@ -9,7 +9,9 @@ from SemiSegLib.config import Label
 from SemiSegLib.data.cases import Case, CaseList
 from SemiSegLib.data.geometry import canonical
 from SemiSegLib.presets import build_settings
+from SemiSegLib.train import train
 from SemiSegLib.training.planning import complete
+from SemiSegLib.values import SettingsError
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -27,3 +29,54 @@ def test_the_voxel_size_is_that_along_the_axes_of_the_networks_grid(mirrored, tm
     settings = build_settings("supervised", overrides={"data.labels": [Label(1, "x", (1, 2, 3))]})
     complete(settings, CaseList((Case("scan", tmp_path / "scan.mha", tmp_path / "scan.mha"),), ()))
     assert settings.data.spacing == pytest.approx(canonical(scan).GetSpacing())
+
+
+@pytest.fixture
+def training(ball, tiny_settings, tmp_path):
+    """A function that trains on two balls, whose masks a function changes, and returns the run's warnings."""
+
+    def run(change, **settings):
+        for name in "ab":
+            for part, image in zip(("images", "labels"), ball((32, 32, 16), (3.75, 3.75, 5.0), radius=20), strict=True):
+                array = sitk.GetArrayFromImage(image)
+                changed = sitk.GetImageFromArray(array if part == "images" else change(array, name).astype(np.uint8))
+                changed.CopyInformation(image)
+                (tmp_path / part).mkdir(exist_ok=True)
+                sitk.WriteImage(changed, tmp_path / part / f"{name}.nii.gz")
+        done = train(tmp_path, tmp_path / "run", tiny_settings("supervised", **{"training.iterations": 1, **settings}))
+        return [event["text"] for event in done.events() if event.get("level") == "warning"]
+
+    return run
+
+
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("labels", [[], [Label(1, "ball", (1, 2, 3))]])
+def test_masks_without_any_structure_are_refused(value, labels, training):
+    """Masks of 0 and 255 count as annotated nowhere but in the background: the network learnt that there is nothing,
+    and empty masks agreed with it."""
+    with pytest.raises(SettingsError, match="hold no foreground") as refused:
+        training(lambda mask, name: mask * value, **{"data.labels": labels})
+    assert ('--set "data.labels=255:NAME" --set data.ignore_value=254' in str(refused.value)) == (value == 255)
+
+
+def test_masks_of_255_are_learnt_from_when_that_is_said(training):
+    assert not training(lambda mask, name: mask * 255, **{"data.labels": "255:ball", "data.ignore_value": 254})
+
+
+def test_what_no_mask_teaches_is_said(training):
+    labels = {"data.labels": "1:ball,2:vein"}
+    text, other = training(lambda mask, name: mask * (255 if name == "a" else 1), **labels)
+    assert text == "No annotated mask holds vein: it will not be learnt."
+    assert other.startswith("The masks of a hold nothing but background and 255")
+
+
+def test_a_structure_that_is_too_small_for_the_voxels_is_named(training):
+    def with_a_dot(mask, name):
+        mask[0, 0, 0] = 2
+        return mask
+
+    found = training(with_a_dot, **{"data.labels": "1:ball,2:dot", "data.spacing": "7.5,7.5,10"})
+    assert found[-1] == "No annotated mask holds dot: it will not be learnt."
+    assert [text.split("/")[-1] for text in found[:-1]] == [
+        f"{name}.nii.gz: of dot nothing is left at voxels of 7.5 x 7.5 x 10 mm" for name in "ab"
+    ]
