@@ -90,10 +90,12 @@ def refine(
 
     start, settings = time.monotonic(), settings or RefinementSettings()
     known_extension(output, WRITABLE)
-    if output.exists() and any(given.exists() and output.samefile(given) for given in (scan, strokes)):
+    if output.exists() and any(x.exists() and output.samefile(x) for x in (scan, strokes)):
         raise RefineError(f"{output} would be replaced by the refined mask: name another --output.")
-    if save is not None and save.exists() and save.samefile(model_file(model)):
-        raise RefineError(f"{save} would be replaced by the adapted model: name another --save.")
+    if save is not None:
+        given = (scan, strokes, model_file(model))
+        if save.resolve() == output.resolve() or any(save.exists() and save.samefile(x) for x in given if x.exists()):
+            raise RefineError(f"{save} would be replaced by the adapted model: name another --save.")
     loaded = load_model(model)
     compute = compute_to_predict(device, loaded.card.settings.training.precision)
     task = _read(scan, strokes, loaded.card.settings)

@@ -189,6 +189,8 @@ def test_scan_strokes_and_model_are_never_replaced(untrained, corrected, tmp_pat
     for given in (scan, drawn):
         assert main([*command, "--output", str(given)]) == 2
         assert f"{given} would be replaced" in capsys.readouterr().err
-    assert main([*command, "--output", str(tmp_path / "mask.nii.gz"), "--save", str(untrained)]) == 2
-    assert f"{untrained} would be replaced" in capsys.readouterr().err
+    mask = tmp_path / "mask.nii.gz"
+    for given in (untrained, scan, drawn, mask):
+        assert main([*command, "--output", str(mask), "--save", str(given)]) == 2
+        assert f"{given} would be replaced by the adapted model" in capsys.readouterr().err
     assert [path.read_bytes() for path in (scan, drawn, untrained)] == before
