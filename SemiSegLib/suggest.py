@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from SemiSegLib.data.cases import Case
     from SemiSegLib.inference.choosing import Pool
     from SemiSegLib.inference.ensemble import Ensemble
+
+logger = logging.getLogger(__name__)
+_Seen = TypeVar("_Seen")
 
 FORMAT_VERSION = 1
 WITH_MODEL, WITHOUT_MODEL = "power", "cold-start"
@@ -107,12 +111,12 @@ def suggest(
     model = load_model(run)
     compute = compute_to_predict(device, model.card.settings.training.precision)
     ensemble = Ensemble([Predictor(model, compute)])
-    pool = _pool_with_model(cases.unlabelled, cases.labelled, ensemble, progress)
+    bare, pool = _pool_with_model(cases.unlabelled, cases.labelled, ensemble, progress)
     result = []
     for index in choose(strategy, pool, budget, seed):
         assert pool.uncertainty is not None
         assert pool.foreground is not None
-        case = cases.unlabelled[index]
+        case = bare[index]
         places = _slices(case, slices, axis, ensemble) if slices else []
         empty = not bool(pool.foreground[index])
         result.append(Suggestion(case.name, case.image, float(pool.uncertainty[index]), empty, places))
@@ -132,8 +136,10 @@ def suggest_cold(
 
     bare = [case for case in cases if case.label is None]
     _refuse_nothing(bare, budget, "the data")
-    annotated = [_looks(case) for case in cases if case.label is not None]
-    pool = Pool(np.array([_looks(case) for case in bare]), np.array(annotated))
+    _, annotated = _seen([case for case in cases if case.label is not None], _looks)
+    bare, looks = _seen(bare, _looks)
+    _refuse_nothing_readable(bare)
+    pool = Pool(np.array(looks), np.array(annotated))
     result = []
     for index in choose(strategy, pool, budget, seed):
         case = bare[index]
@@ -150,26 +156,48 @@ def _refuse_nothing(cases: Sequence[Case], budget: int, where: str) -> None:
         raise SuggestError(f"Every scan of {where} is annotated: there is nothing left to suggest.")
 
 
+def _refuse_nothing_readable(cases: Sequence[Case]) -> None:
+    if not cases:
+        raise SuggestError("None of the scans without annotation can be used: there is nothing to suggest.")
+
+
+def _seen(cases: Sequence[Case], see: Callable[[Case], _Seen]) -> tuple[list[Case], list[_Seen]]:
+    """The cases, and what `see` makes of each; a bad one is named and does not keep the others from it."""
+    kept, found = [], []
+    for case in cases:
+        try:
+            found.append(see(case))
+            kept.append(case)
+        except SemiSegError as error:
+            logger.warning("%s is left out: %s", case.name, error)
+    return kept, found
+
+
 def _pool_with_model(
     bare: Sequence[Case],
     annotated: Sequence[Case],
     ensemble: Ensemble,
     progress: Callable[[int, int, str], None] | None,
-) -> Pool:
+) -> tuple[list[Case], Pool]:
+    """The scans without annotation that can be used, and what is known of them."""
     from SemiSegLib.inference.choosing import Pool, descriptor
     from SemiSegLib.inference.quality import look
 
-    uncertainty, foreground, descriptors = [], [], []
-    for index, case in enumerate(bare, start=1):
+    names = [case.name for case in bare]
+
+    def see(case: Case) -> tuple[float, bool, np.ndarray]:
         opinions, grid, _ = look(case, ensemble)
         inside = np.any([vote > 0 for vote in opinions.votes], axis=0)
-        uncertainty.append(float(opinions.entropy()[inside].mean()) if inside.any() else 1.0)
-        foreground.append(bool((opinions.judged > 0).any()))
-        descriptors.append(descriptor(_array(grid), opinions.judged > 0))
+        uncertainty = float(opinions.entropy()[inside].mean()) if inside.any() else 1.0
         if progress:
-            progress(index, len(bare), case.name)
-    others = [_looks_annotated(case, ensemble) for case in annotated]
-    return Pool(np.array(descriptors), np.array(others), np.array(uncertainty), np.array(foreground))
+            progress(1 + names.index(case.name), len(bare), case.name)
+        return uncertainty, bool((opinions.judged > 0).any()), descriptor(_array(grid), opinions.judged > 0)
+
+    usable, seen = _seen(bare, see)
+    _refuse_nothing_readable(usable)
+    _, others = _seen(annotated, lambda case: _looks_annotated(case, ensemble))
+    uncertainty, foreground, descriptors = (np.array(values) for values in zip(*seen, strict=True))
+    return usable, Pool(descriptors, np.array(others), uncertainty, foreground)
 
 
 def _looks(case: Case) -> np.ndarray:

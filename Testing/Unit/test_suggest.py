@@ -66,6 +66,24 @@ def test_scans_as_they_are_now_are_looked_at_with_a_model(run, tiny_data, tmp_pa
     assert [entry["name"] for entry in read_json(tmp_path / "s.json")["suggestions"]] == ["late"]
 
 
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_a_bad_scan_or_mask_does_not_keep_the_others_from_being_suggested(part, run, tiny_data, tmp_path, capsys):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    bad = sorted((data / part).iterdir())[0 if part == "labels" else 3]
+    bad.write_bytes(b"nothing")
+    command = ["--data", str(data), "--budget", "9", "--output", str(tmp_path / "s.json"), "--device", "cpu"]
+    wanted = [f"atrium_00{number}" for number in (3, 4, 5)]
+    for more in ([], ["--run", str(run)]):
+        assert main([*command, *more]) == 0
+        found = {entry["name"] for entry in read_json(tmp_path / "s.json")["suggestions"]}
+        assert found == {name for name in wanted if part == "labels" or not bad.name.startswith(name)}
+    shutil.rmtree(data / "labels")
+    for file in (data / "images").iterdir():
+        file.write_bytes(b"nothing")
+    assert main(command) == 2
+    assert "None of the scans without annotation can be used" in capsys.readouterr().err
+
+
 def test_wrong_input_is_answered(run, tiny_data, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for arguments, words in (
