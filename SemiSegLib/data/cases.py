@@ -167,11 +167,17 @@ def annotated_in(cases: Iterable[Case], known: Mapping[str, Any]) -> list[str]:
     return [case.name for case in cases if learnt and _scan_print(case) in learnt]
 
 
+def same_scans(cases: Iterable[Case], others: Iterable[Case]) -> list[str]:
+    """Those of the cases whose scan is one of the others', too, as 'name (as other name)'."""
+    names = {_scan_print(case): case.name for case in others}
+    return [f"{case.name} (as {names[found]})" for case in cases if (found := _scan_print(case)) in names]
+
+
 def _scan_print(case: Case) -> str:
     digest = hashlib.sha256(repr(case.frame).encode())
     for file in stored_in(case.image):
-        if file.exists():
-            digest.update(_ends(file) + b"\0")
+        if file.exists():  # scans in one space, not compressed, may be alike at both ends
+            digest.update(_ends(file) + b"\0" + _middle(file) + b"\0")
     return digest.hexdigest()[:16]
 
 
@@ -198,6 +204,12 @@ def _ends(file: Path) -> bytes:
         start = stream.read(HASHED_BYTES)
         stream.seek(max(size - HASHED_BYTES, 0))
         return str(size).encode() + b"\0" + start + stream.read(HASHED_BYTES)
+
+
+def _middle(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(max(file.stat().st_size - HASHED_BYTES, 0) // 2)
+        return stream.read(HASHED_BYTES)
 
 
 def listed(items: Iterable[object], limit: int = 10) -> str:

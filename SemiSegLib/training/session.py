@@ -22,7 +22,7 @@ from SemiSegLib.compute import distributed
 from SemiSegLib.compute.devices import Compute, choose_compute, choose_device, verified
 from SemiSegLib.compute.memory import give_back, out_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
-from SemiSegLib.data.cases import Case, CaseList, changed_since, fingerprint, listed, scan_prints
+from SemiSegLib.data.cases import Case, CaseList, changed_since, fingerprint, listed, same_scans, scan_prints
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import at_preset
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
@@ -190,6 +190,9 @@ def _start(run: RunFolder, settings: Settings, cases: CaseList, init: Path | Non
         run.event("message", level="info", text=changed)
     seconds = _plan_time(run, settings, adaptable, init) if settings.training.minutes > 0 else None
     if distributed.rank() == 0:
+        if doubled := same_scans(cases.validation, [*cases.labelled, *cases.unlabelled]):
+            text = f"Validation scans are trained on, too, so that scores on them say too much: {listed(doubled)}."
+            run.event("message", level="warning", text=text)
         write_json(run.settings_file, settings.to_dict())
         write_json(run.cases_file, cases_to_dict(cases) | {"fingerprint": fingerprint(cases)})
     return _go(run, settings, cases, init, again, seconds)

@@ -514,6 +514,23 @@ def test_big_files_are_told_apart_by_their_ends(tmp_path: Path) -> None:
         assert len(digests) == 2
 
 
+def test_a_scan_is_known_again_under_another_name_and_told_from_one_that_is_alike_at_its_ends(tmp_path: Path) -> None:
+    """Scans in one space that are not compressed have the same header and the same black margins."""
+    content = bytes(3 << 18)
+    for name, middle in (("a.nii", 1), ("copy.nii", 1), ("b.nii", 2)):
+        (tmp_path / name).write_bytes(content + bytes([middle]) * 1000 + content)
+    link = tmp_path / "link.nii"
+    try:
+        link.symlink_to(tmp_path / "a.nii")
+    except OSError:
+        link.write_bytes((tmp_path / "a.nii").read_bytes())
+    a, *others = (Case(name, tmp_path / f"{name}.nii") for name in ("a", "b", "copy", "link"))
+    assert case_list.same_scans(others, [a]) == ["copy (as a)", "link (as a)"]
+    assert case_list.annotated_in(others, {"annotated": case_list.scan_prints([a])}) == ["copy", "link"]
+    frames = [Case(f"a_frame0{n}", a.image, frame=n) for n in (1, 2)]
+    assert not case_list.same_scans(frames[:1], frames[1:])
+
+
 def test_the_fingerprint_covers_the_voxel_file_of_a_detached_header(tmp_path: Path) -> None:
     digests = set()
     for value in (1, 2):

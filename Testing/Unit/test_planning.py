@@ -1,5 +1,7 @@
 """What the settings leave open, taken from scans."""
 
+import shutil
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,6 +11,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.data.cases import Case, CaseList
 from SemiSegLib.data.geometry import canonical
 from SemiSegLib.presets import build_settings
+from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.train import train
 from SemiSegLib.training.planning import complete
 from SemiSegLib.values import SettingsError
@@ -80,3 +83,12 @@ def test_a_structure_that_is_too_small_for_the_voxels_is_named(training):
     assert [text.split("/")[-1] for text in found[:-1]] == [
         f"{name}.nii.gz: of dot nothing is left at voxels of 7.5 x 7.5 x 10 mm" for name in "ab"
     ]
+
+
+def test_a_validation_scan_that_is_trained_on_under_another_name_is_named(tiny_settings, tmp_path):
+    data = make_dataset(tmp_path / "data", cases=3, labelled=2, validation=1, size=(32, 32, 16))
+    shutil.copy(data / "images" / "atrium_003.nii.gz", data / "images" / "again.nii.gz")
+    settings = tiny_settings("supervised", **{"training.iterations": 1})
+    run = train(data, tmp_path / "run", settings, validation=1, quiet=True)
+    (warning,) = [event["text"] for event in run.events() if event.get("level") == "warning"]
+    assert "say too much: atrium_003 (as again)." in warning
