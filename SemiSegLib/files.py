@@ -31,8 +31,7 @@ def whole(path: Path, attempts: int = 10) -> Iterator[Path]:
     try:
         with naming(path, instead=temporary):
             yield temporary
-            with temporary.open("rb+") as stream:
-                os.fsync(stream.fileno())
+            put_on_disk(temporary)
             replace(temporary, path, attempts)
     finally:
         with suppress(OSError):  # not there, or held by whoever keeps it from being renamed: the error says that
@@ -52,6 +51,12 @@ def naming(path: Path, instead: Path | None = None) -> Iterator[None]:
         if reason.errno is None and _OF_NUMPY not in str(reason):
             raise
         raise OSError(reason.errno or errno.ENOSPC, reason.strerror or str(reason), str(path)) from raised
+
+
+def put_on_disk(path: Path) -> None:
+    """Have a file's content on the disk for good: else its name may outlive a loss of power, and its content not."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def write_whole(path: Path, content: str | bytes, attempts: int = 10) -> None:

@@ -22,7 +22,7 @@ from SemiSegLib.data.geometry import Geometry, canonical, from_array, to_array
 from SemiSegLib.data.grid import resample_mask, sparse_on_grid, to_network_grid
 from SemiSegLib.data.stored import stored_in
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.files import naming, remove_abandoned, replace, unfinished_folder, writer_mark
+from SemiSegLib.files import naming, put_on_disk, remove_abandoned, replace, unfinished_folder, writer_mark
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -79,6 +79,8 @@ def prepare(case: Case, settings: DataSettings, cache: Path, sdm: bool) -> Prepa
         try:
             with naming(folder):
                 _make(case, settings, temporary, sdm)
+                for file in temporary.iterdir():
+                    put_on_disk(file)
             if folder.exists() and not (folder / "meta.json").exists():  # left unfinished
                 shutil.rmtree(folder, ignore_errors=True)
             # Fails where another run made it meanwhile and may be reading it: also good.

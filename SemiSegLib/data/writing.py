@@ -19,7 +19,7 @@ from SemiSegLib.data import nifti, nrrd, segnrrd
 from SemiSegLib.data.formats import WRITABLE, ImageError, extension, itk_name, known_extension, stem
 from SemiSegLib.data.geometry import Geometry, GeometryError, to_array
 from SemiSegLib.data.images import Mask, itk_header, last_line, read_geometry, read_mask, whole_numbers
-from SemiSegLib.files import remove_abandoned, replace, writer_mark
+from SemiSegLib.files import put_on_disk, remove_abandoned, replace, writer_mark
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -163,6 +163,7 @@ def _whole(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(unfinished)
+        put_on_disk(unfinished)
         replace(unfinished, path)
     except (OSError, RuntimeError) as error:
         raise ImageError(f"{path}: cannot be written: {last_line(error)}") from error

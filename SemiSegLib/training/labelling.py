@@ -21,7 +21,7 @@ from SemiSegLib.config import Settings
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.components import cleaned
 from SemiSegLib.data.preprocess import Prepared
-from SemiSegLib.files import naming
+from SemiSegLib.files import naming, put_on_disk
 from SemiSegLib.inference.ensemble import views_for
 from SemiSegLib.inference.folding import for_inference
 from SemiSegLib.inference.windows import predict_probabilities
@@ -55,6 +55,7 @@ def label_cases(
             with naming(folder):
                 kept = np.where(sure >= choice.confidence, labels, IGNORE)
                 np.save(folder / f"{case.name}.npy", kept.astype(np.uint8))
+                put_on_disk(folder / f"{case.name}.npy")
         parts = distributed.from_all((stability, found))  # nobody reads labels before all of them are written
         stability, found = (
             {case.name: part[i % len(parts)][case.name] for i, case in enumerate(cases)}

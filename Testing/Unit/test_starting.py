@@ -430,6 +430,28 @@ def test_a_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [("status.json", "old")]
 
 
+def test_what_has_its_name_is_on_the_disk_already(tiny_data, tmp_path, monkeypatch):
+    """Else a loss of power leaves names of files that are empty: masks, preprocessed scans, checkpoints."""
+    settled, renamed, fsync, rename = set(), [], os.fsync, os.replace
+
+    def settle(number):
+        settled.add(os.fstat(number).st_ino)
+        fsync(number)
+
+    def replace(source, target):
+        files = [file for file in (source, *source.rglob("*")) if file.is_file()]
+        renamed.append((target.name, all(file.stat().st_ino in settled for file in files)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", settle)
+    monkeypatch.setattr(os, "replace", replace)
+    for kind in ("nii.gz", "nrrd", "mha"):
+        write_mask(sitk.Image(4, 4, 4, sitk.sitkUInt8), tmp_path / f"mask.{kind}")
+    assert main(command(tiny_data, tmp_path / "run", iterations=1)) == 0
+    assert {"mask.nii.gz", "mask.nrrd", "mask.mha", "last.pt", "last.safetensors"} < {name for name, _ in renamed}
+    assert [name for name, there in renamed if not there] == []
+
+
 @pytest.mark.parametrize("moment", ["MAKING_A_CASE", "WRITING_A_MODEL"])
 def test_what_a_killed_trainer_left_is_swept_at_the_next_start(moment, tiny_data, tmp_path):
     run = RunFolder(tmp_path / "run")
