@@ -120,6 +120,7 @@ def export_model(source: Path, target: Path, notes: str = "", which: str = "last
     of this machine. Raises ModelError.
     """
     run = RunFolder(Path(source))
+    refuse_to_replace(model_file(source, which), Path(target))
     model = load_model(source, which)
     card = model.card
     card.settings.data.cache = None
@@ -133,6 +134,12 @@ def export_model(source: Path, target: Path, notes: str = "", which: str = "last
         card.scores = {**card.scores, "report": read_json(report)["summary"]}
     save_model(Path(target), model.network(), card, half=True)
     return card
+
+
+def refuse_to_replace(model: Path, target: Path) -> None:
+    """Raise ModelError where what is made of a model file would be written over it."""
+    if target.exists() and target.samefile(model):
+        raise ModelError(f"{target} is the model itself, which would be replaced: name another file.")
 
 
 def load_model(source: Path, which: str = "last") -> Model:

@@ -24,11 +24,12 @@ def export(source: Path, target: Path, format: str = "bundle", which: str = "las
     """Write the model of a run folder (`which` of its models), file or name as one of FORMATS. Raises SemiSegError."""
     from SemiSegLib.export.bundle import save_bundle
     from SemiSegLib.export.network import ExportError, save_onnx, save_torchscript
-    from SemiSegLib.models import load_model
+    from SemiSegLib.models import load_model, model_file, refuse_to_replace
 
     writers = {"bundle": save_bundle, "torchscript": save_torchscript, "onnx": save_onnx}
     if format not in writers:
         raise ExportError(f"There is no format '{format}'; there are: {', '.join(FORMATS)}.")
+    refuse_to_replace(model_file(source, which), target)
     writers[format](load_model(source, which), target)
 
 

@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from SemiSegLib.models import Card, ModelError, load_model, save_model
+from SemiSegLib.export.__main__ import main as export_command
+from SemiSegLib.models import Card, ModelError, load_model, main, save_model
 from SemiSegLib.networks import build_network
 from SemiSegLib.runs import RunError
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
@@ -132,3 +133,16 @@ def test_a_loaded_model_does_not_hold_its_file(tmp_path, card, network):
         file.seek(path.stat().st_size // 2)
         file.write(bytes(path.stat().st_size // 2))
     assert model.fingerprint() == before
+
+
+def test_a_model_is_never_replaced_by_what_is_made_of_it(make_brightness_model, tmp_path, capsys):
+    """Neither by itself in half precision, nor by TorchScript, which nobody can train on from."""
+    run = tmp_path / "run"
+    (run / "models").mkdir(parents=True)
+    model = make_brightness_model(run / "models" / "last.safetensors")
+    before = model.read_bytes()
+    for source in (run, model):
+        assert main(["export", str(source), str(model)]) == 2
+        assert export_command([str(source), str(model), "--format", "torchscript"]) == 2
+    assert capsys.readouterr().err.count(f"{model} is the model itself") == 4
+    assert model.read_bytes() == before
