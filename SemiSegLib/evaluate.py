@@ -138,8 +138,13 @@ def evaluate(
         arrays = _array(prediction), _array(reference)
         messages += [*foreign_too, *foreign, *notes]
         messages += _unnamed_values(arrays, (prediction, reference), known, ignored)
+        if ignored is not None and (arrays[1] == ignored).all():  # two masks without a known voxel would agree wholly
+            messages.append(f"{name}: nobody annotated any voxel of its reference; it takes no part in the scores.")
+            continue
         spacing = reference.image.GetSpacing()
         cases[name] = case_metrics(*arrays, spacing, known, ignored, literature)
+    if not cases:
+        raise EvaluationError(f"nobody annotated any voxel of the references in {references}: nothing to compare")
     summary = summarise(list(cases.values()))
     return Report(
         known,

@@ -81,6 +81,7 @@ class Trainer:
         self._compute_in(max(1, training.accumulation))
         self.best = -math.inf
         self.scores: dict[str, Any] = {}
+        self.inherited: list[str] = []  # hashes of the scans whose masks the model learnt from that training began with
         self.log = Log(run, training, compute.device)
 
     def run_to_end(self, stop: Callable[[], bool]) -> str:
@@ -287,6 +288,7 @@ class Trainer:
             "parts": self.parts,
             "best": self.best,
             "scores": self.scores,
+            "inherited": self.inherited,
             "computed": self._computed(),
         }
         # The checkpoint comes last: a run that ends before it makes this model once more, never the other way round.
@@ -303,7 +305,7 @@ class Trainer:
             self.average.load_state_dict(content["average"])
         self.iteration, self.best = content["iteration"], content["best"]
         self._compute_in(content["parts"])
-        self.scores = content.get("scores", {})
+        self.scores, self.inherited = content.get("scores", {}), content.get("inherited", [])
         # The stage of the last iteration done: a stage that begins now is entered by its first step.
         last = step_at(self.iteration - 1, self.settings.training.iterations, self.method.stages)
         self._enter_stage(last.stage, first=False)
@@ -320,6 +322,7 @@ class Trainer:
     def start_from(self, source: Path) -> None:
         """Take the weights of a trained model, and say what does not fit; raises ModelError if that is too much."""
         model = load_initial(source, self.settings)
+        self.inherited = list(model.card.data.get("annotated", []))
         notes = take_weights({**self.predictors(), **self.method.further_networks()}, model)
         self.run.event("message", level="info", text="; ".join([f"Starting from {source}", *notes]))
         if found := differences(model.card, self.settings):
@@ -352,7 +355,9 @@ class Trainer:
             return
         name = self.settings.inference.network
         network = self.predicting()
-        card = Card(self.settings, self.method.needs_sdm, self.iteration, name, self.scores, self.cases.fingerprint)
+        annotated = dict.fromkeys([*self.inherited, *self.cases.fingerprint.get("annotated", [])])
+        known = {**self.cases.fingerprint, "annotated": list(annotated)}
+        card = Card(self.settings, self.method.needs_sdm, self.iteration, name, self.scores, known)
         save_model(path, network, card)
 
 

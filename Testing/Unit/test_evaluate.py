@@ -121,6 +121,20 @@ def test_prediction_elsewhere_in_the_world_is_refused(tmp_path):
         evaluate(tmp_path / "p", tmp_path / "r", LABELS)
 
 
+def test_a_reference_that_nobody_annotated_says_nothing_of_a_prediction(tmp_path):
+    prediction, reference = masks(0)
+    for folder, mask in (("p", prediction), ("r", reference)):
+        save(mask, tmp_path / folder / "known.nii.gz")
+    save(prediction, tmp_path / "p" / "unknown.nii.gz")
+    save(np.full_like(reference, 255), tmp_path / "r" / "unknown.nii.gz")
+    report = evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+    assert list(report.cases) == ["known"]
+    assert "unknown: nobody annotated" in report.messages[0]
+    (tmp_path / "r" / "known.nii.gz").unlink()
+    with pytest.raises(EvaluationError, match="nobody annotated"):
+        evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+
+
 def test_ignored_voxels_and_foreign_values(tmp_path):
     prediction, reference = masks(0)
     reference[:, :, 5:] = 255

@@ -20,6 +20,7 @@ from SemiSegLib.quality import main
 from SemiSegLib.runs import read_json
 from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.train import train
+from SemiSegLib.training import session
 
 RADII = (3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7)
 SMALL = {"training.patch_size": "32,16,16", "augmentation.mirror_axes": (0, 1)}
@@ -158,6 +159,19 @@ def test_scans_that_the_model_was_trained_with_do_not_calibrate_it(shared, tiny_
         (data / part / "other.nii.gz").unlink()
     assert main([*command, str(data)]) == 0
     assert "3 annotated cases" in load_model(model).card.quality["source"]
+
+
+def test_a_model_knows_the_scans_of_the_model_that_it_began_with(tiny_settings, tmp_path, capsys):
+    """Also after a stop: it learnt from their masks, if not in this training."""
+    first = make_dataset(tmp_path / "first", cases=4, labelled=1, validation=3, size=(32, 32, 16))
+    second = make_dataset(tmp_path / "second", cases=4, labelled=1, validation=3, size=(32, 32, 16), seed=9)
+    settings = tiny_settings("supervised", **{"training.iterations": 1})
+    begun = train(first, tmp_path / "begun", settings, labelled=1, quiet=True)
+    goes_on = train(second, tmp_path / "goes-on", settings, labelled=1, init=begun.path, quiet=True)
+    session.resume(goes_on, {"training.iterations": 2})
+    for data in (first, second):
+        assert main(["--model", str(goes_on.path), "--device", "cpu", "--calibrate", str(data)]) == 2
+        assert "trained with the masks of atrium_001. Calibrate" in capsys.readouterr().err
 
 
 def test_a_split_s_validation_cases_calibrate_where_no_other_scan_has_a_mask(off_by_one, balls, tmp_path):
