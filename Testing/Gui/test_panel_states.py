@@ -1469,3 +1469,8 @@ def test_a_finished_scan_that_is_left_out_is_still_called_finished(with_cases):
 def test_a_supervised_training_is_not_said_to_learn_from_unlabeled_scans(with_cases):
     with_cases.parameters.method = type(with_cases.parameters.method)("supervised")
     assert with_cases.ui.readyLabel.text.startswith("Learns from 2 annotated scans alone.")
+
+
+def test_hidden_names_are_shown_by_slicer_still_and_the_panel_says_so(opened):
+    """In the corner of every slice view, and in its other modules."""
+    assert "views" in opened.ui.hideNamesCheckBox.toolTip
