@@ -80,7 +80,10 @@ def test_a_shared_card_tells_what_it_was_trained_on_but_not_where(run, folder):
     last = export_model(run, folder / "shared.safetensors", "notes")
     assert load_model("shared").card == last
     assert last.settings.data.cache is None
-    assert last.data == {"labelled": 2, "unlabelled": 3, "validation": 1}
+    known = trained.data["annotated"]  # two scans, by hashes: who they are stays at home
+    assert len(known) == 2
+    assert last.data == {"labelled": 2, "unlabelled": 3, "validation": 1, "annotated": known}
+    assert b"atrium_" not in (folder / "shared.safetensors").read_bytes()
     report = read_json(run / "report" / "validation.json")["summary"]
     assert (last.notes, last.scores) == ("notes", trained.scores | {"report": report})
     best = export_model(run, folder / "best.safetensors", which="best")
