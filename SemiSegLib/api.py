@@ -190,9 +190,10 @@ class Result:
         """Write the mask: .nii.gz, .nrrd, .mha, or .seg.nrrd with names. Raises SemiSegError, also for the scan's own
         file, which the mask would replace."""
         from SemiSegLib.data.writing import write_mask
+        from SemiSegLib.files import same_file
 
         path = Path(path)
-        if self._file is not None and path.exists() and path.samefile(self._file):
+        if self._file is not None and same_file(path, self._file):
             raise SemiSegError(f"{path} is the scan, which its mask would replace: name another file.")
         write_mask(self.image, path, self._labels, self._file)
 

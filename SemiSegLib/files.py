@@ -59,6 +59,11 @@ def put_on_disk(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
+def same_file(path: Path, other: Path) -> bool:
+    """Both names lead to one file that is there, so that writing to one would replace the other."""
+    return path.exists() and other.exists() and path.samefile(other)
+
+
 def write_whole(path: Path, content: str | bytes, attempts: int = 10) -> None:
     """Write a file so that a reader sees the old or the new content, never a part, and a crash loses neither."""
     with whole(path, attempts) as temporary:

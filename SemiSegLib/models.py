@@ -23,7 +23,7 @@ from SemiSegLib import __version__
 from SemiSegLib.commands import file_to_write, program, run_command
 from SemiSegLib.config import Settings, SettingsError
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.files import whole
+from SemiSegLib.files import same_file, whole
 from SemiSegLib.runs import RunFolder, finite, read_json
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def export_model(source: Path, target: Path, notes: str = "", which: str = "last
 
 def refuse_to_replace(model: Path, target: Path) -> None:
     """Raise ModelError where what is made of a model file would be written over it."""
-    if target.exists() and target.samefile(model):
+    if same_file(target, model):
         raise ModelError(f"{target} is the model itself, which would be replaced: name another file.")
 
 

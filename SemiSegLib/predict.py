@@ -25,6 +25,7 @@ from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.formats import extension, is_mask, map_stem, stem
 from SemiSegLib.data.frames import frame_count, frame_name, patient_of, series_name
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import same_file
 from SemiSegLib.models import WHICH, WHICH_HELP
 from SemiSegLib.runs import read_json, write_json
 
@@ -134,7 +135,7 @@ class _Job:
         taken = [case for case in found if self.path(case).exists()]
         written = [(self.path(case), case.image) for case in taken]
         written += [(self._joined(image, series), image) for image, series in self.series.items()]
-        if any(path.exists() and path.samefile(image) for path, image in written):
+        if any(same_file(*pair) for pair in written):
             raise SemiSegError(f"The masks in {self.output} would replace the scans there: name another --output.")
         if taken and self.existing == "refuse":
             raise SemiSegError(

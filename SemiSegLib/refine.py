@@ -40,6 +40,7 @@ from SemiSegLib.compute.attached import attached
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.formats import WRITABLE, known_extension
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.files import same_file
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -90,11 +91,11 @@ def refine(
 
     start, settings = time.monotonic(), settings or RefinementSettings()
     known_extension(output, WRITABLE)
-    if output.exists() and any(x.exists() and output.samefile(x) for x in (scan, strokes)):
+    if same_file(output, scan) or same_file(output, strokes):
         raise RefineError(f"{output} would be replaced by the refined mask: name another --output.")
     if save is not None:
         given = (scan, strokes, model_file(model))
-        if save.resolve() == output.resolve() or any(save.exists() and save.samefile(x) for x in given if x.exists()):
+        if save.resolve() == output.resolve() or any(same_file(save, file) for file in given):
             raise RefineError(f"{save} would be replaced by the adapted model: name another --save.")
     loaded = load_model(model)
     compute = compute_to_predict(device, loaded.card.settings.training.precision)
