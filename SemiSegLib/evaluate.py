@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 NAME_FILES = ("labels.json", "dataset.json", "splits.json")  # may hold class names under "labels"
+_IGNORED = "which says that nobody annotated there; if it is a class, add --ignore-value none"
 
 
 class EvaluationError(SemiSegError):
@@ -139,12 +140,12 @@ def evaluate(
         messages += [*foreign_too, *foreign, *notes]
         messages += _unnamed_values(arrays, (prediction, reference), known, ignored)
         if ignored is not None and (arrays[1] == ignored).all():  # two masks without a known voxel would agree wholly
-            messages.append(f"{name}: nobody annotated any voxel of its reference; it takes no part in the scores.")
+            messages.append(f"{name}: its reference holds {ignored} alone, {_IGNORED}. It takes no part in the scores.")
             continue
         spacing = reference.image.GetSpacing()
         cases[name] = case_metrics(*arrays, spacing, known, ignored, literature)
     if not cases:
-        raise EvaluationError(f"nobody annotated any voxel of the references in {references}: nothing to compare")
+        raise EvaluationError(f"the references of {_some(names)} hold {ignored} alone, {_IGNORED}")
     summary = summarise(list(cases.values()))
     return Report(
         known,

@@ -82,7 +82,7 @@ def look_at_masks(cases: Sequence[Prepared], data: DataSettings) -> list[str]:
     bare = [case for case, found in zip(cases, drawn, strict=True) if not any(found)]
     unknown = [case.name for case in bare if (case.mask() == IGNORE).any()]
     if len(bare) == len(cases):
-        raise SettingsError(_no_foreground(data, bool(unknown)))
+        raise SettingsError(_no_foreground([case.name for case in cases], data, bool(unknown)))
     absent = [label.name for label, found in zip(data.labels, zip(*drawn, strict=True), strict=True) if not any(found)]
     notes = []
     if absent:
@@ -95,8 +95,8 @@ def look_at_masks(cases: Sequence[Prepared], data: DataSettings) -> list[str]:
     return notes
 
 
-def _no_foreground(data: DataSettings, ignored: bool) -> str:
-    text = "The annotated masks hold no foreground: nothing to learn from. Check the label files."
+def _no_foreground(names: Sequence[str], data: DataSettings, ignored: bool) -> str:
+    text = f"The masks of {listed(names)} hold no foreground: nothing to learn from. Check these label files."
     if not ignored:
         return text
     value, other = data.ignore_value, 254 if data.ignore_value == 255 else 255
@@ -118,5 +118,5 @@ def _labels_in(cases: Sequence[Case], data: DataSettings) -> list[Label]:
     ignored = data.ignore_value in values
     values -= {0, data.ignore_value}
     if not values:
-        raise SettingsError(_no_foreground(data, ignored))
+        raise SettingsError(_no_foreground([case.name for case in cases], data, ignored))
     return [Label(v, f"label {v}", SPARE_COLORS[i % len(SPARE_COLORS)]) for i, v in enumerate(sorted(values))]

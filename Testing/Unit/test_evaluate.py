@@ -129,9 +129,9 @@ def test_a_reference_that_nobody_annotated_says_nothing_of_a_prediction(tmp_path
     save(np.full_like(reference, 255), tmp_path / "r" / "unknown.nii.gz")
     report = evaluate(tmp_path / "p", tmp_path / "r", LABELS)
     assert list(report.cases) == ["known"]
-    assert "unknown: nobody annotated" in report.messages[0]
+    assert report.messages[0].startswith("unknown: its reference holds 255 alone")
     (tmp_path / "r" / "known.nii.gz").unlink()
-    with pytest.raises(EvaluationError, match="nobody annotated"):
+    with pytest.raises(EvaluationError, match="references of unknown hold 255 alone"):
         evaluate(tmp_path / "p", tmp_path / "r", LABELS)
 
 
