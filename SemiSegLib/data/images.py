@@ -269,8 +269,9 @@ def bring_to(
     """The mask on the grid of `image`.
 
     Equal grids are kept as they are. Others are resampled in world space, nearest neighbour, when they
-    overlap; voxels outside the mask's grid become `fill`. A warning tells which share of the annotation lies
-    outside the image. Raises GeometryError naming both files and grids when nothing of it lies inside.
+    overlap; voxels outside the mask's grid become `fill`, and those that have it are no annotation. A warning
+    tells which share of the annotation lies outside the image. Raises GeometryError naming both files and grids
+    when nothing of it lies inside.
 
     by_orientation: for data whose masks have a right orientation but an unreliable origin (NIH Pancreas-CT):
     the world decides only when both have the same voxel positions; otherwise the mask's axes are turned to
@@ -283,7 +284,7 @@ def bring_to(
         return replace(mask, image=wanted.stamp(sitk.Image(mask.image)))
     if by_orientation and not own.same_box(wanted):
         return replace(mask, image=_laid_onto(mask, image, image_path))
-    _require_overlap(mask, wanted, image_path)
+    _require_overlap(mask, wanted, image_path, fill)
     kind = mask.image.GetPixelID() if fill <= 255 else sitk.sitkUInt32
     moved = sitk.Resample(mask.image, image, sitk.Transform(), sitk.sitkNearestNeighbor, fill, kind)
     return replace(mask, image=moved)
@@ -298,11 +299,12 @@ def _laid_onto(mask: Mask, image: sitk.Image, image_path: Path | None) -> sitk.I
     return wanted.stamp(turned)
 
 
-def _require_overlap(mask: Mask, wanted: Geometry, image_path: Path | None) -> None:
+def _require_overlap(mask: Mask, wanted: Geometry, image_path: Path | None, unknown: int) -> None:
     own = Geometry.of(mask.image)
     if not own.overlaps(wanted):
         raise GeometryError(_mismatch("do not overlap", mask, wanted, image_path))
-    annotated = np.argwhere(to_array(mask.image))
+    array = to_array(mask.image)
+    annotated = np.argwhere((array != 0) & (array != unknown))
     inside = wanted.contains(own.world(annotated))
     if len(annotated) and not inside.any():
         raise GeometryError(_mismatch("do not meet: all annotated voxels lie outside", mask, wanted, image_path))

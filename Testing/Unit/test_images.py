@@ -643,15 +643,20 @@ def test_a_mask_on_part_of_the_scan_is_filled_up() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_annotation_outside_the_scan_is_reported_and_a_foreign_mask_refused(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("elsewhere", [0, 255])
+def test_annotation_outside_the_scan_is_reported_and_a_foreign_mask_refused(
+    elsewhere: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Voxels that nobody annotated are not counted, wherever they lie."""
     scan = some_scan()
-    mask = Mask(some_mask(scan), path=Path("drawn.nii.gz"))
+    drawn = some_mask(scan)
+    mask = Mask(drawn + elsewhere * sitk.Cast(drawn == 0, drawn.GetPixelID()), path=Path("drawn.nii.gz"))
     with caplog.at_level(logging.WARNING):
-        images.bring_to(mask, scan[:, :, :2], Path("short.nii.gz"))
+        images.bring_to(mask, scan[:, :, :2], Path("short.nii.gz"), elsewhere)
     # 3 × 3 × 1 of the first block's 18 voxels lie in the two slices, none of the other 8
     assert f"{100 * 17 / 26:.1f} % of the annotated voxels" in caplog.text
     with pytest.raises(GeometryError, match=r"all annotated voxels lie outside.*drawn.*short"):
-        images.bring_to(mask, scan[:, :, :1], Path("short.nii.gz"))
+        images.bring_to(mask, scan[:, :, :1], Path("short.nii.gz"), elsewhere)
     lost = sitk.Image(mask.image)
     lost.SetOrigin((0, 0, 0))
     with pytest.raises(GeometryError, match=r"do not overlap.*drawn\.nii\.gz: 7 x 6 x 5 voxels.*equal sizes"):
