@@ -120,7 +120,8 @@ def _case_to_dict(case: Case, root: Path) -> dict[str, Any]:
         """Links stay links: what a link leads to may have another name, or none that tells its format."""
         if path is None:
             return None
-        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path.absolute())
+        path, base = path.absolute(), root.absolute()
+        return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
 
     values = {str(old): new for old, new in (case.label_values or {}).items()} or None
     return {

@@ -20,6 +20,7 @@ from SemiSegLib.data.cases import Case, CaseList, CasesError, fingerprint, read_
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits, parse
 from SemiSegLib.evaluate import evaluate
+from SemiSegLib.training.intent import cases_from_dict, cases_to_dict
 
 SHAPE = (5, 4, 3)
 
@@ -607,3 +608,16 @@ def test_segmentations_that_end_in_nrrd_are_read_by_their_names_too(tmp_path: Pa
     mask = read_case(by_name(found)["b"])[1]
     assert mask is not None
     assert sitk.GetArrayFromImage(mask.image).T[0, 0].tolist() == [2, 1, 0]
+
+
+def test_scans_below_their_folder_are_found_where_it_was_moved_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the folder was named from where one stood, and a scan by its whole path."""
+    save(tmp_path / "data" / "images" / "a.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    case = Case("a", tmp_path / "data" / "images" / "a.nii.gz")
+    content = cases_to_dict(CaseList((), (case,), root=Path("data")))
+    (tmp_path / "data").rename(tmp_path / "moved")
+    (found,) = cases_from_dict(content, tmp_path / "moved").unlabelled
+    assert found.image.is_file()
