@@ -161,15 +161,19 @@ def _refuse_nothing_readable(cases: Sequence[Case]) -> None:
         raise SuggestError("None of the scans without annotation can be used: there is nothing to suggest.")
 
 
-def _seen(cases: Sequence[Case], see: Callable[[Case], _Seen]) -> tuple[list[Case], list[_Seen]]:
+def _seen(
+    cases: Sequence[Case], see: Callable[[Case], _Seen], progress: Callable[[int, int, str], None] | None = None
+) -> tuple[list[Case], list[_Seen]]:
     """The cases, and what `see` makes of each; a bad one is named and does not keep the others from it."""
     kept, found = [], []
-    for case in cases:
+    for index, case in enumerate(cases, start=1):
         try:
             found.append(see(case))
             kept.append(case)
         except SemiSegError as error:
             logger.warning("%s is left out: %s", case.name, error)
+        if progress:
+            progress(index, len(cases), case.name)
     return kept, found
 
 
@@ -183,17 +187,13 @@ def _pool_with_model(
     from SemiSegLib.inference.choosing import Pool, descriptor
     from SemiSegLib.inference.quality import look
 
-    names = [case.name for case in bare]
-
     def see(case: Case) -> tuple[float, bool, np.ndarray]:
         opinions, grid, _ = look(case, ensemble)
         inside = np.any([vote > 0 for vote in opinions.votes], axis=0)
         uncertainty = float(opinions.entropy()[inside].mean()) if inside.any() else 1.0
-        if progress:
-            progress(1 + names.index(case.name), len(bare), case.name)
         return uncertainty, bool((opinions.judged > 0).any()), descriptor(_array(grid), opinions.judged > 0)
 
-    usable, seen = _seen(bare, see)
+    usable, seen = _seen(bare, see, progress)
     _refuse_nothing_readable(usable)
     _, others = _seen(annotated, lambda case: _looks_annotated(case, ensemble))
     uncertainty, foreground, descriptors = (np.array(values) for values in zip(*seen, strict=True))
