@@ -12,7 +12,6 @@ SHAPE = (9, 12, 15)
 @pytest.fixture(params=GEOMETRIES)
 def case(request, scene, table):
     """A case whose scan lies under a transform."""
-
     volume = request.getfixturevalue(request.param)
     put_under_transform(volume)
     return table.add_volume(volume)
