@@ -53,6 +53,8 @@ def draw_chart(chart, path):
         line.SetInputData(series.GetTableNode().GetTable(), series.GetXColumnName(), series.GetYColumnName())
         line.SetColorF(*series.GetColor())
         line.SetWidth(series.GetLineWidth())
+        line.SetMarkerStyle(series.GetMarkerStyle())
+        line.SetMarkerSize(series.GetMarkerSize())
     view.GetScene().AddItem(drawn)
     view.GetRenderWindow().Render()
     grab = vtk.vtkWindowToImageFilter()

@@ -172,21 +172,45 @@ def test_what_a_method_is_can_be_read_to_its_end(with_cases):
         assert label.heightForWidth(WIDTH - 80) <= label.minimumHeight, name
 
 
-def test_the_list_of_the_review_is_as_high_as_the_dock(with_prediction):
-    """In Slicer's panel for modules, which has a spacer of its own below the module."""
-    qt, panel = with_prediction.qt, with_prediction.parent
+def in_a_dock(window, height):
+    """The scroll area of Slicer's panel for modules, which has a spacer of its own below the module."""
+    qt, panel = window.qt, window.parent
     contents, area = qt.QWidget(), qt.QScrollArea()
     layout = qt.QVBoxLayout(contents)
     layout.addWidget(panel, 1)  # as qSlicerModulePanel::addModule does
     layout.addItem(qt.QSpacerItem(0, 0, qt.QSizePolicy.Minimum, qt.QSizePolicy.MinimumExpanding))
     area.setWidgetResizable(True)
     area.setWidget(contents)
-    with_prediction.area = area  # the panel is its child: it must live as long
-    area.resize(WIDTH + 20, 1000)
+    window.area = area  # the panel is its child: it must live as long
+    area.resize(WIDTH + 20, height)
     area.show()
+    return area
+
+
+@pytest.mark.parametrize("button", ["correctButton", "reviewCorrectButton"])
+def test_correct_brings_the_editor_into_view(with_prediction, button):
+    """Other sections are open, and the panel is scrolled to where the button is."""
+    qt, ui = with_prediction.qt, with_prediction.ui
+    area = in_a_dock(with_prediction, HEIGHT)
+    for name in SECTIONS:
+        getattr(ui, f"{name}CollapsibleButton").collapsed = name not in ("data", "train", "results")
+    qt.QApplication.processEvents()
+    area.verticalScrollBar().value = area.verticalScrollBar().maximum
+    if button == "reviewCorrectButton":
+        ui.reviewButton.click()
+        qt.QApplication.processEvents()
+    getattr(ui, button).click()
+    qt.QApplication.processEvents()
+    for widget in (ui.annotateLabel, ui.doneCheckBox):
+        assert 0 <= widget.mapTo(area.viewport(), qt.QPoint(0, 0)).y() < HEIGHT / 3, widget.objectName
+    assert ui.segmentEditorContainer.mapTo(area.viewport(), qt.QPoint(0, 0)).y() < HEIGHT / 2
+
+
+def test_the_list_of_the_review_is_as_high_as_the_dock(with_prediction):
+    qt, area = with_prediction.qt, in_a_dock(with_prediction, 1000)
     with_prediction.ui.reviewButton.click()
     qt.QApplication.processEvents()
     review = with_prediction.ui.reviewWidget
-    end = review.mapTo(contents, qt.QPoint(0, review.height)).y()
+    end = review.mapTo(area.widget(), qt.QPoint(0, review.height)).y()
     assert area.viewport().height - end < 40
     assert with_prediction.ui.reviewTable.height > 700

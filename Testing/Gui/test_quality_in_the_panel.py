@@ -100,7 +100,7 @@ def test_the_quality_is_known_after_a_prediction_and_sorts_the_review(predicted)
     assert shown == [entry["name"] for entry in written["cases"]], "the command lists the worst first, too"
     worst = written["cases"][0]
     text = f"{worst['expected_dsc']:.2f} ({worst['low']:.2f} to {worst['high']:.2f})"
-    assert ui.reviewTable.item(0, 1).text() == text
+    assert ui.reviewTable.item(0, 1).text() == text.replace(" (", "\n(")
     assert ui.reviewTable.item(0, 1).toolTip() == f"Expected DSC: {text}"
     assert text in ui.resultLabel.text
 
@@ -221,7 +221,7 @@ def test_what_was_expected_of_a_mask_is_not_said_of_it_once_somebody_has_changed
         hidden = opened.ui.reviewTable.isColumnHidden(1)
         return item.text(), item.toolTip(), hidden, "0.90" in opened.ui.resultLabel.text
 
-    assert shown() == ("0.90 (0.80 to 0.95)", "Expected DSC: 0.90 (0.80 to 0.95)", False, True)
+    assert shown() == ("0.90\n(0.80 to 0.95)", "Expected DSC: 0.90 (0.80 to 0.95)", False, True)
     mask = segments.voxels_on_grid(case.prediction, case.volume, opened.work.cases.labels)
     for change in (1, 0):  # an edit, and its undoing
         opened.widget.exit()
@@ -235,7 +235,7 @@ def test_what_was_expected_of_a_mask_is_not_said_of_it_once_somebody_has_changed
             assert opened.logic.judging.possible() == []
             with pytest.raises(CaseError, match=f"The mask of {case.name} was changed"):
                 opened.logic.judging.start([case])
-    assert shown()[0] == "0.90 (0.80 to 0.95)"
+    assert shown()[0] == "0.90\n(0.80 to 0.95)"
     assert case.quality == quality
 
 

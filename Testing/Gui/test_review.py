@@ -79,7 +79,7 @@ def test_what_is_expected_to_be_worst_comes_first_and_what_is_not_known_by_its_c
     reviewing.ui.reviewTable.horizontalHeader().sectionClicked.emit(1)
     assert names(reviewing) == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
     cell = reviewing.ui.reviewTable.item(1, 1)
-    assert cell.text() == "0.93 (0.90 to 0.95)"
+    assert cell.text() == "0.93\n(0.90 to 0.95)"
     assert cell.toolTip().splitlines()[1:] == ["atrium: 0.95 (0.90 to 1.00)", "wall: nothing found"]
     assert reviewing.ui.reviewTable.item(3, 1).text() == ""
 
@@ -100,11 +100,12 @@ def test_state_and_expected_dsc_are_seen_in_a_narrow_dock(reviewing):
     reviewing.qt.QApplication.processEvents()
     assert "Number 2 to annotate next" in table.item(0, 2).toolTip()
     assert table.width <= 340
-    for column, heading in ((1, "Expected DSC"), (2, "State")):
+    for column, heading in ((1, "Expected\nDSC"), (2, "State")):
         assert table.horizontalHeaderItem(column).text() == heading
         assert table.columnWidth(column) >= table.sizeHintForColumn(column)
         assert table.columnViewportPosition(column) + table.columnWidth(column) <= table.viewport().width
-    assert table.columnWidth(0) >= 2 * table.iconSize.width(), "part of the name is seen beside the picture"
+    beside = table.columnWidth(0) - table.iconSize.width()
+    assert beside >= 12 * table.fontMetrics().averageCharWidth(), "a dozen letters of the name beside the picture"
 
 
 def test_the_name_takes_what_room_a_wide_dock_has(reviewing):

@@ -198,6 +198,31 @@ def test_removing_a_case_leaves_the_scan_and_the_human_annotation(scene, table, 
     assert all(scene.GetNodeByID(identifier) for identifier in kept)
 
 
+def test_a_case_that_is_brought_back_stands_where_it_was(application, table, add_volume, tmp_path):
+    """Also after the scene was saved and loaded; one whose number another study has meanwhile goes to the end."""
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    for name in ("one", "two", "three"):
+        table.add_volume(add_volume(name))
+    application.save(tmp_path / "work.mrb")
+    second = table.cases[1]
+    back = keep_removed(table, second)
+    table.remove(second)
+    assert [case.name for case in table.cases] == ["one", "three"]
+    back()
+    assert [case.name for case in table.cases] == ["one", "two", "three"]
+    application.save(tmp_path / "back.mrb")
+    application.load(tmp_path / "back.mrb")
+    assert [case.name for case in table.cases] == ["one", "two", "three"]
+    second = table.cases[1]
+    back = keep_removed(table, second)
+    table.remove(second)
+    application.add(tmp_path / "work.mrb")
+    back()
+    assert [case.name for case in table.cases][-1] == "two"
+    assert [case.number for case in table.cases] == sorted({case.number for case in table.cases})
+
+
 def test_candidates_are_scans_that_are_not_yet_cases(scene, table, add_volume):
     scan, other = add_volume("scan"), add_volume("other")
     scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "mask")

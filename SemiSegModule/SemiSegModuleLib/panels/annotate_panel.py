@@ -20,6 +20,7 @@ from ..scene.records import ORIENTATIONS
 from ..scene.region import voxels_outside
 from ..signal import Signal
 from . import dialogs, texts
+from .scrolling import scroll_to
 
 _EDITOR_TAG = "SemiSegEditor"
 _UNDO_STATES = 10  # as in Slicer's own Segment Editor
@@ -36,6 +37,10 @@ class AnnotatePanel:
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE_MILLISECONDS)
         self._timer.connect("timeout()", self._drawn)
+        self._scrolling = qt.QTimer()  # once the panel has the heights of what was folded and unfolded
+        self._scrolling.setSingleShot(True)
+        self._scrolling.setInterval(0)
+        self._scrolling.connect("timeout()", lambda: scroll_to(ui.annotateCollapsibleButton))
         self.drawn = Signal()  # somebody has drawn in the annotation that is edited
         self._filling = False
         self._entered = self._tools_are_up = False
@@ -92,6 +97,7 @@ class AnnotatePanel:
         self._watch(None)
         self._edit(None)
         self._timer.stop()
+        self._scrolling.stop()
 
     def take_up_or_put_down(self) -> None:
         """The editor's keys and tools work in the whole window, so they are there only while the editor is seen."""
@@ -135,8 +141,9 @@ class AnnotatePanel:
             self._edit(case)
 
     def show(self) -> None:
-        """Open the section, and the editor with it."""
+        """Open the section, and the editor with it, and bring it into view."""
         self._ui.annotateCollapsibleButton.collapsed = False
+        self._scrolling.start()
 
     def annotate(self) -> None:
         """Make the segments for the case at hand and edit them."""

@@ -192,7 +192,7 @@ def _headings() -> dict[str, str]:
         "state": _("State"),
         "labels": _("Labels"),
         "volume": _("Volume"),
-        "expected": _("Expected DSC"),
+        "expected": _("Expected\nDSC"),
         "confidence": _("Confidence"),
         "dsc": _("DSC"),
     }
@@ -211,7 +211,7 @@ def _texts(case: Case, labels: list[Label]) -> dict[str, str]:
         "labels": names,
         "volume": volume,
         "problem": problem,
-        "expected": texts.expected(case.quality.whole) if case.quality is not None else "",
+        "expected": texts.expected_below(case.quality.whole) if case.quality is not None else "",
         "confidence": "" if case.confidence is None else f"{case.confidence:.2f}",
         "dsc": "" if case.dsc is None else f"{case.dsc:.2f}",
     }

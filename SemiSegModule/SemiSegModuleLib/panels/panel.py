@@ -40,7 +40,7 @@ class Panel:
         self.annotate.drawn.connect(self.loop.update)
         self.train = TrainPanel(ui, logic, self.busy)
         self.history = HistoryPanel(ui, logic)
-        self.results = ResultsPanel(ui, logic, self.busy)
+        self.results = ResultsPanel(ui, logic, self.busy, self.annotate.show)
         self.export = ExportPanel(ui, logic.study, self.busy)
         self.start = StartPanel(ui, logic)
         self.review = ReviewPanel(ui, logic, everything, self.annotate.show)

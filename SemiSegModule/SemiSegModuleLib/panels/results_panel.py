@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import qt
@@ -36,8 +36,9 @@ _OVERLAY_SETTINGS = {
 class ResultsPanel:
     """Shows model, prediction and the case at hand, and forwards clicks."""
 
-    def __init__(self, ui: Any, logic: Workbench, busy: Busy) -> None:
-        self._ui, self._busy = ui, busy
+    def __init__(self, ui: Any, logic: Workbench, busy: Busy, edit: Callable[[], None]) -> None:
+        """:param edit: shows the Segment Editor on the case at hand"""
+        self._ui, self._busy, self._edit = ui, busy, edit
         self._study, self._predicting, self._review = logic.study, logic.predicting, logic.review
         self._judging, self._installation, self._training = logic.judging, logic.installation, logic.training
         self.overlays = Overlays(self._study.cases)
@@ -163,7 +164,7 @@ class ResultsPanel:
     def correct(self) -> None:
         """Edit a copy of the prediction; it counts once it is marked as done."""
         if self._take_over(done=False):
-            self._ui.annotateCollapsibleButton.collapsed = False
+            self._edit()
 
     def _take_over(self, done: bool) -> bool:
         case = self._study.case

@@ -77,6 +77,11 @@ def expected(figures: Expected | None) -> str:
     return _("{dsc:.2f} ({low:.2f} to {high:.2f})").format(dsc=figures.dsc, low=figures.low, high=figures.high)
 
 
+def expected_below(figures: Expected | None) -> str:
+    """The same with the interval in a line of its own, for a narrow column."""
+    return expected(figures).replace(" (", "\n(", 1)
+
+
 def quality(case: Case) -> str:
     """All that is expected of a prediction, one structure a line."""
     if case.quality is None:

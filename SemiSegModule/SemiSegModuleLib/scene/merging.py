@@ -48,6 +48,7 @@ def tell_apart(nodes: StudyNodes) -> None:
     for case in nodes.cases:
         if case.file_name in stems:
             case.rename_files(nodes.new_number())
+            nodes.renumbered()
         if case.identifier in identifiers:  # the same scene twice
             case.renew_identifier()
         stems.add(case.file_name)

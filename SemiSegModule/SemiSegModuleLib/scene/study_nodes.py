@@ -19,11 +19,12 @@ class StudyNodes:
         self._found_at = -1
 
     def of(self, role: str) -> list:
-        """The nodes that are 'case' or 'work', in the order of the scene."""
+        """The nodes that are 'case', by their numbers, or 'work', in the order of the scene."""
         now = self._every.GetMTime()
         if now != self._found_at:
             nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode", self.scene)
             self._found = {each: [node for node in nodes if node.GetAttribute(ROLE) == each] for each in _ROLES}
+            self._found["case"].sort(key=lambda node: Case(node).number)  # one that was brought back is a late node
             self._found_at = now
         return list(self._found[role])
 
@@ -57,6 +58,10 @@ class StudyNodes:
         number = 1 + max([int(self.read("last_number") or 0), *(case.number for case in self.cases)])
         self.write("last_number", str(number))
         return number
+
+    def renumbered(self) -> None:
+        """Cases have other numbers now: whoever looks at this scene orders them anew."""
+        self._every.Modified()
 
     def new(self, role: str, name: str):
         """A node that is not in the scene yet."""
