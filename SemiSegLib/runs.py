@@ -26,6 +26,7 @@ import math
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -318,13 +319,13 @@ class RunFolder:
                     stream.write(b"\n")  # so that the next event does not become part of half a line
 
     def is_locked(self) -> bool:
-        """A trainer holds the lock. Without filelock no trainer can run: torch needs it, too."""
+        """A trainer holds the lock, perhaps one of another Python: Slicer's own may have no filelock."""
+        if not self.lock_file.exists():
+            return False
         try:
             import filelock
         except ImportError:
-            return False
-        if not self.lock_file.exists():
-            return False
+            return _is_held(self.lock_file)
         probe = filelock.FileLock(self.lock_file)
         try:
             probe.acquire(timeout=0)
@@ -332,6 +333,29 @@ class RunFolder:
             return True
         probe.release()
         return False
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds a lock of filelock, found out by what filelock itself asks of the system."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class ReadOnlyRun(RunFolder):

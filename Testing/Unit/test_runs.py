@@ -99,6 +99,25 @@ def test_a_killed_trainer_is_seen_as_interrupted_and_its_lock_is_free(run, holde
     assert run.status().state == "interrupted"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_a_trainer_is_seen_by_a_python_without_filelock(run, holder, monkeypatch):
+    """Slicer's own, where another Python trains; the trainer's lock stays as it is."""
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    assert run.is_locked()
+    assert run.status().state == "training"
+    monkeypatch.undo()
+    with pytest.raises(RunError, match="Another process"), run.lock():
+        pass
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert not run.is_locked()
+    assert run.status().state == "interrupted"
+    monkeypatch.undo()
+    with run.lock():
+        pass
+
+
 def test_stop_request_is_seen(run):
     assert not run.stop_requested()
     run.request_stop()
