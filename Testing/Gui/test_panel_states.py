@@ -483,6 +483,32 @@ def test_so_is_removing_that_of_a_scan_that_is_being_corrected(with_prediction, 
     assert "as soon as it is done" in answers.asked[-1]
 
 
+def test_a_box_that_is_larger_than_what_was_predicted_is_asked_about_before_it_is_done(with_prediction, answers):
+    """It was predicted in the box alone, corrected, and the box pulled larger since; one that is smaller is not asked
+    about."""
+    case, ui = with_prediction.work.case, with_prediction.ui
+    ui.addRegionButton.click()
+    case.region.SetSize(*(0.6 * side for side in case.region.GetSize()))
+    case.predicted_parts = [case.box()]
+    ui.correctButton.click()
+    size = case.region.GetSize()
+    case.region.SetSize(*(0.8 * side for side in size))
+    answers.yes = False
+    ui.doneCheckBox.click()
+    assert case.done
+    assert answers.asked == []
+    ui.doneCheckBox.click()
+    case.region.SetSize(size[0], size[1], 1.5 * size[2])
+    assert not case.predicted_parts[0].contains(case.box())
+    ui.doneCheckBox.click()
+    assert not case.done
+    assert not ui.doneCheckBox.checked
+    assert "was predicted" in answers.asked[-1]
+    answers.yes = True
+    ui.doneCheckBox.click()
+    assert case.done
+
+
 def test_a_region_that_misses_its_scan_starts_no_training(with_cases):
     case = select(with_cases, 3)
     with_cases.ui.addRegionButton.click()

@@ -266,6 +266,17 @@ def test_a_scan_that_was_taken_off_the_table_comes_back_with_what_was_drawn(tabl
     assert (volume_count(), told) == (4, [])
 
 
+def test_progress_names_no_file_where_names_are_hidden(table, a_data_set):
+    """Files are called as patients are, often enough."""
+    from SemiSegModuleLib.scene.loading import add_files
+
+    seen = []
+    table.names_hidden = True
+    add_files(table, [a_data_set], lambda done, count, name: seen.append((done, count, name)))
+    assert seen
+    assert {name for _, _, name in seen} == {""}
+
+
 def test_hundreds_of_files_are_told_of_once(table, a_data_set):
     """Each look at all of them takes longer the more there are."""
     from SemiSegModuleLib.scene.loading import add_files

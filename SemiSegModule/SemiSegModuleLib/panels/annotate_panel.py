@@ -14,7 +14,7 @@ from SemiSegLib.errors import SemiSegError
 from ..i18n import _
 from ..logic.stopwatch import Stopwatch
 from ..logic.study import Study
-from ..scene.annotations import add_region, edited_elsewhere, make_annotation
+from ..scene.annotations import add_region, edited_elsewhere, make_annotation, reaches_beyond_prediction
 from ..scene.case import Case
 from ..scene.records import ORIENTATIONS
 from ..scene.region import voxels_outside
@@ -209,11 +209,18 @@ class AnnotatePanel:
             self.drawn.emit()
 
     def _done_toggled(self, done: bool) -> None:
-        if self._filling or self._study.case is None:
+        case = self._study.case
+        if self._filling or case is None:
             return
+        question = _(
+            "Not all that counts of {name} was predicted: where it was not, everything is background but what is drawn. "
+            "Is the annotation done?"
+        )
         try:
+            if done and reaches_beyond_prediction(case) and not dialogs.confirm(question.format(name=case.name)):
+                return
             with slicer.util.tryWithErrorDisplay(_("The scan cannot be marked as done.")):
-                self._study.case.mark_done(done)
+                case.mark_done(done)
         finally:
             self.update()
 

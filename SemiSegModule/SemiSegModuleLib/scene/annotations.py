@@ -116,9 +116,19 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
     return annotation
 
 
+def reaches_beyond_prediction(case: Case) -> bool:
+    """The annotation began as this prediction, and once it is done more counts than was predicted: its region of
+    interest was pulled larger, or removed."""
+    return case.began_as_this_prediction and not case.partial and not _predicted_as_a_whole(case)
+
+
 def _known_as_a_whole(case: Case) -> bool:
     """All that counts of the scan was predicted, or annotated before; true where the parts are not known."""
-    if not case.predicted_parts or (case.done and not case.partial):
+    return (case.done and not case.partial) or _predicted_as_a_whole(case)
+
+
+def _predicted_as_a_whole(case: Case) -> bool:
+    if not case.predicted_parts:
         return True
     try:
         return bool(case.predicted_voxels()[case.box().slices].all())

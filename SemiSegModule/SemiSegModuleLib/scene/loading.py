@@ -68,7 +68,7 @@ def add_files(
     with table.paused():  # whoever shows hundreds of scans is told once
         for number, (entry, labels, group) in enumerate(cases):
             if progress:
-                progress(number, len(cases), entry.name)
+                progress(number, len(cases), "" if table.names_hidden else entry.name)
             source = source_of(entry.image, entry.frame)
             here = present.get(source)
             case = here or table.add_volume(known.get(source) or _load_volume(table.scene, entry, source))
