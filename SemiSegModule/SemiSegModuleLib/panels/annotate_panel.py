@@ -213,8 +213,8 @@ class AnnotatePanel:
         if self._filling or case is None:
             return
         question = _(
-            "Not all that counts of {name} was predicted: where it was not, everything is background but what is drawn. "
-            "Is the annotation done?"
+            "Not all that counts of {name} was predicted: where it was not, everything is background but what is "
+            "drawn. Is the annotation done?"
         )
         try:
             if done and reaches_beyond_prediction(case) and not dialogs.confirm(question.format(name=case.name)):
