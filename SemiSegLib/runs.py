@@ -21,6 +21,7 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -351,8 +352,8 @@ def _is_held(path: Path) -> bool:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+    except OSError as error:  # others: a drive without locks
+        return error.errno in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
     finally:
         os.close(descriptor)
     return False
