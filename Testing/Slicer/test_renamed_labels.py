@@ -23,6 +23,38 @@ def called(node):
     return {key: segmentation.GetSegment(key).GetName() for key in segments.counts_by_segment(node)}
 
 
+def test_a_removed_scan_comes_back_after_its_labels_were_renamed(table, case):
+    """Both masks are called as the labels are by now; one whose labels are other structures still stays away."""
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.annotations import make_annotation
+    from SemiSegModuleLib.scene.case import CaseError
+    from SemiSegModuleLib.scene.undo import keep_removed
+
+    predicted = table.add_volume(case.volume.GetScene().CopyNode(case.volume))
+    draw(table, predicted, 1)
+    node, mask = predicted.annotation, segments.voxel_counts(predicted.annotation, table.labels)
+    predicted.annotation = None
+    predicted.prediction = node
+    backs = [keep_removed(table, each) for each in (case, predicted)]
+    for each in (case, predicted):
+        table.remove(each)
+    for value, name in ((1, "for a moment"), (3, "left atrium"), (1, "aorta")):
+        table.rename_label(value, name)
+    back, predicted_back = backs
+    assert called(back().annotation) == {"SemiSeg_1": "aorta", "SemiSeg_3": "left atrium"}
+    again = predicted_back()
+    assert called(again.prediction) == {"SemiSeg_1": "aorta"}
+    assert segments.voxel_counts(again.prediction, table.labels) == mask
+    assert make_annotation(table, again) is not None
+    back = keep_removed(table, again)
+    table.remove(again)
+    table.rename_label(1, "pancreas")
+    table.labels = [label for label in table.labels if label.value != 1]
+    table.labels = [*table.labels, type(table.labels[0])(1, "vein", (4, 5, 6))]
+    with pytest.raises(CaseError, match="are others now"):
+        back()
+
+
 def test_two_names_that_are_exchanged_are_so_in_every_annotation(table, case):
     """Else somebody who draws in 'aorta' draws what is learnt as the left atrium."""
     import vtk

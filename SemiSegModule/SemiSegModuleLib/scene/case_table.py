@@ -50,6 +50,7 @@ class CaseTable:
         self._watch = Watch(self._nodes)
         self.changed, self.case_changed = self._watch.changed, self._watch.case_changed
         self.labels_changed = Signal()
+        self._renames: list[tuple[Label, Label]] = []  # each before and after, in their order
         self.tell_apart()
         self.refresh()
 
@@ -244,8 +245,22 @@ class CaseTable:
         :raises CaseError: another label is called so
         """
         then = segments.by_value(self.labels)[value]
-        self.labels = [dataclasses.replace(label, name=name) if label == then else label for label in self.labels]
+        now = dataclasses.replace(then, name=name)
+        self.labels = [now if label == then else label for label in self.labels]
         rename_left(self.scene, then, name)
+        self._renames.append((then, now))
+
+    @property
+    def renames(self) -> int:
+        """How many labels have been renamed since this table was made."""
+        return len(self._renames)
+
+    def called_now(self, labels: Sequence[Label], since: int) -> list[Label]:
+        """Labels of an earlier moment, when so many had been renamed, as they are called by now."""
+        result = list(labels)
+        for then, now in self._renames[since:]:
+            result = [now if (label.value, label.name) == (then.value, then.name) else label for label in result]
+        return result
 
     def free_label_value(self) -> int:
         """One that no label has, nor had: masks of those that were removed are still there."""

@@ -58,6 +58,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     CaseError when the scan itself was deleted since, or was added again and something was made of it, or its masks
     would count as other structures."""
     name, volume, annotation, labels = case.name, case.volume, case.annotation, table.labels
+    renames, prediction = table.renames, case.prediction
     masked = annotation is not None or case.prediction is not None
     owned = [("prediction", case.prediction), ("region", case.region)]
     owned += [("sdm", node) for node in case.sdms.values()]
@@ -71,7 +72,8 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     def back() -> Case:
         if volume.GetScene() is None:
             raise CaseError(f"'{name}' cannot be brought back: its scan was deleted from the scene.")
-        if masked and of_other_meaning(labels, table.labels):
+        meant = table.called_now(labels, renames)
+        if masked and of_other_meaning(meant, table.labels):
             raise CaseError(
                 f"'{name}' cannot be brought back: the labels of the study are others now. Add its scan again."
             )
@@ -87,6 +89,8 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
             for node in [*displays, *(node for _, node in owned)]:
                 if node is not None and node.GetScene() is None:
                     table.scene.AddNode(node)
+            if prediction is not None:
+                segments.follow_labels(prediction, labels, meant)  # the annotation was in the scene all the time
             for kind, node in [*others, *owned]:
                 if node is not None and node.GetScene() is not None:
                     case.add_reference(kind, node)
