@@ -4,13 +4,14 @@
     python Testing/Benchmarks/annotate.py draw left-atrium
 
 `run` trains after every round of annotation and scores the last model on the validation cases of the split; it writes
-annotation/TASK-WAY-startN.json beside this file after every round and goes on where it was interrupted. `draw`
-makes TASK.png there from them. What annotation costs stands in annotation_costs.json, with sources.
+annotation/TASK-WAY-startN.json beside this file after every round and goes on where it was interrupted (the WAY ends
+with the strategy where scans are suggested). `draw` makes TASK.png there from them. What annotation costs stands in
+annotation_costs.json, with sources.
 
 Ways (`--ways`), each from `--starts` random orders of the cases:
 
     volumes-random      whole volumes, cases at random: today's way
-    volumes-suggested   whole volumes, cases as `semiseg suggest` says
+    volumes-suggested   whole volumes, cases as `semiseg suggest --strategy STRATEGY` says
     slices-random       some slices of each scan at equal distances, cases at random
     slices-corrected    slices of suggested scans: drawn in the first round; later rounds correct suggested slices of
                         the model's own masks and start from the model of the round before
@@ -82,6 +83,12 @@ class Session:
     annotated: dict[str, Path] = field(default_factory=dict)
     points: list[dict[str, float]] = field(default_factory=list)
     minutes: float = 0.0
+    strategy: str = "random"  # of suggestions
+
+    @property
+    def name(self) -> str:
+        """Of the way in files and folders, with the strategy where scans are suggested."""
+        return self.way if self.way.endswith("random") else f"{self.way}-{self.strategy}"
 
     def order(self) -> list[Case]:
         """The pool in this start's order."""
@@ -90,7 +97,7 @@ class Session:
 
     def run(self, number: int) -> RunFolder:
         """Of a round's training; the first round is the same for all ways that draw the same, and trained once."""
-        first = self.work.with_name(self.work.name.replace(self.way, self.way.partition("-")[0]))
+        first = self.work.with_name(self.work.name.replace(self.name, self.way.partition("-")[0]))
         return RunFolder(self.work / f"round{number}" if number else first)
 
     def annotate(self, case: Case, slices: Sequence[int] | None, costs: Costs, corrected: bool, ignore: int) -> None:
@@ -129,9 +136,9 @@ def play(person: Session, options: argparse.Namespace, costs: Costs, result: Pat
             continue
         point = {"minutes": person.minutes, "cases": len(person.annotated), "dsc": train(person, run, before, options)}
         person.points.append(point)
-        content = {"task": options.task, "way": person.way, "start": person.start, "points": person.points}
+        content = {"task": options.task, "way": person.name, "start": person.start, "points": person.points}
         write_json(result, content | {"costs": asdict(costs), "settings": options.set, "cases_a_round": options.cases})
-        print(person.way, person.start, point, flush=True)
+        print(person.name, person.start, point, flush=True)
 
 
 def next_cases(
@@ -140,7 +147,7 @@ def next_cases(
     """The scans of a round, and the slices to draw (None: all); suggested ones are remembered beside the run."""
     order = [case for case in person.order() if case.name not in person.annotated]
     by_name = {case.name: case for case in order}
-    if before is None or "random" in person.way:
+    if before is None or person.way.endswith("random"):
         chosen: list[tuple[Case, Sequence[int] | None]] = [(case, None) for case in order[: options.cases]]
     else:
         chosen = [(by_name[name], slices) for name, slices in suggested(before, options)]
@@ -194,8 +201,10 @@ def draw(task: str, results: Sequence[Path], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(7, 4.5))
-    for color, way in zip(("tab:gray", "tab:blue", "tab:orange", "tab:green"), WAYS, strict=True):
-        curves = [read_json(path)["points"] for path in results if f"-{way}-start" in path.name]
+    measured = [read_json(path) for path in results]
+    for number, way in enumerate(sorted({content["way"] for content in measured})):
+        color = f"C{number}"
+        curves = [content["points"] for content in measured if content["way"] == way]
         for curve in curves:
             spent, reached = [p["minutes"] for p in curve], [p["dsc"] for p in curve]
             axis.plot(spent, reached, color=color, alpha=0.35, lw=1, marker=".")
@@ -255,13 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases = annotatable(options.data, options.splits)
     for start in options.starts:
         for way in options.ways:
-            person = Session(way, start, options.out / f"{options.task}-{way}-start{start}", cases)
-            play(
-                person,
-                options,
-                Costs.of(options.task),
-                options.results / f"{options.task}-{way}-start{start}.json",
-            )
+            person = Session(way, start, Path(), cases, strategy=options.strategy)
+            named = f"{options.task}-{person.name}-start{start}"
+            person.work = options.out / named
+            play(person, options, Costs.of(options.task), options.results / f"{named}.json")
 
 
 if __name__ == "__main__":

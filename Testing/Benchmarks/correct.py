@@ -87,8 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     cases = annotate.annotatable(options.data, options.splits)
     for start in options.starts:
-        work = options.out / f"{options.task}-volumes-corrected-start{start}"
-        person = annotate.Session("volumes-corrected", start, work, cases)
+        person = annotate.Session("volumes-corrected", start, Path(), cases, strategy=options.strategy)
+        person.work = options.out / f"{options.task}-{person.name}-start{start}"
         measure(person, options, options.results / f"correction-{options.task}-start{start}.json")
 
 
