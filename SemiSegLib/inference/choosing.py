@@ -17,6 +17,7 @@ import numpy as np
 from SemiSegLib.errors import SemiSegError
 
 _POWER = 4.0  # of the uncertainty's rank share; choice
+_NEIGHBOURS = 20  # Hacohen et al. 2022
 _DESCRIPTOR = (12, 12, 8)  # values along x, y, z
 
 
@@ -75,6 +76,11 @@ def _diversity(pool: Pool, budget: int, random: np.random.Generator) -> list[int
     return farthest_first(pool.descriptors, pool.annotated, budget)
 
 
+def _typical(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
+    """One by one the most typical scan of the largest group of scans that look alike and of which none is annotated."""
+    return typical_first(pool.descriptors, pool.annotated, budget)
+
+
 def _uncertain_and_diverse(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
     """Of the more uncertain half of the scans those that differ most from one another and from the annotated ones."""
     kept = np.argsort(-pool.ranks(), kind="stable")[: max(budget, -(-len(pool) // 2))]
@@ -86,6 +92,7 @@ STRATEGIES: dict[str, Callable[[Pool, int, np.random.Generator], list[int]]] = {
     "foreground-random": _foreground_random,
     "uncertainty": _uncertainty,
     "power": _power,
+    "typical": _typical,
     "diversity": _diversity,
     "uncertain-and-diverse": _uncertain_and_diverse,
     "cold-start": _diversity,  # all that can be said without a model is what scans look like
@@ -118,6 +125,43 @@ def farthest_first(descriptors: np.ndarray, taken: np.ndarray, count: int) -> li
         nearest = np.minimum(nearest, np.linalg.norm(descriptors - descriptors[index], axis=1))
         nearest[chosen] = -1
     return chosen
+
+
+def typical_first(descriptors: np.ndarray, taken: np.ndarray, count: int) -> list[int]:
+    """`count` rows: the most typical of each group in which there is no row of `taken`, of the largest groups first.
+
+    TypiClust (Hacohen, Dekel, Weinshall: "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets",
+    ICML 2022): as many groups as there will be annotated scans; typical is what is near to its 20 nearest neighbours of
+    the group. Choices: what is compared (the paper: features learnt without labels), Ward's groups instead of k-means,
+    so that nothing is drawn, and no least size of a group.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    everything = np.concatenate([descriptors, taken.reshape(len(taken), descriptors.shape[1])])
+    if len(everything) < 2:
+        return list(range(len(descriptors)))[:count]
+    groups = fcluster(linkage(everything, "ward"), len(taken) + count, "maxclust")
+    covered = np.bincount(groups[len(descriptors) :], minlength=groups.max() + 1)
+    sizes = np.bincount(groups)
+    typicality = _typicality(everything, groups)
+    chosen: list[int] = []
+    for _ in range(min(count, len(descriptors))):
+        left = [index for index in range(len(descriptors)) if index not in chosen]
+        best = min(left, key=lambda index: (covered[groups[index]], -sizes[groups[index]], -typicality[index]))
+        covered[groups[best]] += 1
+        chosen.append(best)
+    return chosen
+
+
+def _typicality(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n,) one over the mean distance to the at most 20 nearest rows of the same group."""
+    result = np.zeros(len(rows))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        distances = np.linalg.norm(rows[members, None] - rows[None, members], axis=2)
+        nearest = np.sort(distances, axis=1)[:, 1 : _NEIGHBOURS + 1]
+        result[members] = 1 / (nearest.mean(1) + 1e-9) if nearest.shape[1] else 0.0
+    return result
 
 
 def descriptor(image: np.ndarray, foreground: np.ndarray | None = None) -> np.ndarray:

@@ -12,6 +12,7 @@ Ways (`--ways`), each from `--starts` random orders of the cases:
 
     volumes-random      whole volumes, cases at random: today's way
     volumes-suggested   whole volumes, cases as `semiseg suggest --strategy STRATEGY` says
+    volumes-cold        whole volumes, the first round, too, as `semiseg suggest --data DATA --strategy STRATEGY` says
     slices-random       some slices of each scan at equal distances, cases at random
     slices-corrected    slices of suggested scans: drawn in the first round; later rounds correct suggested slices of
                         the model's own masks and start from the model of the round before
@@ -39,13 +40,13 @@ from SemiSegLib.inference.choosing import evenly, kept_slices
 from SemiSegLib.models import model_file
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json, write_json
-from SemiSegLib.suggest import suggest
+from SemiSegLib.suggest import suggest, suggest_cold
 from SemiSegLib.train import assignments
 from SemiSegLib.training import session
 from SemiSegLib.training.intent import Intent
 
 HERE = Path(__file__).resolve().parent
-WAYS = ("volumes-random", "volumes-suggested", "slices-random", "slices-corrected")
+WAYS = ("volumes-random", "volumes-suggested", "volumes-cold", "slices-random", "slices-corrected")
 AXIS = 2  # of the slices in all three data sets' files
 
 
@@ -91,12 +92,15 @@ class Session:
         return self.way if self.way.endswith("random") else f"{self.way}-{self.strategy}"
 
     def order(self) -> list[Case]:
-        """The pool in this start's order."""
+        """The pool in this start's order; without a model two thirds of it, so that starts differ."""
         pool = sorted(self.cases.labelled, key=lambda case: case.name)
-        return [pool[index] for index in np.random.default_rng(self.start).permutation(len(pool))]
+        order = [pool[index] for index in np.random.default_rng(self.start).permutation(len(pool))]
+        return order[: len(order) * 2 // 3] if self.way.endswith("cold") else order
 
     def run(self, number: int) -> RunFolder:
         """Of a round's training; the first round is the same for all ways that draw the same, and trained once."""
+        if self.way.endswith("cold"):
+            return RunFolder(self.work / f"round{number}")
         first = self.work.with_name(self.work.name.replace(self.name, self.way.partition("-")[0]))
         return RunFolder(self.work / f"round{number}" if number else first)
 
@@ -147,8 +151,12 @@ def next_cases(
     """The scans of a round, and the slices to draw (None: all); suggested ones are remembered beside the run."""
     order = [case for case in person.order() if case.name not in person.annotated]
     by_name = {case.name: case for case in order}
-    if before is None or person.way.endswith("random"):
-        chosen: list[tuple[Case, Sequence[int] | None]] = [(case, None) for case in order[: options.cases]]
+    chosen: list[tuple[Case, Sequence[int] | None]]
+    if before is None and person.way.endswith("cold"):
+        found = suggest_cold([replace(case, label=None) for case in order], options.cases, options.strategy)
+        chosen = [(by_name[entry.name], None) for entry in found]
+    elif before is None or person.way.endswith("random"):
+        chosen = [(case, None) for case in order[: options.cases]]
     else:
         chosen = [(by_name[name], slices) for name, slices in suggested(before, options)]
     if "volumes" in person.way:

@@ -13,6 +13,7 @@ from SemiSegLib.inference.choosing import (
     farthest_first,
     kept_slices,
     slices_first,
+    typical_first,
 )
 
 
@@ -74,6 +75,15 @@ def test_farthest_first_worked_by_hand():
     line = np.array([[0.0], [1.0], [4.0], [9.0], [10.0]])
     assert farthest_first(line, np.array([[0.0]]), 3) == [4, 2, 1]
     assert farthest_first(line, np.empty((0, 1)), 3) == [2, 4, 0]  # the mean is 4.8
+
+
+def test_typical_first_worked_by_hand():
+    line = np.array([[0.0], [1.0], [2.0], [10.0], [10.4], [10.6], [11.0], [11.2], [30.0]])
+    # Three groups: 5 scans around 10.6, 3 around 1, 1 alone. The middle one of each has the smallest mean distance.
+    assert typical_first(line, np.empty((0, 1)), 3) == [5, 1, 8]
+    # With scans annotated at 10.5 and 29 their groups come last.
+    assert typical_first(line, np.array([[10.5], [29.0]]), 1) == [1]
+    assert typical_first(line[:1], np.empty((0, 1)), 3) == [0]
 
 
 def test_a_descriptor_tells_places_apart_and_not_contrast():
