@@ -129,6 +129,16 @@ class Opened:
     def parameters(self) -> Any:
         return self.widget._parameterNode
 
+    def select(self, row: int) -> Any:
+        """Select a row of the table; returns its case."""
+        self.ui.casesTable.selectRow(row)
+        return self.work.case
+
+    def states(self) -> list[str]:
+        """What the table says of each scan."""
+        table = self.ui.casesTable
+        return [table.item(row, 1).text() for row in range(table.rowCount)]
+
     def wait_until(self, condition: Callable[[], Any], seconds: float = 300.0) -> None:
         """Let the event loop run until the condition holds; fails with what the panel says when it never does."""
         end = time.monotonic() + seconds
@@ -232,3 +242,29 @@ def with_prediction(with_cases: Opened) -> Opened:
     load_prediction(with_cases.work.cases, case, folder / "mask.nrrd", {1: folder / "sdm.nrrd"})
     assert segments.voxel_counts(case.prediction, with_cases.work.cases.labels) == {1: 1000}
     return with_cases
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Answers to the questions that are asked: True until changed; remembers them."""
+    from SemiSegModuleLib.panels import dialogs
+
+    given = types.SimpleNamespace(yes=True, asked=[])
+    monkeypatch.setattr(dialogs, "confirm", lambda text: given.asked.append(text) or given.yes)
+    return given
+
+
+@pytest.fixture
+def a_run(tmp_path: Path) -> Any:
+    """A run folder as another Slicer may have left it: two iterations, one of them done again after a crash."""
+    from SemiSegLib.runs import RunFolder
+
+    run = RunFolder.create(tmp_path / "a run")
+    for iteration, total in ((1, 3.0), (2, 2.5)):
+        run.event("iteration", iteration=iteration, total=total, losses={"dice": total - 1})
+    run.event("resumed", iteration=1)
+    run.event("iteration", iteration=2, total=2.0, losses={"dice": 1.0, "consistency": 0.5})
+    run.event("validation", iteration=2, dsc=0.5, per_class={"left atrium": 0.5}, cases={})
+    run.set_status("stopped", iteration=2, iterations=4, best_dsc=0.5)
+    run.cases_file.write_text("{}")
+    return run
