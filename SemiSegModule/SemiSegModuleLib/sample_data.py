@@ -62,11 +62,11 @@ def question(name: str) -> str:
 
 
 def make_synthetic(folder: Path) -> Path:
-    """Ten synthetic left atria, four of them annotated, in `folder`; one that is there already is kept."""
+    """Ten synthetic left atria, six of them annotated, in `folder`; one that is there already is kept."""
     from SemiSegLib.synthetic import make_dataset
 
     if not (folder / "images").is_dir():
-        make_dataset(folder, cases=10, labelled=4, validation=0, size=(64, 64, 40))
+        make_dataset(folder, cases=10, labelled=6, validation=0, size=(64, 64, 40))
     return folder
 
 

@@ -10,7 +10,7 @@ class DrawingSteps:
     """To be mixed into `Hands`; numbers say the order among all steps."""
 
     def step_11_the_editor_opens_with_the_segments_of_the_task(self):
-        self._annotate(5)
+        self._annotate(8)
         case = self.workbench.study.case
         assert self.panel.annotate.editor.segmentationNode().GetID() == case.annotation.GetID()
         assert case.annotation.GetSegmentation().GetNthSegment(0).GetName() == "left atrium"
@@ -32,7 +32,7 @@ class DrawingSteps:
         self.paint(first, middle, middle + np.array([12, 0, 0]))
         drawn = sum(segments.voxel_counts(case.annotation, labels).values())
         assert drawn > 0, "the brush drew nothing"
-        assert self.ui.casesTable.item(5, 1).text() == "not done"
+        assert self.ui.casesTable.item(8, 1).text() == "not done"
         self.paint(segments.NOT_SURE, middle + np.array([0, 15, 0]), middle + np.array([12, 15, 0]))
         doubts = int(segments.not_sure_on_grid(case.annotation, case.volume).sum())
         assert doubts > 0, "the brush drew no doubt"

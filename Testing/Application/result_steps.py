@@ -29,7 +29,7 @@ class ResultSteps:
         process = self.logic.predict()
         self.wait_until(lambda: not process.active)
         assert process.state == "finished", process.failure
-        assert len(self.with_state("predicted")) == 6
+        assert len(self.with_state("predicted")) == 4
 
     def predicted(self):
         """Scans with a prediction; skips the step where there are none."""

@@ -35,7 +35,7 @@ class StudySteps:
     def step_05_a_synthetic_study_is_made_and_loaded(self):
         self.widget._parameterNode.studyFolder = self.folder / "study"
         self.panel.data.add_synthetic()
-        assert (len(self.with_state("annotated")), len(self.with_state("unlabelled"))) == (4, 6)
+        assert (len(self.with_state("annotated")), len(self.with_state("unlabelled"))) == (6, 4)
 
     def step_06_only_one_scan_is_drawn(self):
         self.ui.casesTable.selectRow(1)
@@ -140,7 +140,7 @@ class StudySteps:
         assert len(self.cases) == 0
         slicer.util.loadScene(str(path))
         self.widget.enter()
-        assert len(self.with_state("annotated")) == 4
+        assert len(self.with_state("annotated")) == 6
         assert self.ui.extraSettingsTextEdit.toPlainText() == typed
         assert self.cases[6].box().size == self.boxed, "the box came back with its scan"
         assert self.cases[7].volume.GetParentTransformNode() is not None, "the scan is turned still"

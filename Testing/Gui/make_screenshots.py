@@ -116,8 +116,7 @@ def test_pictures(study):
     study.ui.advancedCollapsibleButton.collapsed = True
     study.ui.logCollapsibleButton.collapsed = True
     study.wait_until(lambda: not training.active, 3000)
-    for kind, chart in study.logic.training.curves.charts.items():
-        draw_chart(chart, PICTURES / f"curves-{kind}.png")
+    draw_chart(study.logic.training.curves.charts["dsc"], PICTURES / "curves-dsc.png")
 
     study.unfold("results")
     study.ui.predictAllButton.click()
@@ -138,6 +137,7 @@ def test_pictures(study):
     study.ui.historyCollapsibleButton.collapsed = False
     study.ui.trainButton.click()
     study.wait_until(lambda: not study.logic.training.active, 3000)
+    study.unfold("train")  # its end unfolds the results
     shoot(study, "rounds")
     curve = MinutesCurve()
     curve.fill((each.minutes, each.validation_dsc, each.expected_dsc) for each in study.logic.rounds.all())

@@ -217,8 +217,8 @@ def test_synthetic_study_needs_no_internet(opened):
     actions = opened.ui.addSampleButton.menu().actions()
     assert "no internet needed" in actions[0].text
     actions[0].trigger()
-    assert opened.states().count("annotated") == 4
-    assert opened.states().count("unlabeled") == 6
+    assert opened.states().count("annotated") == 6
+    assert opened.states().count("unlabeled") == 4
 
 
 def test_loading_can_be_cancelled(opened, scans):

@@ -2,7 +2,7 @@
 
     python -m SemiSegLib.train --demo --out DEMO                       (where torch is)
     python -m SemiSegLib.predict --model DEMO/run --input DEMO/data/images --output PREDICTIONS \\
-        --format seg.nrrd --sdm --probabilities
+        --format seg.nrrd --sdm
     python Testing/Slicer/make_screenshots.py DEMO/data PREDICTIONS    (where slicer-core is)
 """
 
@@ -69,7 +69,7 @@ def save_png(picture: np.ndarray, path: Path) -> None:
 
 
 def main() -> None:
-    """Draw views-region.png, and with predictions views-mask.png, views-distance.png and view-probability.png."""
+    """Draw views-region.png, and with predictions views-mask.png and views-distance.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("predictions", type=Path, nargs="?", help="without it only views-region.png is drawn")
@@ -101,7 +101,7 @@ def draw_region(views: FourUp, table: CaseTable, case, out: Path) -> None:
 
 
 def draw(views: FourUp, table: CaseTable, case, out: Path) -> None:
-    """Mask, distance and probability of one case."""
+    """Mask and distance of one case."""
     overlays = Overlays(table)
     overlays.show(case)
     views.look_at(case.prediction)
@@ -109,10 +109,6 @@ def draw(views: FourUp, table: CaseTable, case, out: Path) -> None:
     overlays.settings.map = "sdm"
     overlays.update()
     save_png(views.array(), out / "views-distance.png")
-    overlays.settings.map = "probability"
-    overlays.settings.mask_style = "outline"
-    overlays.update()
-    save_png(views.axial.array(), out / "view-probability.png")
 
 
 if __name__ == "__main__":
