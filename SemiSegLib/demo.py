@@ -1,4 +1,4 @@
-"""The built-in demonstration: synthetic scans, a short SimCVD training, predictions for all, scores, pictures."""
+"""The built-in demonstration: synthetic scans, a short training by the default method, predictions, scores, pictures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from SemiSegLib.runs import RunFolder
 # A length and a resolution that two CPU cores manage in minutes.
 _SETTINGS: dict[str, Any] = {
     "training.iterations": 360,
-    "method": "simcvd",
-    "recipe": "published",  # so short a training is too short for strong augmentation
     "training.patch_size": (48, 48, 32),
     "data.spacing": (2.0, 2.0, 2.0),
     "training.validation_every": 120,
