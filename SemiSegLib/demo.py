@@ -1,4 +1,4 @@
-"""The built-in demonstration: synthetic scans, a short training by the default method, predictions, scores, pictures."""
+"""The built-in demonstration: synthetic scans, a short training by the default method, predictions, scores."""
 
 from __future__ import annotations
 
