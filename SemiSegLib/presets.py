@@ -104,6 +104,10 @@ STRONG_TASKS: dict[str, dict[str, Any]] = {
     # Nine classes in batches of two or three patches: batch statistics cost the pancreas half of its DSC.
     "abdomen-ct": {"network.normalisation": "instance"},
 }
+# A round after corrections goes on from a model for a few minutes: at the whole rate it forgets first, and so short a
+# training hardly wins that back (Testing/Benchmarks, correction rounds).
+CORRECTION_MINUTES = 5.0
+CORRECTION_RATE = 0.4  # share of the learning rate
 PRESET_TITLES = {
     "left-atrium": "Left atrium, LGE-MRI",
     "pancreas": "Pancreas, CT",

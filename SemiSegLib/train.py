@@ -21,10 +21,12 @@ from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.config import DEFAULT_METHOD, RECIPES, TRACKERS, Settings, SettingsError
 from SemiSegLib.durations import parse_minutes
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.presets import PRESET_TITLES, all_settings, build_settings
+from SemiSegLib.presets import CORRECTION_MINUTES, CORRECTION_RATE, PRESET_TITLES, all_settings, build_settings
 from SemiSegLib.runs import ReadOnlyRun, RunFolder
 
 DEFAULT_MINUTES = 60.0  # of a training whose length nobody gave: what gives most in an hour on this device
+
+_LENGTHS = {"training.iterations", "training.minutes"}
 
 
 def train(
@@ -131,6 +133,12 @@ def parser() -> argparse.ArgumentParser:
     add("--config", type=Path, metavar="FILE", help="settings as JSON, for example a run's settings.json")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting by name; may be repeated")
     add("--init", type=Path, metavar="MODEL", help="start from a trained model: run folder, file or name")
+    add(
+        "--correction",
+        action="store_true",
+        help=f"a round after corrections, from the model of --init: at {CORRECTION_RATE:g} of the learning rate, for "
+        f"{CORRECTION_MINUTES:g} minutes where no --time or --iterations says otherwise",
+    )
     add("--track", action="append", choices=TRACKERS, help="also write to this experiment tracker; may be repeated")
     add("--resume", action="store_true", help="go on with the run in --out; --iterations N lengthens it")
     add("--demo", action="store_true", help="make a small synthetic data set, train, predict and evaluate on it")
@@ -170,8 +178,9 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     overrides = settings_overrides(options)
     settings = build_settings(options.method or DEFAULT_METHOD, options.preset or "custom", options.config, overrides)
-    lengths = {"training.iterations", "training.minutes"}
-    if settings.recipe == "strong" and not options.config and not lengths & set(overrides):
+    if options.correction:
+        _be_a_correction(settings, options, overrides)
+    elif settings.recipe == "strong" and not options.config and not _LENGTHS & set(overrides):
         settings.training.minutes = 0.0 if rank_and_world_size()[1] > 1 else DEFAULT_MINUTES
     if options.list_settings:
         print_settings(settings)
@@ -191,6 +200,16 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _be_a_correction(settings: Settings, options: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """A shorter and gentler training; what the command line names stays. Raises SettingsError without a model."""
+    if options.init is None:
+        raise SettingsError("--correction goes on from a model: name it with --init MODEL.")
+    if not _LENGTHS & set(overrides):
+        settings.training.minutes = CORRECTION_MINUTES
+    if "training.learning_rate" not in overrides:
+        settings.training.learning_rate *= CORRECTION_RATE
+
+
 def _labelled(text: str | None) -> int | Path | None:
     """The number of annotations to use, or the file that names the cases; raises SettingsError for a number below 1."""
     try:
@@ -207,6 +226,7 @@ def changes_on_resume(options: argparse.Namespace) -> dict[str, Any]:
     data = ("preset", "splits", "labelled", "validation", "spacing", "patch")
     training = ("method", "recipe", "time", "seed", "config", "init")
     given = sorted(f"--{name}" for name in (*data, *training) if getattr(options, name) is not None)
+    given += ["--correction"] if options.correction else []
     if given:
         raise SettingsError(
             f"--resume goes on with what the run was begun with, so {', '.join(given)} cannot be given: leave it out, "

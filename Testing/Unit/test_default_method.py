@@ -71,3 +71,20 @@ def test_a_training_too_short_for_unlabelled_scans_says_so(tmp_path, shares, sai
     assert main([*arguments, "--set", f"method_settings.shares={shares}"]) == 0
     texts = [event["text"] for event in RunFolder(tmp_path / "run").history() if event["event"] == "message"]
     assert any("are not learnt from" in text for text in texts) == said
+
+
+def test_a_correction_round_is_short_and_gentle(capsys):
+    def shown(*arguments):
+        assert main(["--preset", "left-atrium", "--list-settings", *arguments]) == 0
+        lines = (line.split(" = ") for line in capsys.readouterr().out.splitlines() if " = " in line)
+        return {name: value.partition("  (")[0] for name, value in lines}
+
+    usual = shown()
+    assert (usual["training.minutes"], usual["training.learning_rate"]) == ("60.0", "0.05")
+    round_ = shown("--correction", "--init", "left-atrium-lge")
+    assert float(round_["training.minutes"]) == 5
+    assert float(round_["training.learning_rate"]) == pytest.approx(0.02)
+    named = shown("--correction", "--init", "left-atrium-lge", "--time", "10m", "--set", "training.learning_rate=0.03")
+    assert (float(named["training.minutes"]), float(named["training.learning_rate"])) == (10, 0.03)
+    assert main(["--correction", "--list-settings"]) == 2
+    assert "--init MODEL" in capsys.readouterr().err

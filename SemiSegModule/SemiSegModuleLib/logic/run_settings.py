@@ -9,15 +9,12 @@ from typing import Any
 
 from SemiSegLib import methods
 from SemiSegLib.config import DEFAULT_METHOD, Label, Settings, SettingsError
-from SemiSegLib.presets import build_settings
+from SemiSegLib.presets import CORRECTION_MINUTES, CORRECTION_RATE, build_settings
 
 from ..i18n import _
 
 RECOMMENDED = "recommended"  # the method that the library takes by itself
-MINUTES = {"correction": 5.0, "quarter": 15.0, "hour": 60.0, "night": 480.0}
-CORRECTION_RATE = 0.4
-"""Share of the learning rate for the five minutes after corrections: at the whole rate a model forgets first, and so
-short a training hardly wins that back (Testing/Benchmarks, correction rounds)."""
+MINUTES = {"correction": CORRECTION_MINUTES, "quarter": 15.0, "hour": 60.0, "night": 480.0}
 
 
 def uses_unlabelled(parameters: Any) -> bool:
