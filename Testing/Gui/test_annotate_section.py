@@ -170,3 +170,14 @@ def test_a_finished_scan_that_is_left_out_is_still_called_finished(with_cases):
     with_cases.ui.excludeCaseButton.click()
     assert case.excluded
     assert with_cases.ui.annotateLabel.text.startswith("atrium_001 is done.")
+
+
+def test_a_suggested_scan_below_a_transform_that_is_not_linear_disturbs_nothing(with_cases, mrml):
+    from SemiSegModuleLib.scene.records import Suggestion
+
+    case = with_cases.select(2)
+    case.volume.SetAndObserveTransformNodeID(mrml.scene.AddNewNodeByClass("vtkMRMLBSplineTransformNode").GetID())
+    case.suggestion = Suggestion(1, 0.4, axis=2, slices=(6, 4))
+    with_cases.panel.data.update()
+    with_cases.panel.annotate.update()
+    assert "Begin with slices 6, 4." in with_cases.ui.annotateLabel.text

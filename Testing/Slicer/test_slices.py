@@ -28,6 +28,26 @@ def test_every_third_slice_is_proposed_and_suggested_ones_come_first(case, table
     assert [slices.orientation_of(case, axis) for axis in range(3)] == ["sagittal", "coronal", "axial"]
 
 
+def test_slices_of_an_oblique_scan_have_one_orientation_for_each_axis(scene):
+    """Short-axis stacks of a heart lie across no axis of the patient; each index axis is still one of the three."""
+    import slicer
+    from SemiSegModuleLib.scene import volumes
+
+    columns = np.array([[0.70, 0.71, -0.02], [0.39, -0.40, -0.83], [-0.60, 0.57, -0.56]]).T
+    random = np.random.default_rng(0)
+    turned = [columns, *(np.linalg.qr(random.normal(size=(3, 3)))[0] for _ in range(40))]
+    for axes in turned:
+        place = np.eye(4)
+        place[:3, :3] = axes * (1.5, 1.5, 8.0)
+        node = slicer.util.addVolumeFromArray(
+            np.zeros((4, 5, 6), np.int16), ijkToRAS=slicer.util.vtkMatrixFromArray(place)
+        )
+        found = [volumes.slice_axis(node, name) for name in ("sagittal", "coronal", "axial")]
+        assert sorted(found) == [0, 1, 2], axes.tolist()
+        chosen = sum(abs(axes[towards, axis]) for towards, axis in enumerate(found))
+        assert chosen >= sum(abs(axes[towards, towards]) for towards in range(3)), "a nearer choice is left"
+
+
 def test_a_region_of_interest_limits_what_is_proposed(case, table):
     from SemiSegModuleLib.scene import slices
     from SemiSegModuleLib.scene.annotations import add_region

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSegLib import methods
+from SemiSegLib.errors import SemiSegError
 from SemiSegLib.inference.conformal import LEAST_CASES
 
 from ..i18n import _
@@ -101,10 +102,19 @@ def suggestion(case: Case) -> str:
     if hint.uncertainty is not None:
         parts.append(_("Uncertainty {value:.2f}.").format(value=hint.uncertainty))
     if hint.slices:
-        orientation = slices.orientation_of(case, hint.axis)
-        numbers = ", ".join(map(str, hint.slices))
-        parts.append(_("Begin with {orientation} slices {numbers}.").format(orientation=orientation, numbers=numbers))
+        parts.append(
+            _("Begin with {slices} {numbers}.").format(
+                slices=_slices_of(case, hint.axis), numbers=", ".join(map(str, hint.slices))
+            )
+        )
     return " ".join(parts)
+
+
+def _slices_of(case: Case, axis: int) -> str:
+    try:
+        return _("{orientation} slices").format(orientation=slices.orientation_of(case, axis))
+    except SemiSegError:  # below a non-linear transform they lie in no plane; annotating says so
+        return _("slices")
 
 
 def suggesting(process: CommandProcess | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,10 @@ def fill_volume(volume_node, array: np.ndarray, matrix: np.ndarray) -> None:
 
 
 def slice_axis(volume_node, orientation: str) -> int:
-    """The index axis (0 for i) most nearly perpendicular to 'axial', 'coronal' or 'sagittal' slices.
+    """The index axis (0 for i) across 'axial', 'coronal' or 'sagittal' slices.
+
+    Each axis is across slices of one orientation, also where the volume is oblique: that choice of three is taken which
+    lies nearest to the patient's axes in all.
 
     :raises SemiSegError: slices of no other orientation are known, or the volume is below a non-linear transform
     """
@@ -154,7 +158,9 @@ def slice_axis(volume_node, orientation: str) -> int:
     if towards is None:
         raise VolumeError(f"Slices are axial, coronal or sagittal, not '{orientation}'.")
     axes = (world_matrix(volume_node) @ ijk_to_ras(volume_node))[:3, :3]
-    return int(np.argmax(np.abs(axes / np.linalg.norm(axes, axis=0))[towards]))
+    cosines = np.abs(axes / np.linalg.norm(axes, axis=0))
+    nearest = max(permutations(range(3)), key=lambda order: cosines[range(3), order].sum())
+    return nearest[towards]
 
 
 def read_image(path: Path) -> sitk.Image:
