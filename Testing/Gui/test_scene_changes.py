@@ -1,4 +1,6 @@
-"""Scenes closed, saved and opened again."""
+"""Scenes closed, saved, opened again and added."""
+
+import numpy as np
 
 
 def test_closing_the_scene_empties_the_panel(with_cases, mrml):
@@ -114,3 +116,31 @@ def test_leaving_and_entering_again(with_cases):
 def test_an_export_format_of_a_newer_version_becomes_the_default(opened):
     opened.parameters.parameterNode.SetParameter("exportFormat", "HOLOGRAM")
     assert opened.widget.logic.getParameterNode().exportFormat.value == ".seg.nrrd"
+
+
+def test_a_scene_that_is_added_leaves_the_settings_of_the_study_that_is_open(opened, scans, mrml, tmp_path):
+    """Its scans come along; its task, its model and the names that it shows do not."""
+    import slicer
+
+    opened.choose_task("pancreas")
+    opened.work.cases.add_volume(slicer.util.addVolumeFromArray(np.zeros((16, 16, 16), np.int16), name="ct"))
+    opened.parameters.modelFile = "/somewhere/else.safetensors"
+    opened.parameters.iterations = 77
+    opened.parameters.studyFolder = tmp_path / "theirs"
+    mrml.save(tmp_path / "other.mrb")
+    mrml.scene.Clear(0)
+    opened.choose_task("left-atrium")
+    opened.parameters.studyFolder = tmp_path / "ours"
+    opened.panel.data.add_folder(scans)
+    opened.parameters.hideNames = True
+    at_hand = opened.select(1).id
+    mrml.add(tmp_path / "other.mrb")
+    assert len(opened.work.cases) == 5
+    assert opened.parameters.task.value == "left-atrium"
+    assert opened.ui.taskComboBox.currentText.startswith("Left atrium")
+    assert [label.name for label in opened.work.cases.labels] == ["left atrium"]
+    assert opened.parameters.hideNames
+    assert opened.work.cases.names_hidden
+    assert opened.work.case.id == at_hand
+    assert (opened.parameters.modelFile, opened.parameters.iterations) == ("", 0)
+    assert opened.work.folder == tmp_path / "ours"

@@ -46,6 +46,8 @@ class Study:
         self.settings_changed = Signal()  # names of the parameters
         self._values: dict[str, str] = {}
         self._observed: tuple[Any, int] | None = None
+        self._kept: dict[str, str] | None = None  # settings while another scene is added to this study
+        self._scene_tags = self._observe_scene()
         self.cases.changed.connect(lambda: self._tell(self.cases_changed))
         self.cases.case_changed.connect(lambda case: self._tell(self.case_changed, case))
         self.cases.labels_changed.connect(lambda: self._tell(self.labels_changed))
@@ -53,6 +55,8 @@ class Study:
     def close(self) -> None:
         """Stop observing the scene."""
         self._stop_observing()
+        for tag in self._scene_tags:
+            self.cases.scene.RemoveObserver(tag)
         self.cases.close()
         signals = (self.opened, self.cases_changed, self.case_changed, self.current_changed, self.labels_changed)
         for signal in (*signals, self.settings_changed):
@@ -80,6 +84,33 @@ class Study:
             node, tag = self._observed
             node.RemoveObserver(tag)
             self._observed = None
+
+    def _observe_scene(self) -> list[int]:
+        """Of all that listen to the end of an import the study is the first: the others find its own settings."""
+        scene = self.cases.scene
+        first = 1.0
+        return [
+            scene.AddObserver(scene.StartImportEvent, lambda *_: self._keep_settings(), first),
+            scene.AddObserver(scene.EndImportEvent, lambda *_: self._restore_settings(), first),
+        ]
+
+    def _keep_settings(self) -> None:
+        """A scene that is added to a study with cases brings cases, not its task, model, folders or shown names."""
+        open_ = self.parameters is not None and len(self.cases) > 0
+        self._kept = _values(self.parameters.parameterNode) if open_ else None
+
+    def _restore_settings(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is None or self.parameters is None:
+            return
+        node = self.parameters.parameterNode
+        self._values = kept  # nothing has changed
+        modifying = node.StartModify()
+        for name in _values(node).keys() - kept.keys():
+            node.UnsetParameter(name)
+        for name, text in kept.items():
+            node.SetParameter(name, text)
+        node.EndModify(modifying)
 
     def _settings_modified(self) -> None:
         before, self._values = self._values, _values(self.parameters.parameterNode)
