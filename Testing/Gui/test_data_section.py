@@ -322,3 +322,14 @@ def test_a_change_reaches_only_what_it_concerns(with_prediction):
 def test_hidden_names_are_shown_by_slicer_still_and_the_panel_says_so(opened):
     """In the corner of every slice view, and in its other modules."""
     assert "views" in opened.ui.hideNamesCheckBox.toolTip
+
+
+def test_scans_that_are_not_in_the_study_have_no_names_either_while_names_are_hidden(with_cases):
+    removed = with_cases.select(2).name
+    with_cases.parameters.hideNames = True
+    with_cases.ui.removeCaseButton.click()
+    box = with_cases.ui.volumeComboBox
+    with_cases.wait_until(lambda: box.itemText(0) != "no other scan is loaded", 5)
+    assert [box.itemText(number) for number in range(box.count)] == ["Volume 1"]
+    with_cases.parameters.hideNames = False
+    with_cases.wait_until(lambda: box.itemText(0) == removed, 5)

@@ -1,5 +1,6 @@
 """The sections Results and Export; on the real scene, without child processes."""
 
+import numpy as np
 import pytest
 from steps import limit_to
 
@@ -32,6 +33,19 @@ def test_masks_and_box_of_a_scan_that_somebody_deleted_are_no_longer_drawn(with_
     assert all(display.GetVisibility() for display in displays)
     mrml.scene.RemoveNode(case.volume)
     assert not any(display.GetVisibility() for display in displays)
+
+
+def test_the_map_of_a_scan_that_somebody_deleted_does_not_lie_over_the_next(with_prediction, mrml):
+    import slicer
+
+    view = mrml.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    with_prediction.ui.showSdmCheckBox.click()
+    assert "signed distance" in mrml.scene.GetNodeByID(view.GetForegroundVolumeID()).GetName()
+    mrml.scene.RemoveNode(with_prediction.work.case.volume)
+    view.SetBackgroundVolumeID(slicer.util.addVolumeFromArray(np.zeros((9, 9, 9), np.int16), name="next").GetID())
+    assert mrml.scene.GetNodeByID(view.GetForegroundVolumeID() or "") is None
+    left = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+    assert not any("distance" in name for name in left)
 
 
 def test_a_prediction_for_another_part_of_the_scan_says_so(with_prediction):

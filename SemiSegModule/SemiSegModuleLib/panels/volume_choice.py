@@ -66,16 +66,20 @@ class VolumeChoice:
         chosen = self._box.itemData(self._box.currentIndex)
         self._box.clear()
         cases = self._study.cases
-        for node in cases.candidates():
-            self._box.addItem(node.GetName(), node.GetID())
-        for node in cases.sequence_candidates():
-            text = _("{name}: all {count} frames").format(name=node.GetName(), count=sequences.frame_count(node))
+        for number, node in enumerate(cases.candidates(), start=1):
+            self._box.addItem(self._name(node, _("Volume {number}"), number), node.GetID())
+        for number, node in enumerate(cases.sequence_candidates(), start=1):
+            name = self._name(node, _("Sequence {number}"), number)
+            text = _("{name}: all {count} frames").format(name=name, count=sequences.frame_count(node))
             self._box.addItem(text, node.GetID())
             if sequences.shown_frame(node) is not None:
-                self._box.addItem(_("{name}: the frame shown").format(name=node.GetName()), _SHOWN + node.GetID())
+                self._box.addItem(_("{name}: the frame shown").format(name=name), _SHOWN + node.GetID())
         if not self._box.count:
             self._box.addItem(_("no other scan is loaded"), "")
         self._box.currentIndex = max(0, self._box.findData(chosen)) if chosen else 0
+
+    def _name(self, node: Any, hidden: str, number: int) -> str:
+        return hidden.format(number=number) if self._study.cases.names_hidden else node.GetName()
 
     def _changed(self, *_caller_and_event: Any) -> None:
         self._timer.start()

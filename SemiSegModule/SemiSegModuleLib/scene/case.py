@@ -440,7 +440,11 @@ class Case(Scan):
     def nodes(self) -> list[object]:
         """The case's nodes that exist: volume, annotation, region of interest, prediction, maps."""
         every = [self.volume, self.annotation, self.region, self.prediction]
-        every += [*self.sdms.values(), *self.probabilities.values(), self.uncertainty]
+        return [node for node in every if node is not None] + self.all_maps()
+
+    def all_maps(self) -> list[object]:
+        """What a prediction brought beside the mask: distance maps, probabilities, uncertainty."""
+        every = [*self.sdms.values(), *self.probabilities.values(), self.uncertainty]
         return [node for node in every if node is not None]
 
     def refers_to(self, node) -> bool:

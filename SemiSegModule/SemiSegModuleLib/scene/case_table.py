@@ -206,9 +206,9 @@ class CaseTable:
 
     def forget_prediction(self, case: Case) -> None:
         """Delete what was predicted for a case: mask, distance maps, probabilities."""
-        made = [case.prediction, *case.sdms.values(), *case.probabilities.values(), case.uncertainty]
+        made = [] if case.prediction is None else [case.prediction]
         with self.paused():
-            for node in [node for node in made if node is not None]:
+            for node in [*made, *case.all_maps()]:
                 self.scene.RemoveNode(node)
             case.confidence = case.dsc = case.quality = None
             case.predicted_parts, case.predicted_at_once = [], True

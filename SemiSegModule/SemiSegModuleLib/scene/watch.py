@@ -109,7 +109,10 @@ class Watch:
             for node in (case.annotation, case.prediction, case.region):  # they would lie over the next scan
                 if node is not None and node.GetDisplayNode() is not None:
                     node.GetDisplayNode().SetVisibility(False)
+            maps = case.all_maps()
             self._scene.RemoveNode(case.node)
+            for node in maps:  # they would stay in front of the next scan
+                self._scene.RemoveNode(node)
             return None
         case.forget_deleted()
         for node in (case.node, case.volume, case.region):
