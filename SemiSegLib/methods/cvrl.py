@@ -1,4 +1,4 @@
-"""CVRL: voxels of two views contrasted along the batch and along the features, on two levels (You et al. 2022).
+"""CVRL: voxels of two views contrasted along batch and features, on two levels (abstract of You et al. 2022).
 
 You, Zhao, Staib, Duncan: "Momentum Contrastive Voxel-Wise Representation Learning for Semi-supervised Volumetric
 Medical Image Segmentation", MICCAI 2022 (arXiv 2105.07059). Of this paper only the abstract was at hand, and its code

@@ -1,4 +1,4 @@
-"""Self-ensembling contrastive learning: regions or organs look alike in all scans (Xiang et al. 2021).
+"""Self-ensembling contrastive learning: regions or organs look alike in all scans (abstract of Xiang et al. 2021).
 
 Xiang, Li, Wang, Xia, Zhang: "Self-Ensembling Contrastive Learning for Semi-Supervised Medical Image Segmentation"
 (arXiv 2105.12924). Of this paper only the abstract was at hand, and there is no public code: this is a
