@@ -15,6 +15,7 @@ import torch
 from SemiSegLib.benchmark.results import training_time
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import Label
+from SemiSegLib.data.images import read_mask
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.data.writing import remove_unfinished, write_mask
@@ -502,6 +503,22 @@ def test_data_that_numbers_the_task_s_classes_otherwise_is_refused(tiny_data, tm
     said = capsys.readouterr().err
     assert "left ventricle as 1, the task 'cardiac-cine' as 3" in said
     assert '--set "data.labels=1:left ventricle,2:Myocardium"' in said
+
+
+def test_data_that_names_the_task_s_values_otherwise_is_warned_of(tiny_data, tmp_path):
+    """LV may be what the task calls right ventricle, or an abbreviation of the same."""
+    data, colour = tmp_path / "data", (1, 2, 3)
+    shutil.copytree(tiny_data / "images", data / "images")
+    names = [Label(1, "LV", colour), Label(2, "RV", colour), Label(3, "Left Ventricle", colour)]
+    for file in (tiny_data / "labels").iterdir():
+        write_mask(read_mask(file).image, data / "labels" / file.name.replace(".nii.gz", ".seg.nrrd"), names)
+    run = RunFolder(tmp_path / "run")
+    command = ["--data", str(data), "--out", str(run.path), "--method", "supervised", "--preset", "cardiac-cine"]
+    assert main([*command, "--iterations", "1", "--patch", "32,32", "--device", "cpu", "--quiet"]) == 0
+    warnings = [event["text"] for event in run.events() if event.get("level") == "warning"]
+    (warning,) = [text for text in warnings if "in brackets" in text]
+    assert "1 'LV' ('right ventricle'), 2 'RV' ('myocardium'), in brackets" in warning
+    assert '--set "data.labels=1:LV,2:RV,3:Left Ventricle"' in warning
 
 
 def test_settings_in_another_encoding_are_named(tmp_path, capsys):
