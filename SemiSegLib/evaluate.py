@@ -14,13 +14,14 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from SemiSegLib.commands import file_to_write, program, run_command
-from SemiSegLib.constants import IGNORE_LABEL
+from SemiSegLib.config import Label
+from SemiSegLib.constants import IGNORE_LABEL, SPARE_COLORS
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -100,8 +101,9 @@ def evaluate(
 ) -> Report:
     """Score all predictions that have a reference of the same case name.
 
-    A prediction on another grid is brought onto its reference's in world space, and the report says so. Cases
-    without prediction or reference are named in the report and take no part in its means.
+    A prediction on another grid is brought onto its reference's in world space, and the report says so. Where both
+    sides name their classes, the name decides and not the number. Cases without prediction or reference are named in
+    the report and take no part in its means.
 
     :param predictions: folder of mask files, or mask file by case name; of 4D files each frame is a case NAME_frame01,
         in references only frames in which something is drawn
@@ -131,10 +133,11 @@ def evaluate(
         known = {name: value for name, value in known.items() if value != ignored}
     elif ignored in known.values():
         ignored = None
-    cases, messages = {}, []
+    own = _labels_beside(predictions) if isinstance(predictions, Path) and not labels else {}
+    cases, messages = {}, _refuse_other_names(own, known, predictions)
     for name in names:
         reference, foreign = _renumbered(wanted[name](), known, ignored)
-        prediction, foreign_too = _renumbered(predicted[name](), known, ignored)
+        prediction, foreign_too = _renumbered(_with_names(predicted[name](), own), known, ignored)
         prediction, notes = _on_grid(prediction, reference)
         arrays = _array(prediction), _array(reference)
         messages += [*foreign_too, *foreign, *notes]
@@ -295,6 +298,28 @@ def _labels_beside(folder: Path) -> dict[str, int]:
     """Class names from a JSON file in the folder or the one above."""
     found = (_parse_labels(content.get("labels")) for content in _descriptions(folder))
     return next(filter(None, found), {})
+
+
+def _refuse_other_names(own: Mapping[str, int], known: Mapping[str, int], predictions: object) -> list[str]:
+    """Classes of the predictions that are none of the references', while classes of these are missing: nobody knows
+    which is which. Of a single class each it is said; returns that."""
+    foreign, missing = own.keys() - known.keys(), known.keys() - own.keys()
+    if not own or not foreign or not missing:
+        return []
+    unlike = f"{predictions}: its masks hold {_some(sorted(foreign))}, the references {_some(sorted(missing))}"
+    if len(own) == len(known) == 1 and list(own.values()) == list(known.values()):
+        return [f"{unlike}; these are compared as the same class, since both are {next(iter(own.values()))}"]
+    raise EvaluationError(
+        f"{unlike}: which class is which goes by its name. Call them alike in the labels.json or dataset.json beside "
+        "the masks."
+    )
+
+
+def _with_names(mask: Mask, labels: Mapping[str, int]) -> Mask:
+    """The mask with the class names that a file beside it gives, where it has none of its own."""
+    if mask.labels or not labels:
+        return mask
+    return replace(mask, labels=[Label(value, name, SPARE_COLORS[0]) for name, value in labels.items()])
 
 
 def _task_ignore_value(*sources: Path | Mapping[str, Path]) -> int | None:
