@@ -121,13 +121,15 @@ def _refuse_doubles(cases: Iterable[Case]) -> None:
 def _labels_from_masks(cases: list[Case], given: list[Label] | None) -> tuple[list[Case], list[Label] | None]:
     """The `given` labels, or those that Slicer segmentations name. The name decides: where files number the same names
     differently, each case gets the mapping to common numbers. A file that names none of the given goes by its numbers.
+    A segment with the value of what nobody annotated ("not sure") is no class, whatever it is called.
     """
     from SemiSegLib.data.images import mask_labels
 
     known = {label.name for label in given or []}
     named: dict[str, list[Label]] = {}
     for case in cases:
-        own = (case.label and mask_labels(case.label)) or []
+        segments = (case.label and mask_labels(case.label)) or []
+        own = [label for label in segments if label.value != DataSettings().ignore_value]
         if own and (given is None or any(label.name in known for label in own)):
             named[case.name] = own
     joint = joint_labels(named.values(), given or [])

@@ -137,8 +137,9 @@ def _labels_in(cases: Sequence[Case], data: DataSettings) -> list[Label]:
     for case in cases:
         assert case.label is not None
         mask = relabel(read_mask(case.label, case.label_frame), case.label_values or {})
-        if mask.labels:
-            return list(mask.labels)
+        named = [label for label in mask.labels or [] if label.value != data.ignore_value]
+        if named:
+            return named
         values |= {int(value) for value in np.unique(to_array(mask.image))}
     ignored = data.ignore_value in values
     values -= {0, data.ignore_value}
