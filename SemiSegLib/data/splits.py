@@ -245,6 +245,7 @@ def hold_out(cases: CaseList, count: int) -> CaseList:
         patients = len({patient(case) for case in cases.labelled})
         of_patients = f" of {patients} patients" if patients < len(cases.labelled) else ""
         raise CasesError(
-            f"{count} cases cannot be held out of {len(cases.labelled)} annotated ones{of_patients}: some must train"
+            f"{count} cases cannot be held out of {len(cases.labelled)} annotated ones{of_patients}: some must train "
+            "(where --labelled chooses annotated cases, --validation takes its own out of these)"
         )
     return dataclasses.replace(cases, labelled=labelled, unlabelled=unlabelled, validation=validation)
