@@ -52,6 +52,7 @@ class Report:
     messages: list[str] = field(default_factory=list)
     ignore_value: int | None = None
     literature: bool = False
+    failures: dict[str, str] = field(default_factory=dict)  # by case: why it has no scores
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; undefined values become null there."""
@@ -65,6 +66,7 @@ class Report:
             "missing_predictions": self.missing_predictions,
             "missing_references": self.missing_references,
             "messages": self.messages,
+            "failures": self.failures,
         }
 
     def text(self, markdown: bool = False) -> str:
@@ -77,6 +79,9 @@ class Report:
         for kind, names in (("prediction", self.missing_predictions), ("reference", self.missing_references)):
             if names:
                 notes.append(f"No {kind} for {len(names)} cases, which are not in the means: {_some(names)}")
+        if self.failures:
+            notes.append(f"{len(self.failures)} cases could not be scored and are not in the means:")
+            notes += [f"  {name}: {message}" for name, message in self.failures.items()]
         return "\n\n".join([table(score_header(), case_rows(self.cases)), summary, "\n".join(notes)])
 
     def csv(self) -> str:
@@ -114,7 +119,7 @@ def evaluate(
         dataset.json beside the masks says, else training's own default (255), unless a class has that value; None:
         every value is a class
     :param literature: treat empty masks as the literature's tables do, see `SemiSegLib.metrics`
-    :raises SemiSegError: nothing to compare, unreadable files, grids that do not meet
+    :raises SemiSegError: nothing to compare, or nothing that can be
     """
     from SemiSegLib.metrics import case_metrics, summarise
 
@@ -134,11 +139,15 @@ def evaluate(
     elif ignored in known.values():
         ignored = None
     own = _labels_beside(predictions) if isinstance(predictions, Path) and not labels else {}
-    cases, messages = {}, _refuse_other_names(own, known, predictions)
+    cases, failures, messages = {}, {}, _refuse_other_names(own, known, predictions)
     for name in names:
-        reference, foreign = _renumbered(wanted[name](), known, ignored)
-        prediction, foreign_too = _renumbered(_with_names(predicted[name](), own), known, ignored)
-        prediction, notes = _on_grid(prediction, reference)
+        try:
+            reference, foreign = _renumbered(wanted[name](), known, ignored)
+            prediction, foreign_too = _renumbered(_with_names(predicted[name](), own), known, ignored)
+            prediction, notes = _on_grid(prediction, reference)
+        except SemiSegError as error:  # a bad case does not keep the others from it
+            failures[name] = str(error)
+            continue
         arrays = _array(prediction), _array(reference)
         messages += [*foreign_too, *foreign, *notes]
         messages += _unnamed_values(arrays, (prediction, reference), known, ignored)
@@ -147,6 +156,8 @@ def evaluate(
             continue
         spacing = reference.image.GetSpacing()
         cases[name] = case_metrics(*arrays, spacing, known, ignored, literature)
+    if not cases and failures:
+        raise EvaluationError("\n".join(failures.values()))
     if not cases:
         raise EvaluationError(f"the references of {_some(names)} hold {ignored} alone, {_IGNORED}")
     summary = summarise(list(cases.values()))
@@ -159,6 +170,7 @@ def evaluate(
         messages + _inconsistencies(summary),
         ignored,
         literature,
+        failures,
     )
 
 
@@ -243,7 +255,7 @@ def _on_grid(prediction: Mask, reference: Mask) -> tuple[Mask, list[str]]:
     from SemiSegLib.data.images import bring_to
 
     own, wanted = Geometry.of(prediction.image), Geometry.of(reference.image)
-    moved = bring_to(prediction, reference.image, reference.path)
+    moved = bring_to(prediction, reference.image, reference.path, called="reference")
     if own.same_as(wanted):
         return moved, []
     return moved, [
@@ -471,11 +483,11 @@ def _ignore_value(text: str) -> int | str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 wrong input."""
+    """Run the command line; returns the exit code: 0 done, 2 wrong input, 3 some cases cannot be compared."""
     options = parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
 
-    def work() -> None:
+    def work() -> int:
         report = evaluate(
             options.predictions,
             options.references,
@@ -484,6 +496,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         _write(report, options)
         print(report.text(options.markdown))
+        for message in report.failures.values():
+            print(f"error: {message}", file=sys.stderr)
+        return 3 if report.failures else 0
 
     return run_command(work)
 

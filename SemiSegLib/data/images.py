@@ -264,7 +264,12 @@ def relabel(mask: Mask, values: Mapping[int, int]) -> Mask:
 
 
 def bring_to(
-    mask: Mask, image: sitk.Image, image_path: Path | None = None, fill: int = 0, by_orientation: bool = False
+    mask: Mask,
+    image: sitk.Image,
+    image_path: Path | None = None,
+    fill: int = 0,
+    by_orientation: bool = False,
+    called: str = "scan",
 ) -> Mask:
     """The mask on the grid of `image`.
 
@@ -276,6 +281,8 @@ def bring_to(
     by_orientation: for data whose masks have a right orientation but an unreliable origin (NIH Pancreas-CT):
     the world decides only when both have the same voxel positions; otherwise the mask's axes are turned to
     those of the image and its voxels laid one to one onto the image's, with a warning.
+
+    called: what the image is in messages.
     """
     import SimpleITK as sitk
 
@@ -286,9 +293,9 @@ def bring_to(
         return replace(mask, image=_laid_onto(mask, image, image_path))
     if own.size == wanted.size and own.is_none:
         raise GeometryError(
-            _mismatch("lie elsewhere, since the mask has no place in the world", mask, wanted, image_path)
+            _mismatch("lie elsewhere, since the mask has no place in the world", mask, wanted, image_path, called)
         )
-    _require_overlap(mask, wanted, image_path, fill)
+    _require_overlap(mask, wanted, image_path, fill, called)
     kind = mask.image.GetPixelID() if fill <= 255 else sitk.sitkUInt32
     moved = sitk.Resample(mask.image, image, sitk.Transform(), sitk.sitkNearestNeighbor, fill, kind)
     return replace(mask, image=moved)
@@ -309,29 +316,33 @@ def _laid_onto(mask: Mask, image: sitk.Image, image_path: Path | None) -> sitk.I
     return wanted.stamp(turned)
 
 
-def _require_overlap(mask: Mask, wanted: Geometry, image_path: Path | None, unknown: int) -> None:
+def _require_overlap(mask: Mask, wanted: Geometry, image_path: Path | None, unknown: int, called: str) -> None:
     own = Geometry.of(mask.image)
     if not own.overlaps(wanted):
-        raise GeometryError(_mismatch("do not overlap", mask, wanted, image_path))
+        raise GeometryError(_mismatch("do not overlap", mask, wanted, image_path, called))
     array = to_array(mask.image)
     annotated = np.argwhere((array != 0) & (array != unknown))
     inside = wanted.contains(own.world(annotated))
     if len(annotated) and not inside.any():
-        raise GeometryError(_mismatch("do not meet: all annotated voxels lie outside", mask, wanted, image_path))
+        raise GeometryError(
+            _mismatch("do not meet: all annotated voxels lie outside", mask, wanted, image_path, called)
+        )
     if not inside.all():
         share = 100 * (1 - inside.mean())
-        logger.warning("%s: %.1f %% of the annotated voxels lie outside the scan %s", mask.path, share, image_path)
+        logger.warning(
+            "%s: %.1f %% of the annotated voxels lie outside the %s %s", mask.path, share, called, image_path
+        )
 
 
-def _mismatch(problem: str, mask: Mask, wanted: Geometry, image_path: Path | None) -> str:
+def _mismatch(problem: str, mask: Mask, wanted: Geometry, image_path: Path | None, called: str = "scan") -> str:
     own = Geometry.of(mask.image)
     hint = "check that they belong together"
     if own.size == wanted.size:
         hint += (
             "; they have equal sizes, so the mask may have been saved without its place in the world: save it again "
-            "with the scan's (mask.CopyInformation(scan) in SimpleITK, the scan's affine in nibabel)"
+            f"with that of the {called} (CopyInformation in SimpleITK, the affine in nibabel)"
         )
     return (
-        f"mask and scan {problem}. Mask {mask.path or IN_MEMORY}: {own.describe()}. "
-        f"Scan {image_path or IN_MEMORY}: {wanted.describe()}. Please {hint}."
+        f"mask and {called} {problem}. Mask {mask.path or IN_MEMORY}: {own.describe()}. "
+        f"{called.capitalize()} {image_path or IN_MEMORY}: {wanted.describe()}. Please {hint}."
     )

@@ -13,7 +13,6 @@ import pytest
 import SimpleITK as sitk
 
 from SemiSegLib.config import Label
-from SemiSegLib.data.geometry import GeometryError
 from SemiSegLib.data.writing import write_mask
 from SemiSegLib.evaluate import EvaluationError, evaluate, main
 from SemiSegLib.metrics import METRICS, case_metrics
@@ -142,12 +141,24 @@ def test_prediction_on_another_grid_is_brought_over_and_reported(tmp_path):
     assert "13 x 11 x 10" in report.messages[0]
 
 
-def test_prediction_elsewhere_in_the_world_is_refused(tmp_path):
+def test_predictions_that_cannot_be_compared_are_named_and_the_others_scored(tmp_path, capsys):
     prediction, reference = masks(0)
-    save(reference, tmp_path / "r" / "a.nii.gz")
-    save(prediction, tmp_path / "p" / "a.nii.gz", origin=(500.0, 0.0, 0.0))
-    with pytest.raises(GeometryError, match=r"a\.nii\.gz"):
-        evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+    for name in "abc":
+        save(reference, tmp_path / "r" / f"{name}.nii.gz")
+        save(prediction, tmp_path / "p" / f"{name}.nii.gz", origin=(500.0, 0.0, 0.0) if name == "a" else (5, -7, 9))
+    (tmp_path / "p" / "b.nii.gz").write_bytes(b"nothing")
+    command = ["--predictions", str(tmp_path / "p"), "--references", str(tmp_path / "r")]
+    assert main([*command, "--output", str(tmp_path / "scores.json")]) == 3
+    said = capsys.readouterr()
+    assert "2 cases could not be scored" in said.out
+    assert f"error: mask and reference do not overlap. Mask {tmp_path / 'p' / 'a.nii.gz'}" in said.err
+    assert f"Reference {tmp_path / 'r' / 'a.nii.gz'}" in said.err
+    written = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert list(written["cases"]) == ["c"]
+    assert list(written["failures"]) == ["a", "b"]
+    (tmp_path / "p" / "c.nii.gz").unlink()
+    assert main(command) == 2
+    assert "a.nii.gz" in capsys.readouterr().err
 
 
 def test_a_reference_that_nobody_annotated_says_nothing_of_a_prediction(tmp_path):
