@@ -350,6 +350,31 @@ def test_slicer_segments_of_one_name_get_one_value_in_all_cases(tmp_path: Path) 
     assert (second[0].max(), second[1].max()) == (2, 1)
 
 
+@pytest.mark.parametrize("channels", [5, True])
+def test_channels_that_are_none_are_named(channels: object, tmp_path: Path) -> None:
+    decathlon(tmp_path, channel_names=channels)
+    with pytest.raises(CasesError, match=rf"dataset\.json: 'channel_names' must .*not {channels}"):
+        find_cases(tmp_path)
+
+
+def test_one_channel_may_be_a_name_alone(tmp_path: Path) -> None:
+    decathlon(tmp_path, channel_names="MR")
+    assert len(find_cases(tmp_path)) > 0
+
+
+def test_masks_beside_their_scans_that_are_not_found_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("A", "A_seg", "A-label", "A_Mask", "B", "C_seg"):
+        save(tmp_path / f"{name}.nii.gz")
+    found = find_cases(tmp_path)
+    assert len(found.unlabelled) == 6
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "A-label.nii.gz, A_Mask.nii.gz, A_seg.nii.gz count as scans without a mask" in warning
+    assert "images/" in warning
+    assert "labels/" in warning
+
+
 # ---- splits -----------------------------------------------------------------------------------------------
 
 
