@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from typing import Any, TextIO
+
+_OF_EACH_KIND = 3  # warnings shown that say the same of several files
 
 
 class Console:
@@ -16,6 +19,7 @@ class Console:
         self.bar: Any = None
         self.dsc: float | None = None
         self.next_line = 0.0
+        self.warned: Counter[str] = Counter()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show one event."""
@@ -37,6 +41,13 @@ class Console:
             print(text, file=self.stream, flush=True)
 
     def _on_message(self, event: dict[str, Any]) -> None:
+        file, _, said = event["text"].partition(": ")
+        if event.get("level") == "warning" and said:
+            self.warned[said] += 1
+            if self.warned[said] == _OF_EACH_KIND + 1:
+                self.line(f"The same of {file} and perhaps more: events.jsonl in the run folder has all of them.")
+            if self.warned[said] > _OF_EACH_KIND:
+                return
         self.line(event["text"])
 
     def _on_plan(self, event: dict[str, Any]) -> None:

@@ -38,6 +38,8 @@ def run_demo(
     say(f"Making 12 synthetic scans in {folder / 'data'}: 4 annotated, 6 not, 2 to validate with.")
     data = make_dataset(folder / "data", cases=12, labelled=4, validation=2)
     overrides = {**_SETTINGS, **(overrides or {})}
+    if "training.minutes" in overrides:
+        del overrides["training.iterations"]  # follow from the time
     settings = build_settings(preset="left-atrium", overrides=overrides)
     say(f"Training {settings.method} for {settings.training.iterations} iterations.")
     run = train(data, folder / "run", settings, f"{data / 'splits.json'}:demo", quiet=quiet)

@@ -14,13 +14,14 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from SemiSegLib.commands import file_to_write, program, run_command
-from SemiSegLib.constants import IGNORE_LABEL
+from SemiSegLib.config import Label
+from SemiSegLib.constants import IGNORE_LABEL, SPARE_COLORS
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Report:
     messages: list[str] = field(default_factory=list)
     ignore_value: int | None = None
     literature: bool = False
+    failures: dict[str, str] = field(default_factory=dict)  # by case: why it has no scores
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; undefined values become null there."""
@@ -64,6 +66,7 @@ class Report:
             "missing_predictions": self.missing_predictions,
             "missing_references": self.missing_references,
             "messages": self.messages,
+            "failures": self.failures,
         }
 
     def text(self, markdown: bool = False) -> str:
@@ -76,6 +79,9 @@ class Report:
         for kind, names in (("prediction", self.missing_predictions), ("reference", self.missing_references)):
             if names:
                 notes.append(f"No {kind} for {len(names)} cases, which are not in the means: {_some(names)}")
+        if self.failures:
+            notes.append(f"{len(self.failures)} cases could not be scored and are not in the means:")
+            notes += [f"  {name}: {message}" for name, message in self.failures.items()]
         return "\n\n".join([table(score_header(), case_rows(self.cases)), summary, "\n".join(notes)])
 
     def csv(self) -> str:
@@ -100,8 +106,9 @@ def evaluate(
 ) -> Report:
     """Score all predictions that have a reference of the same case name.
 
-    A prediction on another grid is brought onto its reference's in world space, and the report says so. Cases
-    without prediction or reference are named in the report and take no part in its means.
+    A prediction on another grid is brought onto its reference's in world space, and the report says so. Where both
+    sides name their classes, the name decides and not the number. Cases without prediction or reference are named in
+    the report and take no part in its means.
 
     :param predictions: folder of mask files, or mask file by case name; of 4D files each frame is a case NAME_frame01,
         in references only frames in which something is drawn
@@ -112,7 +119,7 @@ def evaluate(
         dataset.json beside the masks says, else training's own default (255), unless a class has that value; None:
         every value is a class
     :param literature: treat empty masks as the literature's tables do, see `SemiSegLib.metrics`
-    :raises SemiSegError: nothing to compare, unreadable files, grids that do not meet
+    :raises SemiSegError: nothing to compare, or nothing that can be
     """
     from SemiSegLib.metrics import case_metrics, summarise
 
@@ -131,11 +138,16 @@ def evaluate(
         known = {name: value for name, value in known.items() if value != ignored}
     elif ignored in known.values():
         ignored = None
-    cases, messages = {}, []
+    own = _labels_beside(predictions) if isinstance(predictions, Path) and not labels else {}
+    cases, failures, messages = {}, {}, _refuse_other_names(own, known, predictions)
     for name in names:
-        reference, foreign = _renumbered(wanted[name](), known, ignored)
-        prediction, foreign_too = _renumbered(predicted[name](), known, ignored)
-        prediction, notes = _on_grid(prediction, reference)
+        try:
+            reference, foreign = _renumbered(wanted[name](), known, ignored)
+            prediction, foreign_too = _renumbered(_with_names(predicted[name](), own), known, ignored)
+            prediction, notes = _on_grid(prediction, reference)
+        except SemiSegError as error:  # a bad case does not keep the others from it
+            failures[name] = str(error)
+            continue
         arrays = _array(prediction), _array(reference)
         messages += [*foreign_too, *foreign, *notes]
         messages += _unnamed_values(arrays, (prediction, reference), known, ignored)
@@ -144,6 +156,8 @@ def evaluate(
             continue
         spacing = reference.image.GetSpacing()
         cases[name] = case_metrics(*arrays, spacing, known, ignored, literature)
+    if not cases and failures:
+        raise EvaluationError("\n".join(failures.values()))
     if not cases:
         raise EvaluationError(f"the references of {_some(names)} hold {ignored} alone, {_IGNORED}")
     summary = summarise(list(cases.values()))
@@ -156,6 +170,7 @@ def evaluate(
         messages + _inconsistencies(summary),
         ignored,
         literature,
+        failures,
     )
 
 
@@ -240,7 +255,7 @@ def _on_grid(prediction: Mask, reference: Mask) -> tuple[Mask, list[str]]:
     from SemiSegLib.data.images import bring_to
 
     own, wanted = Geometry.of(prediction.image), Geometry.of(reference.image)
-    moved = bring_to(prediction, reference.image, reference.path)
+    moved = bring_to(prediction, reference.image, reference.path, called="reference")
     if own.same_as(wanted):
         return moved, []
     return moved, [
@@ -295,6 +310,28 @@ def _labels_beside(folder: Path) -> dict[str, int]:
     """Class names from a JSON file in the folder or the one above."""
     found = (_parse_labels(content.get("labels")) for content in _descriptions(folder))
     return next(filter(None, found), {})
+
+
+def _refuse_other_names(own: Mapping[str, int], known: Mapping[str, int], predictions: object) -> list[str]:
+    """Classes of the predictions that are none of the references', while classes of these are missing: nobody knows
+    which is which. Of a single class each it is said; returns that."""
+    foreign, missing = own.keys() - known.keys(), known.keys() - own.keys()
+    if not own or not foreign or not missing:
+        return []
+    unlike = f"{predictions}: its masks hold {_some(sorted(foreign))}, the references {_some(sorted(missing))}"
+    if len(own) == len(known) == 1 and list(own.values()) == list(known.values()):
+        return [f"{unlike}; these are compared as the same class, since both are {next(iter(own.values()))}"]
+    raise EvaluationError(
+        f"{unlike}: which class is which goes by its name. Call them alike in the labels.json or dataset.json beside "
+        "the masks."
+    )
+
+
+def _with_names(mask: Mask, labels: Mapping[str, int]) -> Mask:
+    """The mask with the class names that a file beside it gives, where it has none of its own."""
+    if mask.labels or not labels:
+        return mask
+    return replace(mask, labels=[Label(value, name, SPARE_COLORS[0]) for name, value in labels.items()])
 
 
 def _task_ignore_value(*sources: Path | Mapping[str, Path]) -> int | None:
@@ -446,11 +483,11 @@ def _ignore_value(text: str) -> int | str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 2 wrong input."""
+    """Run the command line; returns the exit code: 0 done, 2 wrong input, 3 some cases cannot be compared."""
     options = parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
 
-    def work() -> None:
+    def work() -> int:
         report = evaluate(
             options.predictions,
             options.references,
@@ -459,6 +496,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         _write(report, options)
         print(report.text(options.markdown))
+        for message in report.failures.values():
+            print(f"error: {message}", file=sys.stderr)
+        return 3 if report.failures else 0
 
     return run_command(work)
 

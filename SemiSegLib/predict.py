@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.formats import extension, is_mask, map_stem, stem
 from SemiSegLib.data.frames import frame_count, frame_name, patient_of, series_name
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.files import same_file
+from SemiSegLib.files import replace, same_file
 from SemiSegLib.models import WHICH, WHICH_HELP
 from SemiSegLib.runs import read_json, write_json
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 ORIGIN = "model.json"  # in the output folder: what made the masks there
 SEVERAL = "more than one"
+REPLACED = "replaced"  # in the output folder: masks that --overwrite replaces, until their new ones are there
+MAPS = ("sdm", "probabilities")  # folders in the output folder
 FORMATS = ("nii.gz", "nrrd", "seg.nrrd", "mha")
 
 
@@ -91,7 +93,8 @@ def predict(
     Each frame of a 4D file is a scan of its own, NAME_frame01 and so on: frames are what masks are compared, corrected
     and trained on by. OUTPUT/4d/NAME.FORMAT (.seq.nrrd for NRRD) holds them all, to be laid over the 4D file.
     `inference` overrides settings of the model's card by name; of a `shard` (i, n) every n-th scan is predicted, from
-    the i-th on. Scans whose mask exists are refused, predicted anew (`overwrite`) or left out (`skip_existing`).
+    the i-th on. Scans whose mask exists are refused, predicted anew (`overwrite`; the earlier masks lie in
+    OUTPUT/replaced until their new ones are written) or, where the maps wanted exist, too, left out (`skip_existing`).
     Of a run folder the last model predicts, which the run's report is of, or the best with `which` = "best". Several
     models predict together: the mean of their probabilities, with the settings of the first for the mask.
     With a `box` only that part of each scan is predicted, and the files hold that part alone, in its place.
@@ -101,7 +104,7 @@ def predict(
 
     existing = "skip" if skip_existing else "overwrite" if overwrite else "refuse"
     loaded = [load_model(one, which) for one in ([model] if isinstance(model, Path) else model)]
-    job = _Job(source, output, format, sdm, probabilities, device, existing, shard, box)
+    job = _Job(source, output, format, sdm, probabilities, device, existing, shard, _label_names(loaded), box)
     failures = {}
     for outcome in job.outcomes(loaded, inference or {}):
         if isinstance(outcome, Failed):
@@ -124,6 +127,7 @@ class _Job:
     device: str
     existing: str  # refuse, overwrite or skip
     shard: tuple[int, int]
+    labels: Sequence[str]  # names of the model's classes
     box: Box | None = None
 
     def __post_init__(self) -> None:
@@ -131,8 +135,8 @@ class _Job:
 
         first, step = self.shard
         self.found = sorted(find_cases(self.source), key=lambda case: case.name)
-        found = self._own = self.found[first::step]
-        taken = [case for case in found if self.path(case).exists()]
+        found = self.found[first::step]
+        taken = self._taken = [case for case in found if self.path(case).exists()]
         written = [(self.path(case), case.image) for case in taken]
         written += [(self._joined(image, series), image) for image, series in self.series.items()]
         if any(same_file(*pair) for pair in written):
@@ -141,11 +145,22 @@ class _Job:
             raise SemiSegError(
                 f"{self.path(taken[0])} exists already: name another --output, or add --overwrite or --skip-existing."
             )
-        self.cases = [case for case in found if case not in taken] if self.existing == "skip" else found
+        self.cases = [case for case in found if not self._is_done(case)] if self.existing == "skip" else found
+        self._earlier_labels = self._labels_before()
 
     def path(self, case: Case) -> Path:
         """The mask of a case."""
         return self.output / f"{case.name}.{self.format}"
+
+    def _map(self, kind: str, case: Case, label: str) -> Path:
+        """A map of a case and label; .seg.nrrd holds masks alone."""
+        return self.output / kind / f"{map_stem(case.name, label)}.{self.format.removeprefix('seg.')}"
+
+    def _is_done(self, case: Case) -> bool:
+        """Every file that is wanted of the case is there."""
+        kinds = [kind for kind, wanted in zip(MAPS, (self.sdm, self.probabilities), strict=True) if wanted]
+        wanted = [self.path(case), *(self._map(kind, case, label) for kind in kinds for label in self.labels)]
+        return all(path.exists() for path in wanted)
 
     def _joined(self, image: Path, series: str) -> Path:
         """The masks of all frames of a 4D file as one file."""
@@ -163,14 +178,15 @@ class _Job:
         content = {"labels": labels, "ignore_value": settings.data.ignore_value}
         self._refuse_masks_of_other_labels(content)
         if self.sdm or self.probabilities:
-            self._refuse_maps_of_one_name([x.name for x in settings.data.labels])
+            self._refuse_maps_of_one_name()
         weights = "+".join(model.fingerprint() for model in models)
         origin = {"weights": weights, "inference": asdict(settings.inference), "box": str(self.box)}
         self._refuse_a_mixture(origin)
         if self._origin_before() != _as_stored(origin) and self._kept():
             origin["weights"] = SEVERAL
+        self._set_aside()
         if self.shard[0] == 0:
-            for folder in (self.output, *(self.output / part for part in ("sdm", "probabilities", "4d"))):
+            for folder in (self.output, *(self.output / part for part in (*MAPS, "4d"))):
                 remove_unfinished(folder)
             write_json(self.output / "labels.json", content)
             write_json(self.output / ORIGIN, origin)
@@ -193,10 +209,10 @@ class _Job:
         if unnamed:
             raise SemiSegError(f"{unnamed[0]} is a mask with other labels than this model's: name another --output.")
 
-    def _refuse_maps_of_one_name(self, labels: Sequence[str]) -> None:
+    def _refuse_maps_of_one_name(self) -> None:
         """Also where they differ in case alone, which not every file system tells apart."""
         seen: dict[str, str] = {}
-        for case, label in ((case.name, label) for case in self.found for label in labels):
+        for case, label in ((case.name, label) for case in self.found for label in self.labels):
             what = f"'{label}' in {case}"
             other = seen.setdefault(map_stem(case, label).casefold(), what)
             if other != what:
@@ -208,6 +224,34 @@ class _Job:
         masks = {path for path in self.output.glob("*") if is_mask(path)}
         return sorted(masks - replaced)
 
+    def _set_aside(self) -> None:
+        """What stays in the folder after an interruption or a bad scan is of the model that model.json names: masks to
+        be replaced go to REPLACED until their new ones are written, maps without their mask go for good."""
+        for case in self.cases:
+            mask = self.path(case)
+            if self.existing == "overwrite" and mask.exists():
+                (self.output / REPLACED).mkdir(exist_ok=True)
+                replace(mask, self.output / REPLACED / mask.name)
+                if case.frame is not None:
+                    self._joined(case.image, self.series[case.image]).unlink(missing_ok=True)
+            if not mask.exists():
+                for label in {*self.labels, *self._earlier_labels}:
+                    for kind in MAPS:
+                        self._map(kind, case, label).unlink(missing_ok=True)
+
+    def _forget_replaced(self, mask: Path) -> None:
+        """The new mask is there."""
+        (self.output / REPLACED / mask.name).unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or others are in it
+            (self.output / REPLACED).rmdir()
+
+    def _labels_before(self) -> list[str]:
+        """Names of the classes of the masks that are in the folder already, after which their maps are called."""
+        file = self.output / "labels.json"
+        content = read_json(file) if file.exists() else {}
+        labels = content.get("labels") if isinstance(content, dict) else None  # a file that others wrote has others
+        return [entry["name"] for entry in labels if "name" in entry] if isinstance(labels, list) else []
+
     def _origin_before(self) -> Any:
         file = self.output / ORIGIN
         return read_json(file) if file.exists() else None
@@ -215,7 +259,7 @@ class _Job:
     def _refuse_a_mixture(self, origin: dict[str, Any]) -> None:
         """Masks that stay beside new ones are of the same model and settings, or nobody could say which are whose."""
         before = self._origin_before()
-        if self.existing != "skip" or len(self.cases) == len(self._own):
+        if self.existing != "skip" or not self._taken:
             return
         if before != _as_stored(origin):  # there is none beside annotations
             same = before is not None and before.get("weights") == origin["weights"]
@@ -257,20 +301,18 @@ class _Job:
             raise SemiSegError(message if str(case.image) in message else f"{case.image}: {message}") from error
         # The mask comes last: where it is, the other files are too.
         if self.sdm:
-            self._write_maps(prediction.sdm(), case, predictor, "sdm")
+            self._write_maps(prediction.sdm(), case, "sdm")
         if self.probabilities:
-            self._write_maps(prediction.probability_images(), case, predictor, "probabilities")
+            self._write_maps(prediction.probability_images(), case, "probabilities")
         write_mask(prediction.mask, self.path(case), predictor.data.labels, self._template(case))
+        self._forget_replaced(self.path(case))
         return Predicted(case.name, self.path(case), volumes(prediction, predictor), time.monotonic() - start)
 
-    def _write_maps(self, maps: Sequence[Any], case: Case, predictor: Predictor | Committee, name: str) -> None:
+    def _write_maps(self, maps: Sequence[Any], case: Case, kind: str) -> None:
         from SemiSegLib.data.writing import write_scalar
 
-        folder = self.output / name
-        folder.mkdir(parents=True, exist_ok=True)
-        for image, label in zip(maps, predictor.data.labels, strict=True):
-            file = f"{map_stem(case.name, label.name)}.{self.format.removeprefix('seg.')}"
-            write_scalar(image, folder / file, self._template(case))
+        for image, label in zip(maps, self.labels, strict=True):
+            write_scalar(image, self._map(kind, case, label), self._template(case))
 
     def _template(self, case: Case) -> Path | None:
         """The scan whose grid the files have, bit by bit."""
@@ -280,6 +322,11 @@ class _Job:
 def _joined_name(image: Path, series: str) -> str:
     """As the file itself, or as its frames where these are not called after it."""
     return stem(image).removesuffix(".seq") if series == series_name(image) else series
+
+
+def _label_names(models: Sequence[Model]) -> list[str]:
+    """Those of the first; others that predict with it have the same."""
+    return [label.name for label in models[0].card.settings.data.labels]
 
 
 def _as_stored(origin: dict[str, Any]) -> Any:
@@ -330,8 +377,8 @@ def parser() -> argparse.ArgumentParser:
     add("--largest-component", choices=("yes", "no"), help="keep only the largest part of each label")
     add("--box", metavar="I,J,K,NI,NJ,NK", help="only this part of each scan: its first voxel and its size")
     existing = result.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace masks that exist already")
-    existing.add_argument("--skip-existing", action="store_true", help="leave out scans whose mask exists already")
+    existing.add_argument("--overwrite", action="store_true", help="replace masks that exist already, with their maps")
+    existing.add_argument("--skip-existing", action="store_true", help="leave out scans whose files exist already")
     add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
     add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
     return result
@@ -370,7 +417,16 @@ def _run(options: argparse.Namespace) -> None:
         for file, model in zip(files, models, strict=True):
             print(f"Model: {file} (iteration {model.card.iteration}, {model.card.network})", flush=True)
     job = _Job(
-        options.input, options.output, options.format, options.sdm, options.probabilities, device, existing, shard, box
+        options.input,
+        options.output,
+        options.format,
+        options.sdm,
+        options.probabilities,
+        device,
+        existing,
+        shard,
+        _label_names(models),
+        box,
     )
     if not options.json_progress and shard[0] == 0:
         for image in job.series:
@@ -383,7 +439,7 @@ def _run(options: argparse.Namespace) -> None:
     if failures:
         raise PredictionError(failures, len(job.cases))
     if not job.cases and not options.json_progress:
-        print(f"{options.output} has the masks of all scans: nothing is left to do.")
+        print(f"{options.output} has the files of all scans: nothing is left to do.")
 
 
 def _tell(outcome: Predicted | Failed, index: int, count: int, as_json: bool) -> None:

@@ -115,6 +115,7 @@ PRESET_TITLES = {
     "abdomen-ct": "Eight abdominal organs, CT",
     "custom": "Anything else: labels, spacing and patch size are taken from the data",
 }
+_PLANNED = ("training.iterations", "data.spacing", "training.patch_size")  # follow from a time
 _METHOD_TYPES: dict[str, Any] = {  # as methods write them, see SemiSegLib.methods
     **{kind.__name__: kind for kind in (bool, int, float, str)},
     "tuple[float, ...]": tuple[float, ...],
@@ -133,7 +134,8 @@ def build_settings(
     The recipe `published` trains as the method's paper does; `strong` in our own way, with the method's losses.
 
     `overrides` has dotted names, for example {"training.iterations": 3000}; `file` is JSON, nested or dotted.
-    Raises SettingsError.
+    Iterations that are given later than a time count instead of it. Raises SettingsError, also where `overrides` give
+    both.
     """
     from_file = _read_file(file) if file else {}
     overrides = dict(overrides or {})
@@ -152,9 +154,25 @@ def build_settings(
     for layer in (PRESETS[preset], own, from_file, overrides):
         for key, value in layer.items():
             settings.set(key, value)
+    if _iterations_count(settings, from_file, overrides):
+        settings.training.minutes = 0.0
     settings.method_settings = _method_settings(description, settings.method_settings)
     settings.check()
     return settings
+
+
+def _iterations_count(settings: Settings, file: Mapping[str, Any], overrides: Mapping[str, Any]) -> bool:
+    """Whether the number of iterations says how long to train, whatever time was given before it; raises SettingsError
+    for a time and iterations at once."""
+    if "training.minutes" in overrides:
+        if "training.iterations" in overrides and settings.training.minutes > 0:
+            raise SettingsError(
+                f"A time ({settings.training.minutes:g} minutes) and a number of iterations "
+                f"({settings.training.iterations}) cannot both be given: leave out one."
+            )
+        return False
+    planned = all(file.get(key) for key in _PLANNED)  # settings.json of a run: this is what its time came to
+    return planned or "training.iterations" in overrides
 
 
 def at_preset(settings: Settings) -> bool:

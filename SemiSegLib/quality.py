@@ -98,6 +98,7 @@ def cross_fit(run: Path, folds: int, device: str = "auto") -> None:
         rest, bare = (tuple(of_other_patients(part, held_out)) for part in (cases.labelled, cases.unlabelled))
         part = run / "cross-fit" / str(fold + 1)
         settings = Settings.from_dict(read_json(whole.settings_file))
+        settings.training.minutes = 0.0  # as long, as fine and as large as the run; a time would be planned anew
         settings.data.cache = str(whole.cache_at(settings.data.cache).resolve())  # nothing is preprocessed twice
         if not RunFolder(part).has_training():
             remaining = dataclasses.replace(cases, labelled=rest, unlabelled=bare, validation=())

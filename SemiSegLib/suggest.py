@@ -201,12 +201,15 @@ def _pool_with_model(
 
 
 def _looks(case: Case) -> np.ndarray:
-    """What a scan looks like as a whole, in canonical axes."""
+    """What a scan looks like as a whole, in canonical axes; raises SemiSegError for one in which there is nothing."""
     from SemiSegLib.data.cases import read_scan
     from SemiSegLib.data.geometry import canonical
     from SemiSegLib.inference.choosing import descriptor
 
-    return descriptor(_array(canonical(read_scan(case))))
+    array = _array(canonical(read_scan(case)))
+    if array.min() == array.max():  # as unlike the others as can be, and no training takes it
+        raise SuggestError(f"{case.image}: all voxels have the same intensity; there is nothing to segment")
+    return descriptor(array)
 
 
 def _looks_annotated(case: Case, ensemble: Ensemble) -> np.ndarray:
@@ -301,6 +304,8 @@ def _run(options: argparse.Namespace) -> None:
         )
     if options.slices < 0:
         raise SuggestError(f"--slices {options.slices}: a number of slices is needed, 0 for none.")
+    if options.seed < 0:
+        raise SuggestError(f"--seed {options.seed}: a number of at least 0 is needed.")
     strategy = options.strategy or (WITHOUT_MODEL if options.run is None else WITH_MODEL)
     how = (options.budget, strategy, options.slices, options.axis, options.seed)
     if options.run is None:

@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from SemiSegLib import methods
 from SemiSegLib.commands import print_all_characters, program, refusal
@@ -23,6 +23,9 @@ from SemiSegLib.durations import parse_minutes
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import CORRECTION_MINUTES, CORRECTION_RATE, PRESET_TITLES, all_settings, build_settings
 from SemiSegLib.runs import ReadOnlyRun, RunFolder
+
+if TYPE_CHECKING:
+    from SemiSegLib.data.cases import CaseList
 
 DEFAULT_MINUTES = 60.0  # of a training whose length nobody gave: what gives most in an hour on this device
 
@@ -63,10 +66,20 @@ def train(
         _listen(run, quiet)
         for text in warnings:
             run.event("message", level="warning", text=text)
+        if labelled is not None and validation:
+            run.event("message", level="info", text=_taken_out(cases))
         from SemiSegLib.training import session
 
         session.start(run, settings, cases, init)
     return run
+
+
+def _taken_out(cases: CaseList) -> str:
+    chosen, held_out = len(cases.labelled) + len(cases.validation), len(cases.validation)
+    return (
+        f"Of the {chosen} annotated cases of --labelled, --validation holds out {held_out} to measure with: "
+        f"{len(cases.labelled)} train."
+    )
 
 
 def resume(
@@ -123,8 +136,18 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--preset", choices=list(PRESET_TITLES), help="the task (default: custom)")
     add("--splits", metavar="FILE:NAME", help="JSON file with named splits, and the one to use")
-    add("--labelled", metavar="N|FILE", help="use only so many annotations, or those of the cases listed in a file")
-    add("--validation", type=int, metavar="N", help="hold out the last N annotated cases to measure with")
+    add(
+        "--labelled",
+        metavar="N|FILE",
+        help="use only so many annotations, or those of the cases listed in a file; --validation takes its own out of "
+        "these",
+    )
+    add(
+        "--validation",
+        type=int,
+        metavar="N",
+        help="hold out the last N annotated cases to measure with; of those of --labelled, which train no more",
+    )
     add("--iterations", type=int, metavar="N", help="optimiser steps")
     add("--spacing", metavar="X,Y,Z", help="voxel size to work at, mm")
     add("--patch", metavar="X,Y,Z", help="patch size in voxels")

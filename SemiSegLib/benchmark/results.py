@@ -1,8 +1,8 @@
 """What is kept of a finished cell: one small JSON file from which every table can be rebuilt.
 
-It holds what was measured (data set, split, labelled count, method, variant, seed, budget), the complete settings, the
-environment (versions, device), the time and memory of the training, and the scores of every validation case. It names
-no folder of the machine.
+It holds what was measured (data set, split, labelled count, method, variant, seed, budget), a digest of the scans and
+masks in their parts, the complete settings, the environment (versions, device), the time and memory of the training,
+and the scores of every validation case. It names no folder of the machine.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def collect(cell: Cell, run: RunFolder) -> CellResult:
         **identity(cell),
         "method": cell.variant.method,
         "cases": {part: len(cases[part]) for part in ("labelled", "unlabelled", "validation")},
+        "digest": cases["fingerprint"]["digest"],
         "settings": settings,
         "environment": read_json(run.environment_file),
         **training_time(run),
@@ -71,10 +72,14 @@ def read_result(file: Path) -> CellResult:
     return content
 
 
-def measured_otherwise(cell: Cell, result: Mapping[str, Any]) -> str:
-    """What a stored result has otherwise than the cell wants it; '' when it is the cell's own."""
+def measured_otherwise(cell: Cell, result: Mapping[str, Any], digest: str) -> str:
+    """What a stored result has otherwise than the cell wants it; '' when it is the cell's own.
+
+    `digest` is that of the cell's cases, see `data.cases.fingerprint`; results of earlier versions have none.
+    """
     wanted = identity(cell)
     unlike = [key for key in IDENTITY if result[key] != wanted[key]]
+    unlike += ["set of scans and masks"] if result.get("digest", digest) != digest else []
     return ", ".join(unlike or differences(cell.settings().to_dict(), result["settings"]))
 
 

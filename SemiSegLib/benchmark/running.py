@@ -17,6 +17,7 @@ from pathlib import Path
 from SemiSegLib.benchmark.cells import Cell, differences
 from SemiSegLib.benchmark.results import collect, measured_otherwise, read_result, result_file, save
 from SemiSegLib.compute.parent import ward
+from SemiSegLib.data.cases import CaseList, fingerprint
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import RunFolder, read_json
 from SemiSegLib.training.signals import sigterm_as_ctrl_c
@@ -43,17 +44,19 @@ class Benchmark:
 
     def check(self) -> None:
         """Raise SemiSegError, before anything is trained, for cells that cannot be or were measured otherwise."""
-        cases = {cell.labelled: _cases_of(cell) for cell in self.cells}
+        of_count = {cell.labelled: cell for cell in self.cells}  # methods and seeds have the same cases
+        digests = {count: fingerprint(_cases_of(cell))["digest"] for count, cell in of_count.items()}
         for cell in self.cells:
             wanted = cell.settings().to_dict()
             stored = result_file(self.results, cell)
-            unlike = measured_otherwise(cell, read_result(stored)) if stored.exists() else ""
+            digest = digests[cell.labelled]
+            unlike = measured_otherwise(cell, read_result(stored), digest) if stored.exists() else ""
             if unlike:
                 raise BenchmarkError(f"{stored} was measured with another {unlike}: name another --results.")
             run = self._run(cell)
             begun = run.settings_file.exists() and run.cases_file.exists()
             unlike = ", ".join(differences(wanted, read_json(run.settings_file))) if begun else ""
-            if unlike or (begun and _cases_in(run) != cases[cell.labelled]):
+            if unlike or (begun and read_json(run.cases_file)["fingerprint"]["digest"] != digest):
                 raise BenchmarkError(f"{run.path} was begun with other {unlike or 'cases'}: name another --out.")
 
     def measure(self) -> None:
@@ -95,7 +98,7 @@ class Benchmark:
 
     def _start(self, cell: Cell, working: dict[str, _Training]) -> None:
         run = self._run(cell)
-        if run.status().active:
+        if run.is_locked():  # the status alone may be that of a machine that broke down
             self._fail(cell, f"another process is training in {run.path}")
             return
         resumed = run.settings_file.exists() and run.cases_file.exists()
@@ -177,16 +180,9 @@ def _stop(trainings: Iterable[_Training], say: Callable[[str], None]) -> None:
             training.process.wait()
 
 
-def _cases_in(run: RunFolder) -> dict[str, list[str]]:
-    """Names of the cases that a run was begun with."""
-    content = read_json(run.cases_file)
-    return {part: sorted(case["name"] for case in content[part]) for part in ("labelled", "unlabelled", "validation")}
-
-
-def _cases_of(cell: Cell) -> dict[str, list[str]]:
-    """Names of the cases that the cell is to be measured with; raises SemiSegError."""
+def _cases_of(cell: Cell) -> CaseList:
+    """The cases that the cell is to be measured with; raises SemiSegError."""
     from SemiSegLib.data.layouts import find_cases
     from SemiSegLib.data.splits import apply_splits
 
-    cases = apply_splits(find_cases(cell.study.data), cell.study.splits, cell.labelled)
-    return {part: sorted(c.name for c in getattr(cases, part)) for part in ("labelled", "unlabelled", "validation")}
+    return apply_splits(find_cases(cell.study.data), cell.study.splits, cell.labelled)

@@ -107,6 +107,8 @@ def read_case(case: Case, fill: int = 0) -> tuple[sitk.Image, Mask | None]:
     mask = images.read_mask(case.label, case.label_frame)
     if case.label_values:
         mask = images.relabel(mask, case.label_values)
+    if not case.label_by_orientation:
+        images.warn_of_resampling(mask, image)
     return image, images.bring_to(mask, image, case.image, fill, case.label_by_orientation)
 
 

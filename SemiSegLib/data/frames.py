@@ -105,7 +105,7 @@ def in_frames(case: Case, masks: Mapping[str, Path]) -> list[Case]:
 
     A mask is one of all frames, or there is one file a frame among `masks` (by name), called as the scan is with
     `_frame07` at the end. In a mask of all frames an empty frame is one that nobody annotated, as data sets have it
-    (M&Ms annotates two of thirty). Raises CasesError where scan and mask do not fit.
+    (M&Ms annotates two of thirty). Raises CasesError where scan and mask do not fit, and for two masks of one frame.
     """
     count = frame_count(case.image)
     if count == 1:
@@ -116,6 +116,8 @@ def in_frames(case: Case, masks: Mapping[str, Path]) -> list[Case]:
     cases = []
     for frame in range(count):
         single = replace(case, name=frame_name(series, frame, count), frame=frame, label=None, patient=series)
+        if frame in own and frame in annotated:
+            raise CasesError(f"{case.label} and {own[frame]} both hold the mask of {single.name}: remove one")
         if frame in own:
             single = replace(single, label=own[frame])
         elif frame in annotated:
@@ -125,8 +127,14 @@ def in_frames(case: Case, masks: Mapping[str, Path]) -> list[Case]:
 
 
 def _masks_of_frames(names: set[str], masks: Mapping[str, Path]) -> dict[int, Path]:
-    found = ((path, _FRAME.fullmatch(name)) for name, path in masks.items())
-    return {int(match["number"]) - 1: path for path, match in found if match and match["series"].casefold() in names}
+    found: dict[int, Path] = {}
+    for name, path in masks.items():
+        match = _FRAME.fullmatch(name)
+        if match and match["series"].casefold() in names:
+            other = found.setdefault(int(match["number"]) - 1, path)
+            if other != path:
+                raise CasesError(f"{other} and {path} are both the mask of frame {match['number']}: remove one")
+    return found
 
 
 def _annotated_frames(case: Case, count: int) -> set[int]:

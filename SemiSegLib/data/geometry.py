@@ -81,6 +81,22 @@ class Geometry:
         distances = np.linalg.norm(self.corners[:, None] - other.corners[None], axis=2)
         return bool(max(distances.min(0).max(), distances.min(1).max()) <= tolerance * min(self.spacing))
 
+    def on_lattice_of(self, other: Geometry, tolerance: float = 0.01) -> bool:
+        """Whether every voxel lies where `other` has one, or would have one beyond its borders: bringing what is in
+        them there moves nothing."""
+        steps = np.abs(np.linalg.inv(other.axes) @ self.axes)
+        one_to_one = np.array_equal(np.sort(np.rint(steps), axis=0), np.sort(np.eye(3), axis=0))
+        places = other.index(self.corners)
+        return one_to_one and bool(np.abs(places - np.rint(places)).max() <= tolerance)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it is what files have whose writer gave no place: 1 mm from the world's origin along its axes, as
+        SimpleITK (LPS) or as nibabel (RAS) counts them."""
+        straight = np.allclose(np.abs(np.reshape(self.direction, (3, 3))), np.eye(3))
+        as_counted = straight and self.orientation in ("LPS", "RAS")
+        return as_counted and np.allclose(self.spacing, 1) and np.allclose(self.origin, 0)
+
     def overlaps(self, other: Geometry) -> bool:
         """Whether the two boxes share space, judged at 9×9×9 points spread over each."""
         return bool(other.contains(self._lattice()).any() or self.contains(other._lattice()).any())

@@ -264,18 +264,25 @@ def relabel(mask: Mask, values: Mapping[int, int]) -> Mask:
 
 
 def bring_to(
-    mask: Mask, image: sitk.Image, image_path: Path | None = None, fill: int = 0, by_orientation: bool = False
+    mask: Mask,
+    image: sitk.Image,
+    image_path: Path | None = None,
+    fill: int = 0,
+    by_orientation: bool = False,
+    called: str = "scan",
 ) -> Mask:
     """The mask on the grid of `image`.
 
     Equal grids are kept as they are. Others are resampled in world space, nearest neighbour, when they
     overlap; voxels outside the mask's grid become `fill`, and those that have it are no annotation. A warning
     tells which share of the annotation lies outside the image. Raises GeometryError naming both files and grids
-    when nothing of it lies inside.
+    when nothing of it lies inside, and for a mask of as many voxels that was saved without its place in the world.
 
     by_orientation: for data whose masks have a right orientation but an unreliable origin (NIH Pancreas-CT):
     the world decides only when both have the same voxel positions; otherwise the mask's axes are turned to
     those of the image and its voxels laid one to one onto the image's, with a warning.
+
+    called: what the image is in messages.
     """
     import SimpleITK as sitk
 
@@ -284,10 +291,20 @@ def bring_to(
         return replace(mask, image=wanted.stamp(sitk.Image(mask.image)))
     if by_orientation and not own.same_box(wanted):
         return replace(mask, image=_laid_onto(mask, image, image_path))
-    _require_overlap(mask, wanted, image_path, fill)
+    if own.size == wanted.size and own.is_none:
+        raise GeometryError(
+            _mismatch("lie elsewhere, since the mask has no place in the world", mask, wanted, image_path, called)
+        )
+    _require_overlap(mask, wanted, image_path, fill, called)
     kind = mask.image.GetPixelID() if fill <= 255 else sitk.sitkUInt32
     moved = sitk.Resample(mask.image, image, sitk.Transform(), sitk.sitkNearestNeighbor, fill, kind)
     return replace(mask, image=moved)
+
+
+def warn_of_resampling(mask: Mask, image: sitk.Image) -> None:
+    """Say it of a mask whose voxels lie between those of the scan: borders move by up to half a voxel."""
+    if not Geometry.of(mask.image).on_lattice_of(Geometry.of(image)):
+        logger.warning("%s: its voxels are not its scan's; it is resampled onto them (nearest neighbour)", mask.path)
 
 
 def _laid_onto(mask: Mask, image: sitk.Image, image_path: Path | None) -> sitk.Image:
@@ -299,26 +316,33 @@ def _laid_onto(mask: Mask, image: sitk.Image, image_path: Path | None) -> sitk.I
     return wanted.stamp(turned)
 
 
-def _require_overlap(mask: Mask, wanted: Geometry, image_path: Path | None, unknown: int) -> None:
+def _require_overlap(mask: Mask, wanted: Geometry, image_path: Path | None, unknown: int, called: str) -> None:
     own = Geometry.of(mask.image)
     if not own.overlaps(wanted):
-        raise GeometryError(_mismatch("do not overlap", mask, wanted, image_path))
+        raise GeometryError(_mismatch("do not overlap", mask, wanted, image_path, called))
     array = to_array(mask.image)
     annotated = np.argwhere((array != 0) & (array != unknown))
     inside = wanted.contains(own.world(annotated))
     if len(annotated) and not inside.any():
-        raise GeometryError(_mismatch("do not meet: all annotated voxels lie outside", mask, wanted, image_path))
+        raise GeometryError(
+            _mismatch("do not meet: all annotated voxels lie outside", mask, wanted, image_path, called)
+        )
     if not inside.all():
         share = 100 * (1 - inside.mean())
-        logger.warning("%s: %.1f %% of the annotated voxels lie outside the scan %s", mask.path, share, image_path)
+        logger.warning(
+            "%s: %.1f %% of the annotated voxels lie outside the %s %s", mask.path, share, called, image_path
+        )
 
 
-def _mismatch(problem: str, mask: Mask, wanted: Geometry, image_path: Path | None) -> str:
+def _mismatch(problem: str, mask: Mask, wanted: Geometry, image_path: Path | None, called: str = "scan") -> str:
     own = Geometry.of(mask.image)
     hint = "check that they belong together"
     if own.size == wanted.size:
-        hint += "; they have equal sizes, so the mask may have been saved without its place in the world"
+        hint += (
+            "; they have equal sizes, so the mask may have been saved without its place in the world: save it again "
+            f"with that of the {called} (CopyInformation in SimpleITK, the affine in nibabel)"
+        )
     return (
-        f"mask and scan {problem}. Mask {mask.path or IN_MEMORY}: {own.describe()}. "
-        f"Scan {image_path or IN_MEMORY}: {wanted.describe()}. Please {hint}."
+        f"mask and {called} {problem}. Mask {mask.path or IN_MEMORY}: {own.describe()}. "
+        f"{called.capitalize()} {image_path or IN_MEMORY}: {wanted.describe()}. Please {hint}."
     )

@@ -44,6 +44,7 @@ COLORS = (
     (183, 156, 220), (144, 238, 144), (240, 128, 128), (183, 214, 211), (255, 250, 160),
 )  # fmt: skip
 """For data sets that name classes without colours; our own choice."""
+_MASK_NAME = re.compile(r"(?P<scan>.+)[._-](seg|segmentation|label|labels|mask|gt)", re.IGNORECASE)
 
 
 def find_cases(root: Path) -> CaseList:
@@ -121,13 +122,15 @@ def _refuse_doubles(cases: Iterable[Case]) -> None:
 def _labels_from_masks(cases: list[Case], given: list[Label] | None) -> tuple[list[Case], list[Label] | None]:
     """The `given` labels, or those that Slicer segmentations name. The name decides: where files number the same names
     differently, each case gets the mapping to common numbers. A file that names none of the given goes by its numbers.
+    A segment with the value of what nobody annotated ("not sure") is no class, whatever it is called.
     """
     from SemiSegLib.data.images import mask_labels
 
     known = {label.name for label in given or []}
     named: dict[str, list[Label]] = {}
     for case in cases:
-        own = (case.label and mask_labels(case.label)) or []
+        segments = (case.label and mask_labels(case.label)) or []
+        own = [label for label in segments if label.value != DataSettings().ignore_value]
         if own and (given is None or any(label.name in known for label in own)):
             named[case.name] = own
     joint = joint_labels(named.values(), given or [])
@@ -199,9 +202,24 @@ def _side_by_side(root: Path) -> CaseList | None:
     cases = [_unlisted(path, beside, suffixed) for path in scans]
     if not cases:
         return None
+    _warn_of_masks(scans, root)
     found = _case_list(root, "folder of scans", cases, masks=beside)
     _report_orphans(beside, found, root, refuse=False)  # the scans alone may be what is wanted, to be predicted
     return found
+
+
+def _warn_of_masks(scans: Sequence[Path], root: Path) -> None:
+    """Of several formats a file's name alone says that it is a mask, and how masks are called differs."""
+    names = {stem(path) for path in scans}
+    named = ((path, _MASK_NAME.fullmatch(stem(path))) for path in scans)
+    masks = [path.name for path, match in named if match and match["scan"] in names]
+    if masks:
+        logger.warning(
+            "%s: %s count as scans without a mask, but are called like masks of the scans beside them. If they are, "
+            "put the scans into images/ and the masks, called as their scans, into labels/.",
+            root,
+            listed(masks),
+        )
 
 
 def _images_labels(root: Path) -> CaseList | None:
@@ -272,6 +290,12 @@ def _read_dataset(file: Path) -> dict[str, Any]:
 
 def _refuse_channels(dataset: Mapping[str, Any], file: Path) -> None:
     channels = dataset.get("channel_names") or dataset.get("modality") or {}
+    if isinstance(channels, str):
+        return
+    if not isinstance(channels, (dict, list)):
+        raise CasesError(
+            f'{file}: \'channel_names\' must give channels their names, as {{"0": "MR"}}, not {channels!r}'
+        )
     if len(channels) > 1:
         names = channels.values() if isinstance(channels, dict) else channels
         raise CasesError(f"{file}: scans of several channels ({listed(names)}); only one channel is supported")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from SemiSegLib.data.patients import last_patients, of_other_patients, patient
 
 TRAIN_KEYS = ("train", "train_patients", "training")
 VALIDATION_KEYS = ("validation", "validation_patients", "val", "val_patients")
+TEST_KEYS = ("test", "test_patients")
 LABELLED_KEY = re.compile(r"labell?ed(_(\d+))?(_patients)?")
 
 
@@ -25,13 +27,13 @@ def apply_splits(cases: CaseList, splits: str | None = None, labelled: int | Pat
 
     splits: 'FILE:SECTION' of a JSON file whose sections name cases under `train`, `validation` and
     `labeled_N` (or `…_patients`). A name stands for the case so called, or for all cases called NAME_….
-    Cases that no list names are left out.
+    Cases that no list names are left out, and so are those under `test`.
     labelled: how many, or a file with one name a line. A number takes the list `labeled_N` if the section has
     it, else the first N annotated training cases by name. None takes the section's only such list, or all.
 
     Training cases not chosen lose their mask path, so nothing can read it. Without a list of training cases, those of
-    validation patients are left out. Raises CasesError for unknown names, cases or patients in two parts, cases chosen
-    as labelled or for validation that have no mask.
+    validation and test patients are left out. Raises CasesError for unknown names, lists of unknown names, cases or
+    patients in two parts, cases chosen as labelled or for validation that have no mask.
     """
     section: Mapping[str, Any] = {}
     labels = cases.labels
@@ -43,6 +45,7 @@ def apply_splits(cases: CaseList, splits: str | None = None, labelled: int | Pat
     validation = _resolve(_names(section, VALIDATION_KEYS), cases, splits) or list(cases.validation)
     training = _training(section, cases, validation, splits)
     _refuse_both(training, validation, splits)
+    _refuse_both(training, _test(section, cases), splits, "test")
     chosen = _chosen(section, training, labelled, splits)
     _require_masks(chosen, "chosen as labelled")
     _require_masks(validation, "chosen for validation")
@@ -81,18 +84,22 @@ def _read(file: Path) -> Any:
 
 
 def _section(contents: Any, name: str | None, file: Path) -> Mapping[str, Any]:
-    """The wanted section; a list as in nnU-Net's splits_final.json has the sections 0, 1, …"""
+    """The wanted section, its lists looked at; a list as in nnU-Net's splits_final.json has the sections 0, 1, …"""
     if isinstance(contents, list):
         contents = {str(number): section for number, section in enumerate(contents)}
     if not isinstance(contents, dict):
         raise CasesError(f"{file}: holds no object with lists of cases")
     if name is None and any(_is_list_key(key) for key in contents):
-        return contents
+        return _with_known_lists(contents, file)
+    named = contents.get(name) if name is not None else None
+    if isinstance(named, dict):
+        _with_known_lists(named, f"{file}, {name}")  # before a section of misspelt lists is taken for none
     sections = {
         key: value for key, value in contents.items() if isinstance(value, dict) and any(map(_is_list_key, value))
     }
     if name is None and len(sections) == 1:
-        return next(iter(sections.values()))
+        ((only, section),) = sections.items()
+        return _with_known_lists(section, f"{file}, {only}")
     if name is None or name not in sections:
         problem = "name a section" if name is None else f"no section '{name}'"
         raise CasesError(f"{file}: {problem}; write {file}:SECTION with one of {listed(sections) or '(none)'}")
@@ -100,7 +107,25 @@ def _section(contents: Any, name: str | None, file: Path) -> Mapping[str, Any]:
 
 
 def _is_list_key(key: str) -> bool:
-    return key in TRAIN_KEYS + VALIDATION_KEYS or LABELLED_KEY.fullmatch(key) is not None
+    return key in TRAIN_KEYS + VALIDATION_KEYS + TEST_KEYS or LABELLED_KEY.fullmatch(key) is not None
+
+
+def _with_known_lists(section: Mapping[str, Any], source: object) -> Mapping[str, Any]:
+    """The section. Raises CasesError for a list of cases under a name that means nothing, and for what is no list."""
+    for key, value in section.items():
+        names = isinstance(value, list) and all(isinstance(name, (str, int)) for name in value)
+        if _is_list_key(key) and value is not None and not names:
+            raise CasesError(f"{source}: '{key}' must be a list of names of cases, not {value!r}")
+        if not _is_list_key(key) and names and any(isinstance(name, str) for name in value):
+            raise CasesError(f"{source}: '{key}' is no list that is known, so it would be ignored; {_nearest_key(key)}")
+    return section
+
+
+def _nearest_key(key: str) -> str:
+    number = re.search(r"\d+", key)
+    known = [*TRAIN_KEYS, *VALIDATION_KEYS, *TEST_KEYS, "labelled", f"labelled_{number[0] if number else 'N'}"]
+    near = difflib.get_close_matches(key.casefold(), known, 1)
+    return f"did you mean '{near[0]}'?" if near else f"known are {listed(known, 20)}"
 
 
 def _labels(contents: Any) -> list[Label] | None:
@@ -134,17 +159,24 @@ def _resolve(names: Sequence[str], cases: Sequence[Case] | CaseList, source: obj
 def _training(section: Mapping[str, Any], cases: CaseList, validation: Sequence[Case], source: object) -> list[Case]:
     if any(key in section for key in TRAIN_KEYS):
         return _resolve(_names(section, TRAIN_KEYS), cases, source)
-    return sorted(of_other_patients(cases, validation), key=lambda case: case.name)
+    held_out = [*validation, *_test(section, cases)]
+    return sorted(of_other_patients(cases, held_out), key=lambda case: case.name)
 
 
-def _refuse_both(training: Sequence[Case], validation: Sequence[Case], source: object) -> None:
-    both = sorted({case.name for case in training} & {case.name for case in validation})
+def _test(section: Mapping[str, Any], cases: CaseList) -> list[Case]:
+    """Cases that are kept for a test; of their names some may well have no scan here."""
+    names = {one_spelling(name) for name in _names(section, TEST_KEYS)}
+    return [case for case in cases if case.name in names or any(case.name.startswith(name + "_") for name in names)]
+
+
+def _refuse_both(training: Sequence[Case], others: Sequence[Case], source: object, part: str = "validation") -> None:
+    both = sorted({case.name for case in training} & {case.name for case in others})
     if both:
-        raise CasesError(f"{source}: cases are both in training and in validation: {listed(both)}")
-    shared = sorted({patient(case) for case in training} & {patient(case) for case in validation})
+        raise CasesError(f"{source}: cases are both in training and in {part}: {listed(both)}")
+    shared = sorted({patient(case) for case in training} & {patient(case) for case in others})
     if shared:
         raise CasesError(
-            f"{source}: scans of one patient (frames of one sequence) are both in training and in validation, which "
+            f"{source}: scans of one patient (frames of one sequence) are both in training and in {part}, which "
             f"would measure nothing: {listed(shared)}; move all of a patient to one side"
         )
 
@@ -153,10 +185,10 @@ def _chosen(
     section: Mapping[str, Any], training: Sequence[Case], labelled: int | Path | None, source: object
 ) -> list[Case]:
     """The training cases whose masks may be used."""
-    lists = [key for key in section if LABELLED_KEY.fullmatch(key)]
+    lists = {key: match[2] for key in section if (match := LABELLED_KEY.fullmatch(key))}
     if isinstance(labelled, int):
-        for key in lists:
-            if key in {f"labe{ls}ed_{labelled}{end}" for ls in ("l", "ll") for end in ("", "_patients")}:
+        for key, number in lists.items():
+            if number and int(number) == labelled:
                 return _from_training(_names(section, [key]), training, f"{source}, {key}")
         return _first(labelled, training)
     if labelled is not None:
@@ -164,7 +196,7 @@ def _chosen(
     if len(lists) > 1:
         raise CasesError(f"{source}: several lists of labelled cases, say how many to use: {listed(lists)}")
     if lists:
-        return _from_training(_names(section, lists), training, f"{source}, {lists[0]}")
+        return _from_training(_names(section, list(lists)), training, f"{source}, {next(iter(lists))}")
     return [case for case in training if case.label is not None]
 
 
@@ -213,6 +245,7 @@ def hold_out(cases: CaseList, count: int) -> CaseList:
         patients = len({patient(case) for case in cases.labelled})
         of_patients = f" of {patients} patients" if patients < len(cases.labelled) else ""
         raise CasesError(
-            f"{count} cases cannot be held out of {len(cases.labelled)} annotated ones{of_patients}: some must train"
+            f"{count} cases cannot be held out of {len(cases.labelled)} annotated ones{of_patients}: some must train "
+            "(where --labelled chooses annotated cases, --validation takes its own out of these)"
         )
     return dataclasses.replace(cases, labelled=labelled, unlabelled=unlabelled, validation=validation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ from SemiSegLib.data.images import read_geometry, read_mask, relabel
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.errors import SemiSegError
 
+logger = logging.getLogger(__name__)
+
 _PATCH_VOXELS = {2: 256 * 256, 3: 96 * 96 * 96}  # of an automatic patch: the size of the literature's
 
 
@@ -25,6 +28,7 @@ def complete(settings: Settings, cases: CaseList) -> None:
     if not settings.data.labels:
         settings.data.labels = list(cases.labels or _labels_in(cases.labelled, settings.data))
     _refuse_other_numbers(settings, cases)
+    _warn_of_other_names(settings, cases)
     sizes, spacings = _geometry([*cases.labelled, *cases.unlabelled][:50])
     if settings.data.spacing is None:
         settings.data.spacing = _median_spacing(spacings, settings.data.dimensions)
@@ -39,11 +43,32 @@ def _refuse_other_numbers(settings: Settings, cases: CaseList) -> None:
     for label in cases.labels or []:
         value = wanted.get(label.name.casefold(), label.value)
         if value != label.value:
-            own = ",".join(f"{x.value}:{x.name}" for x in cases.labels or [])
             raise SettingsError(
                 f"{cases.root}: its masks have {label.name} as {label.value}, the task '{settings.preset}' as {value}, "
-                f'so classes would be mistaken for each other. Name them as they are: --set "data.labels={own}".'
+                "so classes would be mistaken for each other. Name them as they are: --set "
+                f'"data.labels={_as_text(cases.labels or [])}".'
             )
+
+
+def _warn_of_other_names(settings: Settings, cases: CaseList) -> None:
+    """Masks are read by their numbers: other names for these may be synonyms, or other structures."""
+    wanted = {label.value: label.name for label in settings.data.labels}
+    pairs = [(label, wanted.get(label.value, label.name)) for label in cases.labels or []]
+    unlike = [f"{own.value} '{own.name}' ('{name}')" for own, name in pairs if own.name.casefold() != name.casefold()]
+    if unlike:
+        logger.warning(
+            "%s: its masks call %s, in brackets what the task '%s' calls them. If these are not the same structures, "
+            'stop and name the masks\' own: --set "data.labels=%s".',
+            cases.root,
+            listed(unlike),
+            settings.preset,
+            _as_text(cases.labels or []),
+        )
+
+
+def _as_text(labels: Sequence[Label]) -> str:
+    """Labels as `--set data.labels=` reads them."""
+    return ",".join(f"{label.value}:{label.name}" for label in labels)
 
 
 def automatic_patch(sizes: np.ndarray, spacings: np.ndarray, data: DataSettings) -> tuple[int, ...]:
@@ -112,8 +137,9 @@ def _labels_in(cases: Sequence[Case], data: DataSettings) -> list[Label]:
     for case in cases:
         assert case.label is not None
         mask = relabel(read_mask(case.label, case.label_frame), case.label_values or {})
-        if mask.labels:
-            return list(mask.labels)
+        named = [label for label in mask.labels or [] if label.value != data.ignore_value]
+        if named:
+            return named
         values |= {int(value) for value in np.unique(to_array(mask.image))}
     ignored = data.ignore_value in values
     values -= {0, data.ignore_value}

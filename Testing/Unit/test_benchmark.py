@@ -24,7 +24,8 @@ from SemiSegLib.benchmark.tables import class_table, groups, mean_and_sd, method
 from SemiSegLib.config import SettingsError
 from SemiSegLib.metrics import inconsistency, summarise
 from SemiSegLib.presets import build_settings
-from SemiSegLib.runs import RunFolder, read_json
+from SemiSegLib.runs import RunFolder, read_json, write_json
+from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.training.checkpoints import load_checkpoint
 
 GOOD = ("supervised", "secl:sampling=region")
@@ -128,6 +129,37 @@ def test_other_settings_are_not_taken_for_the_same_cell(measured, tiny_data, tmp
     assert "was begun with other training.iterations: name another --out" in capsys.readouterr().err
     assert main(command(tiny_data, folder, extra=("--labelled", "4"))) == 2
     assert "4 labelled cases wanted" in capsys.readouterr().err
+
+
+def test_other_scans_are_not_taken_for_the_same_cell(measured, tiny_data, tmp_path, capsys):
+    """Their names and numbers may be the same."""
+    folder = tmp_path / "copy"
+    shutil.copytree(measured[0], folder)
+    other = make_dataset(tmp_path / "data", cases=6, labelled=2, validation=1, size=(32, 32, 16), seed=5)
+    assert main(command(other, folder)) == 2
+    assert "was measured with another set of scans and masks: name another --results" in capsys.readouterr().err
+    assert main(command(other, folder, extra=("--results", str(tmp_path / "results")))) == 2
+    assert "was begun with other cases: name another --out" in capsys.readouterr().err
+    for name in NAMES:  # as earlier versions wrote them
+        file = folder / "results" / f"{name}.json"
+        content = read_json(file)
+        del content["digest"]
+        write_json(file, content)
+    assert main(command(tiny_data, folder)) == 0
+    assert capsys.readouterr().out.count("measured already") == 2
+
+
+def test_a_cell_whose_machine_broke_down_is_resumed(measured, tiny_data, tmp_path, capsys):
+    """The status says that it is training, and nobody is left to say otherwise."""
+    folder = tmp_path / "copy"
+    shutil.copytree(measured[0], folder)
+    run = RunFolder(folder / "runs" / NAMES[0])
+    (folder / "results" / f"{NAMES[0]}.json").unlink()
+    write_json(run.status_file, read_json(run.status_file) | {"state": "training", "host": "node7"})
+    assert run.status().active
+    assert main(command(tiny_data, folder)) == 0
+    assert f"{NAMES[0]}: going on" in capsys.readouterr().out
+    assert (folder / "results" / f"{NAMES[0]}.json").exists()
 
 
 def test_the_table_is_rebuilt_from_the_cells_alone(measured, tmp_path, capsys):

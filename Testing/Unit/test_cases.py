@@ -350,6 +350,31 @@ def test_slicer_segments_of_one_name_get_one_value_in_all_cases(tmp_path: Path) 
     assert (second[0].max(), second[1].max()) == (2, 1)
 
 
+@pytest.mark.parametrize("channels", [5, True])
+def test_channels_that_are_none_are_named(channels: object, tmp_path: Path) -> None:
+    decathlon(tmp_path, channel_names=channels)
+    with pytest.raises(CasesError, match=rf"dataset\.json: 'channel_names' must .*not {channels}"):
+        find_cases(tmp_path)
+
+
+def test_one_channel_may_be_a_name_alone(tmp_path: Path) -> None:
+    decathlon(tmp_path, channel_names="MR")
+    assert len(find_cases(tmp_path)) > 0
+
+
+def test_masks_beside_their_scans_that_are_not_found_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("A", "A_seg", "A-label", "A_Mask", "B", "C_seg"):
+        save(tmp_path / f"{name}.nii.gz")
+    found = find_cases(tmp_path)
+    assert len(found.unlabelled) == 6
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "A-label.nii.gz, A_Mask.nii.gz, A_seg.nii.gz count as scans without a mask" in warning
+    assert "images/" in warning
+    assert "labels/" in warning
+
+
 # ---- splits -----------------------------------------------------------------------------------------------
 
 
@@ -441,6 +466,42 @@ def test_sections_without_a_choice_and_with_a_single_list(folder: Path) -> None:
     assert names(single.unlabelled) == ["p1_f1", "p1_f2", "p2_f1"]
     untouched = find_cases(folder)
     assert apply_splits(untouched) == untouched
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"labeld_2": ["p1"], "train": ["p1", "p2"]}, "dev: 'labeld_2' is no list.*ignored; did you mean 'labelled_2'"),
+        ({"trian": ["p1"], "validation": ["p2"]}, "did you mean 'train'"),
+        ({"trian": ["p1"]}, "did you mean 'train'"),
+        ({"train": ["p1"], "validaton": ["p2"]}, "did you mean 'validation'"),
+        ({"train": ["p1"], "cohort": ["p2"]}, "known are train, train_patients"),
+        ({"train": 5}, "'train' must be a list of names of cases, not 5"),
+        ({"train": ["p1"], "validation": "p2"}, "'validation' must be a list of names of cases, not 'p2'"),
+        ({"train": ["p1"], "labelled": True}, "'labelled' must be a list of names of cases, not True"),
+        ({"train": [["p1"]]}, "must be a list of names"),
+        ({"train": ["p1", "p2"], "test": ["p2_f1"]}, "both in training and in test: p2_f1"),
+    ],
+)
+def test_lists_that_would_be_ignored_or_are_none_are_refused(folder: Path, section: dict, message: str) -> None:
+    (folder / "mine.json").write_text(json.dumps({"dev": section}))
+    with pytest.raises(CasesError, match=message):
+        apply_splits(find_cases(folder), f"{folder / 'mine.json'}:dev")
+
+
+def test_test_cases_are_not_trained_on(folder: Path) -> None:
+    """A test case need not be in this folder."""
+    section = {"test": ["p1_f1", "p1_f2", "p2", "p99"], "validation": ["p3"], "note": "from 2020", "years": [2020]}
+    (folder / "mine.json").write_text(json.dumps(section))
+    found = apply_splits(find_cases(folder), str(folder / "mine.json"))
+    assert names(found.cases) == [f"p{patient}_f{frame}" for patient in (4, 5, 6, 3) for frame in (1, 2)]
+
+
+def test_a_number_of_labelled_cases_may_have_zeros_before_it(folder: Path) -> None:
+    (folder / "mine.json").write_text(
+        json.dumps({"labelled_02": ["p4_f1"], "labelled_12": ["p2"], "train": ["p2", "p4"]})
+    )
+    assert names(apply_splits(find_cases(folder), str(folder / "mine.json"), 2).labelled) == ["p4_f1"]
 
 
 def test_nnunet_split_files_have_numbered_sections(folder: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 import SimpleITK as sitk
 
 from SemiSegLib.config import Label
-from SemiSegLib.data.geometry import GeometryError
 from SemiSegLib.data.writing import write_mask
 from SemiSegLib.evaluate import EvaluationError, evaluate, main
 from SemiSegLib.metrics import METRICS, case_metrics
@@ -101,6 +100,35 @@ def test_segmentations_name_their_classes_and_names_beat_numbers(tmp_path):
     assert report.cases["a"] == case_metrics(prediction, reference, (1.0, 1.5, 2.0), LABELS)
 
 
+def test_names_beside_the_masks_beat_numbers_on_either_side(tmp_path):
+    """A model's numbers and those of a data set need not be the same."""
+    reference = np.zeros((8, 8, 8), np.uint8)
+    for value in (1, 2, 3):
+        reference[2 * value] = value
+    save(reference, tmp_path / "t" / "labels" / "a.nii.gz")
+    save(np.array([0, 3, 2, 1], np.uint8)[reference], tmp_path / "p" / "a.nii.gz")
+    ours = {"labels": [{"name": name, "value": value} for name, value in (("RV", 1), ("MYO", 2), ("LV", 3))]}
+    (tmp_path / "p" / "labels.json").write_text(json.dumps(ours))
+    theirs = tmp_path / "t" / "dataset.json"
+    theirs.write_text(json.dumps({"labels": {"background": 0, "LV": 1, "MYO": 2, "RV": 3}}))
+    report = evaluate(tmp_path / "p", tmp_path / "t" / "labels")
+    assert {name: scores["dsc"] for name, scores in report.cases["a"].items()} == {"LV": 1, "MYO": 1, "RV": 1}
+    theirs.write_text(json.dumps({"labels": {"background": 0, "left ventricle": 1, "MYO": 2, "RV": 3}}))
+    with pytest.raises(EvaluationError, match="hold LV, the references left ventricle: which class is which"):
+        evaluate(tmp_path / "p", tmp_path / "t" / "labels")
+
+
+def test_a_single_class_may_have_another_name_on_either_side(tmp_path):
+    _, reference = masks(0)
+    for folder, name in (("p", "left atrium"), ("r", "LA")):
+        save((reference == 1).astype(np.uint8), tmp_path / folder / "a.nii.gz")
+        (tmp_path / folder / "labels.json").write_text(json.dumps({"labels": {name: 1}}))
+    report = evaluate(tmp_path / "p", tmp_path / "r")
+    assert report.cases["a"]["LA"]["dsc"] == 1
+    (message,) = report.messages
+    assert "left atrium, the references LA; these are compared as the same class" in message
+
+
 def test_prediction_on_another_grid_is_brought_over_and_reported(tmp_path):
     prediction, reference = masks(0)
     save(reference, tmp_path / "r" / "a.nii.gz")
@@ -113,12 +141,24 @@ def test_prediction_on_another_grid_is_brought_over_and_reported(tmp_path):
     assert "13 x 11 x 10" in report.messages[0]
 
 
-def test_prediction_elsewhere_in_the_world_is_refused(tmp_path):
+def test_predictions_that_cannot_be_compared_are_named_and_the_others_scored(tmp_path, capsys):
     prediction, reference = masks(0)
-    save(reference, tmp_path / "r" / "a.nii.gz")
-    save(prediction, tmp_path / "p" / "a.nii.gz", origin=(500.0, 0.0, 0.0))
-    with pytest.raises(GeometryError, match=r"a\.nii\.gz"):
-        evaluate(tmp_path / "p", tmp_path / "r", LABELS)
+    for name in "abc":
+        save(reference, tmp_path / "r" / f"{name}.nii.gz")
+        save(prediction, tmp_path / "p" / f"{name}.nii.gz", origin=(500.0, 0.0, 0.0) if name == "a" else (5, -7, 9))
+    (tmp_path / "p" / "b.nii.gz").write_bytes(b"nothing")
+    command = ["--predictions", str(tmp_path / "p"), "--references", str(tmp_path / "r")]
+    assert main([*command, "--output", str(tmp_path / "scores.json")]) == 3
+    said = capsys.readouterr()
+    assert "2 cases could not be scored" in said.out
+    assert f"error: mask and reference do not overlap. Mask {tmp_path / 'p' / 'a.nii.gz'}" in said.err
+    assert f"Reference {tmp_path / 'r' / 'a.nii.gz'}" in said.err
+    written = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert list(written["cases"]) == ["c"]
+    assert list(written["failures"]) == ["a", "b"]
+    (tmp_path / "p" / "c.nii.gz").unlink()
+    assert main(command) == 2
+    assert "a.nii.gz" in capsys.readouterr().err
 
 
 def test_a_reference_that_nobody_annotated_says_nothing_of_a_prediction(tmp_path):

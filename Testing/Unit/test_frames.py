@@ -297,6 +297,31 @@ def test_a_training_on_frames_takes_each_from_its_place_and_divides_no_patient(b
     assert second > 1.5 * first  # not twice the same frame from the cache
 
 
+@pytest.mark.parametrize("doubled", ["s1_frame1", "s1_4d_frame01"])
+def test_two_files_for_the_mask_of_one_frame_are_refused(doubled, beating, tmp_path):
+    scans, masks = beating(2)
+    write_4d(scans, tmp_path / "images" / "s1_4d.nii.gz")
+    (tmp_path / "labels").mkdir()
+    for name in ("s1_frame01", doubled):
+        sitk.WriteImage(masks[0], tmp_path / "labels" / f"{name}.nii.gz")
+    with pytest.raises(CasesError, match=r"s1_.*frame0?1\.nii\.gz and .*s1_.*frame0?1\.nii\.gz are both the mask"):
+        find_cases(tmp_path)
+
+
+def test_a_4d_mask_and_a_file_of_one_of_its_frames_are_refused(beating, tmp_path):
+    scans, masks = beating(2)
+    write_4d(scans, tmp_path / "images" / "s1.nii.gz")
+    write_4d(masks, tmp_path / "labels" / "s1.nii.gz")
+    sitk.WriteImage(masks[1], tmp_path / "labels" / "s1_frame02.nii.gz")
+    with pytest.raises(CasesError, match=r"s1\.nii\.gz and .*s1_frame02\.nii\.gz both hold the mask of s1_frame02"):
+        find_cases(tmp_path)
+    write_4d([masks[0], masks[1] * 0], tmp_path / "labels" / "s1.nii.gz")  # of which nothing is drawn in it
+    assert described(find_cases(tmp_path).labelled) == {
+        "s1_frame01": (0, "s1.nii.gz", 0),
+        "s1_frame02": (1, "s1_frame02.nii.gz", None),
+    }
+
+
 # ---- predicting ---------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from SemiSegLib.config import Label
 from SemiSegLib.data import formats, geometry, images, writing
+from SemiSegLib.data.cases import Case, read_case
 from SemiSegLib.data.formats import ImageError
 from SemiSegLib.data.geometry import Geometry, GeometryError
 from SemiSegLib.data.images import Mask
@@ -661,6 +662,40 @@ def test_annotation_outside_the_scan_is_reported_and_a_foreign_mask_refused(
     lost.SetOrigin((0, 0, 0))
     with pytest.raises(GeometryError, match=r"do not overlap.*drawn\.nii\.gz: 7 x 6 x 5 voxels.*equal sizes"):
         images.bring_to(Mask(lost, path=mask.path), scan)
+
+
+@pytest.mark.parametrize("direction", [np.eye(3), np.diag([-1.0, -1.0, 1.0])], ids=["SimpleITK", "nibabel"])
+def test_a_mask_saved_without_its_place_is_refused_and_not_resampled(direction: np.ndarray) -> None:
+    """It overlaps with the scan by chance, and would be learnt in the wrong place."""
+    scan = sitk.GetImageFromArray(np.zeros((10, 40, 40), np.float32))
+    scan.SetSpacing((0.5, 0.5, 2.0))
+    array = np.zeros((10, 40, 40), np.uint8)
+    array[2:8, 5:30, 5:30] = 1
+    unplaced = sitk.GetImageFromArray(array)
+    unplaced.SetDirection(direction.ravel())
+    with pytest.raises(GeometryError, match=r"no place.*drawn\.nii.*1 x 1 x 1 mm.*scan\.nii.*0\.5 x 0\.5 x 2 mm.*Copy"):
+        images.bring_to(Mask(unplaced, path=Path("drawn.nii")), scan, Path("scan.nii"))
+    scan.SetSpacing((1, 1, 1))
+    scan.SetDirection(direction.ravel())
+    assert images.bring_to(Mask(unplaced), scan).image.GetSize() == (40, 40, 10)  # the scan has none either
+
+
+def test_a_mask_whose_voxels_are_not_the_scan_s_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scan = some_scan()
+    drawn = some_mask(scan)
+    coarse = sitk.Resample(
+        drawn, (4, 3, 3), sitk.Transform(), sitk.sitkNearestNeighbor, scan.GetOrigin(), (1.4, 0.7, 4)
+    )
+    shifted = sitk.Image(drawn)
+    shifted.SetOrigin(scan.TransformContinuousIndexToPhysicalPoint((0.4, 0, 0)))
+    sitk.WriteImage(scan, tmp_path / "scan.nrrd")
+    others = {"coarse": coarse, "shifted": shifted}
+    same = {"part": drawn[1:6, :, 1:], "turned": sitk.Flip(sitk.PermuteAxes(drawn, (2, 0, 1)), (True, False, True))}
+    for name, mask in (others | same).items():
+        sitk.WriteImage(mask, tmp_path / f"{name}.nrrd")
+        read_case(Case("scan", tmp_path / "scan.nrrd", tmp_path / f"{name}.nrrd"))
+    told = [record.getMessage() for record in caplog.records if "resampled" in record.getMessage()]
+    assert [text.partition(": ")[0] for text in told] == [str(tmp_path / f"{name}.nrrd") for name in others]
 
 
 def test_masks_known_to_have_a_wrong_origin_are_laid_on_by_orientation(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,12 +4,14 @@ import io
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from SemiSegLib.config import Label
 from SemiSegLib.console import Console
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import hold_out
 from SemiSegLib.runs import RunFolder
+from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.training import session
 
 LABELS = [Label(value, f"label {value}", (152, 55, 13)) for value in range(1, 10)]
@@ -107,3 +109,18 @@ def test_the_console_says_that_a_score_does_not_exist():
     Console(said)({"event": "validation", "iteration": 3, "dsc": None})
     assert "iteration 3" in said.getvalue()
     assert "no class" in said.getvalue()
+
+
+def test_a_warning_of_many_files_is_kept_of_each_and_shown_of_a_few(tmp_path, tiny_settings, run):
+    data = make_dataset(tmp_path / "data", cases=6, labelled=5, validation=0, size=(32, 32, 16))
+    for file in (data / "labels").iterdir():
+        mask = sitk.ReadImage(file)
+        mask.SetOrigin(mask.TransformContinuousIndexToPhysicalPoint((0.4, 0, 0)))
+        sitk.WriteImage(mask, file)
+    said = io.StringIO()
+    run.listeners.append(Console(said))
+    session.start(run, tiny_settings("supervised", **{"training.iterations": 2}), find_cases(data))
+    warned = [event["text"] for event in run.events() if "resampled onto" in event.get("text", "")]
+    assert len(warned) == 5
+    assert said.getvalue().count("resampled onto") == 3
+    assert "events.jsonl in the run folder has all of them" in said.getvalue()

@@ -166,6 +166,16 @@ def one_broken(ball, tmp_path):
     return folder
 
 
+@pytest.fixture
+def two_balls(ball, tmp_path):
+    """A folder of two scans."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, radius in (("a", 8), ("b", 10)):
+        sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=radius)[0], folder / f"{name}.nii.gz")
+    return folder
+
+
 def test_bad_scans_do_not_keep_the_others_from_being_predicted(one_broken, brightness_model, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["--model", str(brightness_model), "--input", str(one_broken), "--output", str(out), "--device", "cpu"]
@@ -304,6 +314,68 @@ def test_a_folder_is_not_finished_by_another_model(
         assert main(["--model", str(model), *command, "--skip-existing"]) == 2
     assert main(["--model", str(other), *command, "--overwrite"]) == 3
     assert main(["--model", str(other), *command, "--skip-existing"]) == 3
+
+
+def test_masks_of_the_model_before_are_made_anew_after_an_interruption(
+    two_balls, brightness_model, make_brightness_model, tmp_path
+):
+    """Else they would be taken for the new model's, which model.json names."""
+    other = make_brightness_model(tmp_path / "other.safetensors", offset=1)
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    list(predict(brightness_model, two_balls, out, device="cpu"))
+    list(predict(other, two_balls, fresh, device="cpu"))
+    earlier = (out / "b.nii.gz").read_bytes()
+    interrupted = predict(other, two_balls, out, device="cpu", overwrite=True)
+    assert next(interrupted).name == "a"
+    interrupted.close()
+    assert not (out / "b.nii.gz").exists()
+    assert (out / "replaced" / "b.nii.gz").read_bytes() == earlier  # the only one, until the new one is there
+    assert [done.name for done in predict(other, two_balls, out, device="cpu", skip_existing=True)] == ["b"]
+    assert not (out / "replaced").exists()
+    for name in "ab":
+        made, wanted = (read_mask(folder / f"{name}.nii.gz").image for folder in (out, fresh))
+        assert np.array_equal(sitk.GetArrayFromImage(made), sitk.GetArrayFromImage(wanted))
+
+
+def test_a_bad_scan_keeps_no_mask_of_the_model_before(two_balls, brightness_model, make_brightness_model, tmp_path):
+    other = make_brightness_model(tmp_path / "other.safetensors", offset=1)
+    out = tmp_path / "out"
+    list(predict(brightness_model, two_balls, out, device="cpu"))
+    whole = (two_balls / "b.nii.gz").read_bytes()
+    (two_balls / "b.nii.gz").write_bytes(b"nothing")
+    with pytest.raises(PredictionError):
+        list(predict(other, two_balls, out, device="cpu", overwrite=True))
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == ["a.nii.gz"]
+    (two_balls / "b.nii.gz").write_bytes(whole)
+    assert [done.name for done in predict(other, two_balls, out, device="cpu", skip_existing=True)] == ["b"]
+
+
+def test_maps_go_with_the_mask_that_they_belong_to(two_balls, brightness_model, make_brightness_model, tmp_path):
+    """Also those of a class that the new model calls otherwise."""
+    other = make_brightness_model(tmp_path / "other.safetensors", **{"data.labels": [Label(4, "vein", (1, 2, 3))]})
+    out = tmp_path / "out"
+    list(predict(brightness_model, two_balls, out, device="cpu", sdm=True))
+    assert len(list((out / "sdm").iterdir())) == 2
+    list(predict(other, two_balls, out, device="cpu", probabilities=True, overwrite=True))
+    assert not list((out / "sdm").iterdir())
+    assert sorted(path.name for path in (out / "probabilities").glob("*.nii.gz")) == ["a_vein.nii.gz", "b_vein.nii.gz"]
+
+
+def test_a_scan_is_done_only_when_the_maps_wanted_are_there(
+    two_balls, brightness_model, make_brightness_model, tmp_path
+):
+    out, command = tmp_path / "out", {"device": "cpu", "skip_existing": True}
+    list(predict(brightness_model, two_balls, out, device="cpu", sdm=True))
+    done = list(predict(brightness_model, two_balls, out, probabilities=True, **command))
+    assert [each.name for each in done] == ["a", "b"]
+    assert len(list((out / "probabilities").iterdir())) == 2
+    assert len(list((out / "sdm").iterdir())) == 2  # of the same model
+    assert not list(predict(brightness_model, two_balls, out, sdm=True, probabilities=True, **command))
+    (out / "sdm" / "b_Ball_of_Light.nii.gz").unlink()
+    assert [each.name for each in predict(brightness_model, two_balls, out, sdm=True, **command)] == ["b"]
+    other = make_brightness_model(tmp_path / "other.safetensors", offset=1)
+    with pytest.raises(SemiSegError, match="not made with this model"):
+        list(predict(other, two_balls, tmp_path / "out", probabilities=True, **command))
 
 
 def test_a_folder_of_annotations_is_not_finished_with_predictions(one_broken, brightness_model, tmp_path, capsys):

@@ -17,7 +17,7 @@ from SemiSegLib.metrics import dice
 from SemiSegLib.models import export_model, load_model, rewrite_card
 from SemiSegLib.predict import predict
 from SemiSegLib.quality import main
-from SemiSegLib.runs import read_json
+from SemiSegLib.runs import read_json, write_json
 from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.train import train
 from SemiSegLib.training import session
@@ -246,6 +246,19 @@ def test_a_run_without_validation_cases_is_cross_fitted(tiny_settings, tmp_path)
     parts = [read_json(run.path / "cross-fit" / part / "cases.json")["labelled"] for part in "12"]
     assert not {case["name"] for case in parts[0]} & {case["name"] for case in parts[1]}
     assert main(["--model", str(run.path), "--cross-fit", "5", "--device", "cpu"]) == 2
+
+
+def test_parts_are_trained_as_long_as_a_run_of_some_time_was(tiny_settings, tmp_path):
+    """A plan of their own would give them other iterations, or other voxels, on another device or in a busy moment."""
+    data = make_dataset(tmp_path / "data", cases=4, labelled=4, validation=0, size=(32, 32, 16))
+    run = train(data, tmp_path / "run", tiny_settings("supervised", **{"training.iterations": 2}), quiet=True)
+    settings = read_json(run.settings_file)
+    write_json(run.settings_file, settings | {"training": settings["training"] | {"minutes": 0.05}})
+    assert main(["--model", str(run.path), "--cross-fit", "2", "--device", "cpu"]) == 0
+    for part in "12":
+        fold = read_json(run.path / "cross-fit" / part / "settings.json")
+        assert fold["training"] == settings["training"]
+        assert fold["data"]["spacing"] == settings["data"]["spacing"]
 
 
 def test_networks_of_another_division_are_not_measured_on_what_they_were_trained_with(tiny_settings, tmp_path, capsys):

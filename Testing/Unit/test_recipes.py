@@ -161,3 +161,35 @@ def test_time_instead_of_iterations(tiny_data, tmp_path, monkeypatch):
     assert plan["iterations"] == training["iterations"] == run.status().iteration == 12
     assert plan["patch_size"] == training["patch_size"]
     assert "0 minutes" in plan["text"]
+
+
+def test_the_settings_of_a_run_of_some_time_train_as_long_as_it_did(tiny_data, tmp_path, monkeypatch, capsys):
+    """On whatever device; a number of iterations or a time that is named counts instead."""
+    monkeypatch.setattr(timing, "measured_seconds", lambda settings, compute, patch: 0.4)
+    out = tmp_path / "run"
+    assert main(command(tiny_data, out, "--method", "supervised", "--time", "0.1m")) == 0
+    again = ["--config", str(out / "settings.json"), "--list-settings"]
+
+    def shown(*arguments):
+        capsys.readouterr()
+        assert main([*again, *arguments]) == 0
+        lines = (line.split(" = ") for line in capsys.readouterr().out.splitlines() if " = " in line)
+        values = {name: value.partition("  (")[0] for name, value in lines}
+        return values["training.iterations"], float(values["training.minutes"])
+
+    assert shown() == ("12", 0)
+    assert shown("--iterations", "3") == ("3", 0)
+    assert shown("--time", "2m")[1] == 2
+
+
+def test_iterations_count_where_a_file_names_a_time(tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps({"training.minutes": 30}))
+    assert build_settings(file=tmp_path / "mine.json").training.minutes == 30
+    settings = build_settings(file=tmp_path / "mine.json", overrides={"training.iterations": 3})
+    assert (settings.training.iterations, settings.training.minutes) == (3, 0)
+
+
+def test_a_time_and_iterations_are_not_given_together(tmp_path, capsys):
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "run"), "--time", "15m", "--iterations", "9"]) == 2
+    assert "A time (15 minutes) and a number of iterations (9) cannot both be given" in capsys.readouterr().err
+    assert build_settings(overrides={"training.iterations": 9, "training.minutes": "0"}).training.iterations == 9

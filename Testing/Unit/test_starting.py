@@ -15,6 +15,7 @@ import torch
 from SemiSegLib.benchmark.results import training_time
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.config import Label
+from SemiSegLib.data.images import read_mask
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.data.writing import remove_unfinished, write_mask
@@ -24,6 +25,7 @@ from SemiSegLib.models import load_model
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunError, RunFolder, read_json
 from SemiSegLib.schedules import step_at
+from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.train import main, resume, train
 from SemiSegLib.training import session
 from SemiSegLib.training.checkpoints import load_checkpoint
@@ -490,6 +492,18 @@ def test_a_number_of_annotations_below_one_is_no_file(count, tiny_data, tmp_path
     assert "at least 1" in capsys.readouterr().err
 
 
+def test_what_validation_takes_out_of_the_labelled_cases_is_said(tmp_path, capsys):
+    data = make_dataset(tmp_path / "data", cases=4, labelled=3, validation=0, size=(32, 32, 16))
+    run = RunFolder(tmp_path / "run")
+    start = ["--data", str(data), "--method", "supervised", "--patch", "32,16,16", "--device", "cpu", "--quiet"]
+    start += ["--iterations", "1", "--labelled", "2"]
+    assert main([*start, "--out", str(run.path), "--validation", "1"]) == 0
+    said = [event["text"] for event in run.events() if "--labelled" in event.get("text", "")]
+    assert said == ["Of the 2 annotated cases of --labelled, --validation holds out 1 to measure with: 1 train."]
+    assert main([*start, "--out", str(tmp_path / "other"), "--validation", "2"]) == 2
+    assert "out of 2 annotated ones: some must train (where --labelled" in capsys.readouterr().err
+
+
 def test_data_that_numbers_the_task_s_classes_otherwise_is_refused(tiny_data, tmp_path, capsys):
     """Its masks' 1 would be learnt as what the task calls 1."""
     shutil.copytree(tiny_data / "images", tmp_path / "data" / "images")
@@ -502,6 +516,41 @@ def test_data_that_numbers_the_task_s_classes_otherwise_is_refused(tiny_data, tm
     said = capsys.readouterr().err
     assert "left ventricle as 1, the task 'cardiac-cine' as 3" in said
     assert '--set "data.labels=1:left ventricle,2:Myocardium"' in said
+
+
+def test_data_that_names_the_task_s_values_otherwise_is_warned_of(tiny_data, tmp_path):
+    """LV may be what the task calls right ventricle, or an abbreviation of the same."""
+    data, colour = tmp_path / "data", (1, 2, 3)
+    shutil.copytree(tiny_data / "images", data / "images")
+    names = [Label(1, "LV", colour), Label(2, "RV", colour), Label(3, "Left Ventricle", colour)]
+    for file in (tiny_data / "labels").iterdir():
+        write_mask(read_mask(file).image, data / "labels" / file.name.replace(".nii.gz", ".seg.nrrd"), names)
+    run = RunFolder(tmp_path / "run")
+    command = ["--data", str(data), "--out", str(run.path), "--method", "supervised", "--preset", "cardiac-cine"]
+    assert main([*command, "--iterations", "1", "--patch", "32,32", "--device", "cpu", "--quiet"]) == 0
+    warnings = [event["text"] for event in run.events() if event.get("level") == "warning"]
+    (warning,) = [text for text in warnings if "in brackets" in text]
+    assert "1 'LV' ('right ventricle'), 2 'RV' ('myocardium'), in brackets" in warning
+    assert '--set "data.labels=1:LV,2:RV,3:Left Ventricle"' in warning
+
+
+def test_a_segment_of_what_nobody_is_sure_of_is_no_class(tiny_data, tmp_path, capsys):
+    data, unsure = tmp_path / "data", iter(["not sure", "ignore", "not sure"])
+    shutil.copytree(tiny_data / "images", data / "images")
+    for file in sorted((tiny_data / "labels").iterdir()):
+        mask = read_mask(file).image
+        mask[0:4, :, :] = 255
+        labels = [Label(1, "left atrium", (1, 2, 3)), Label(255, next(unsure), (4, 5, 6))]
+        write_mask(mask, data / "labels" / file.name.replace(".nii.gz", ".seg.nrrd"), labels)
+    start = ["--data", str(data), "--method", "supervised", "--iterations", "1", "--patch", "32,16,16"]
+    start += ["--device", "cpu", "--quiet", "--out"]
+    assert main([*start, str(tmp_path / "run")]) == 0
+    labels = read_json(RunFolder(tmp_path / "run").settings_file)["data"]["labels"]
+    assert [(label["value"], label["name"]) for label in labels] == [(1, "left atrium")]
+    for file in (data / "labels").iterdir():
+        write_mask((read_mask(file).image == 255) * 255, file, [Label(255, "left atrium", (1, 2, 3))])
+    assert main([*start, str(tmp_path / "other")]) == 2
+    assert '--set "data.labels=255:NAME" --set data.ignore_value=254' in capsys.readouterr().err
 
 
 def test_settings_in_another_encoding_are_named(tmp_path, capsys):

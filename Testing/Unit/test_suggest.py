@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import SimpleITK as sitk
 
 from SemiSegLib.data.images import read_geometry
 from SemiSegLib.runs import read_json
@@ -84,6 +85,17 @@ def test_a_bad_scan_or_mask_does_not_keep_the_others_from_being_suggested(part, 
     assert "None of the scans without annotation can be used" in capsys.readouterr().err
 
 
+def test_a_scan_of_one_intensity_is_not_asked_for(tiny_data, tmp_path, capsys, caplog):
+    """It looks least like all others, and training refuses it."""
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    scan = data / "images" / "atrium_004.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(scan) * 0 + 7, scan)
+    assert main(["--data", str(data), "--budget", "9", "--json-progress"]) == 0
+    names = [entry["name"] for entry in json.loads(capsys.readouterr().out)["suggestions"]]
+    assert sorted(names) == ["atrium_003", "atrium_005"]
+    assert f"atrium_004 is left out: {scan}: all voxels have the same intensity" in caplog.text
+
+
 def test_wrong_input_is_answered(run, tiny_data, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for arguments, words in (
@@ -94,6 +106,7 @@ def test_wrong_input_is_answered(run, tiny_data, tmp_path, capsys):
         (["--run", str(run / "models" / "last.safetensors")], "add --data DIR"),
         (["--run", "left-atrium-lge"], "add --data DIR"),
         (["--data", str(tiny_data), "--strategy", "power"], "needs a model"),
+        (["--data", str(tiny_data), "--strategy", "random", "--seed", "-1"], "--seed -1"),
     ):
         assert main([*arguments]) == 2
         assert words in capsys.readouterr().err
