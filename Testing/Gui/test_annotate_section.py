@@ -170,3 +170,19 @@ def test_a_finished_scan_that_is_left_out_is_still_called_finished(with_cases):
     with_cases.ui.excludeCaseButton.click()
     assert case.excluded
     assert with_cases.ui.annotateLabel.text.startswith("atrium_001 is done.")
+
+
+def test_what_is_drawn_in_a_segment_of_no_label_is_not_done(with_cases):
+    """As after *Add* in the Segment Editor: an export would give an empty mask away."""
+    import numpy as np
+    import slicer
+
+    case = with_cases.select(2)
+    with_cases.ui.annotateButton.click()
+    identifier = case.annotation.GetSegmentation().AddEmptySegment("", "Segment_3")
+    array = np.ones((32, 32, 32), np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, case.annotation, identifier, case.volume)
+    with pytest.raises(ValueError, match="in 'Segment_3', which is no label of the task"):
+        with_cases.panel.annotate._done_toggled(True)
+    assert not with_cases.ui.doneCheckBox.checked
+    assert not case.done

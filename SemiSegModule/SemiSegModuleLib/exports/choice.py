@@ -6,8 +6,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
+from ..scene import segments
 from ..scene.case import Case
 
 SOURCES = ("best", "annotation", "prediction")
@@ -47,8 +49,21 @@ def of_slices_alone(case: Case, source: str = "best") -> bool:
     return node is not None and node is case.annotation and bool(case.partial)
 
 
-def with_mask(cases: Iterable[Case], source: str) -> list[Case]:
-    """Those of the cases that have something to export; raises ExportError when none has."""
+def refuse_strays(cases: Iterable[Case], source: str, labels: Sequence[Label]) -> None:
+    """Raise ExportError where all that a mask shows is no label of the task: it would be given away as an empty one."""
+    for case in cases:
+        node = segmentation_of(case, source)
+        strays = segments.strays(node, labels) if node is not None else []
+        if strays:
+            raise ExportError(
+                f"The mask of '{case.name}' shows nothing but {', '.join(strays)}, which is no label of the task: copy "
+                "that into the label's segment with Logical operators or, where it has none, rename the segment as the "
+                "label is called; or leave the scan out."
+            )
+
+
+def with_mask(cases: Iterable[Case], source: str, labels: Sequence[Label]) -> list[Case]:
+    """Those of the cases that have something to export; raises ExportError when none has, or one has no label."""
     every = list(cases)
     chosen = [case for case in every if segmentation_of(case, source) is not None]
     left_out = [case.file_name for case in every if case.unfinished and case not in chosen]
@@ -61,6 +76,7 @@ def with_mask(cases: Iterable[Case], source: str) -> list[Case]:
     if not chosen:
         hint = " A drawing counts once it is marked as done." if left_out else ""
         raise ExportError(f"None of the chosen cases has a mask to export.{hint}")
+    refuse_strays(chosen, source, labels)
     return chosen
 
 

@@ -59,7 +59,7 @@ def export_dicom_seg(
     missing = why_not()
     if missing:
         raise ExportError(missing)
-    chosen = with_mask(cases, source)
+    chosen = with_mask(cases, source, table.labels)
     names = stems(table, chosen, by_patient)
     by_plugin = _has_plugin()
     paths = [Path(folder) / (name if by_plugin else f"{name}.seg.dcm") for name in names]

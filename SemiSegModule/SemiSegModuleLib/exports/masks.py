@@ -45,7 +45,7 @@ def export_masks(
     :raises ExportError: unknown format, no case has a mask, or one lies beside its scan
     """
     check_format(file_format, MASK_FORMATS)
-    chosen = with_mask(cases, source)
+    chosen = with_mask(cases, source, table.labels)
     folder = Path(folder)
     labels = table.labels
     names = stems(table, chosen, by_patient)

@@ -56,7 +56,7 @@ def export_surfaces(
         raise ExportError("Smoothing must lie between 0 and 1, decimation between 0 and 0.95.")
     labels, named = segments.by_value(table.labels), _names(table, by_patient)
     wanted = []
-    chosen = with_mask(cases, source)
+    chosen = with_mask(cases, source, table.labels)
     for case in chosen:
         for value, count in segments.voxel_counts(segmentation_of(case, source), table.labels).items():
             if count:

@@ -71,8 +71,8 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
 
     :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
     :return: the annotation node
-    :raises CaseError: no prediction, one of a part that is no slices, an empty one that is to be done, or an annotation
-        that is somebody's work and not `overwrite`
+    :raises CaseError: no prediction, one of a part that is no slices, one that is to be done and is empty or shows no
+        label of the task, or an annotation that is somebody's work and not `overwrite`
     """
     if case.prediction is None:
         raise CaseError(f"'{case.name}' has no prediction to accept.")
@@ -83,6 +83,12 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         raise CaseError(
             f"Nothing was found in '{case.name}', and an empty mask counts as no annotation: correct it by drawing "
             "what is there, or leave the scan out."
+        )
+    strays = segments.strays(case.prediction, table.labels) if done and outside is None else []
+    if strays:
+        raise CaseError(
+            f"The prediction of '{case.name}' shows {', '.join(strays)}, which is no label of the task: predict again "
+            "with a model of these labels, or correct it."
         )
     slices = "" if _known_as_a_whole(case) else _orientation_of_parts(case)
     if not slices and not _known_as_a_whole(case):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import slicer
 
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
@@ -14,7 +15,7 @@ from SemiSegLib.errors import SemiSegError
 from . import segments
 from .contents import contents, holds
 from .node_values import Amount, Flag, Number, Plain, Record, Reference, Stored, Text, role
-from .records import ORIENTATIONS, Expected, Quality, SlicePlan, State, Suggestion
+from .records import ORIENTATIONS, Expected, Quality, SlicePlan, State, Suggestion, labels_from_text
 from .region import voxel_box
 from .scan import Scan, was_removed
 from .volumes import VoxelBox
@@ -273,15 +274,27 @@ class Case(Scan):
         """Say that the annotation is finished, or is not after all.
 
         :param corrected: whether it began as a prediction; None leaves that as it is
-        :raises CaseError: there is no annotation, or nothing is drawn in it
+        :raises CaseError: there is no annotation, or nothing is drawn in it for the labels of the task
         """
         if done and self.annotation is None:
             raise CaseError(f"'{self.name}' has no annotation yet: draw one first.")
         if done and not self.has_drawing:
             raise CaseError(f"Nothing is drawn in the annotation of '{self.name}' yet.")
+        if done:
+            self._refuse_strays()
         if corrected is not None:
             self._corrected = corrected
         self._done = done
+
+    def _refuse_strays(self) -> None:
+        labels = _labels_of_study(self.node.GetScene())
+        strays = segments.strays(self.annotation, labels) if labels else []
+        if strays:
+            raise CaseError(
+                f"Nothing is drawn in the annotation of '{self.name}' for {_quoted(label.name for label in labels)}, "
+                f"but in {_quoted(strays)}, which is no label of the task: copy that into the label's segment with "
+                "Logical operators or, where it has none, rename the segment as the label is called."
+            )
 
     @property
     def has_drawing(self) -> bool:
@@ -457,3 +470,14 @@ class Case(Scan):
         """Refer to a node of this kind, unless it is referred to already."""
         if not self.node.HasNodeReferenceID(role(kind), node.GetID()):
             self.node.AddNodeReferenceID(role(kind), node.GetID())
+
+
+def _labels_of_study(scene) -> list[Label]:
+    """The task's labels, as the scene keeps them."""
+    keepers = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode", scene)
+    texts = [keeper.GetParameter("labels") for keeper in keepers if keeper.GetAttribute(ROLE) == "work"]
+    return labels_from_text(texts[0] if texts else "")
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
