@@ -261,6 +261,19 @@ def test_volumes_are_exported(with_cases, tmp_path):
     assert [line.split(",")[0] for line in lines[1:]] == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
 
 
+def test_volumes_are_replaced_once_that_is_agreed_to(with_cases, answers, tmp_path):
+    with_cases.ui.exportVolumesButton.click()
+    path = tmp_path / "exports" / "volumes.csv"
+    written = path.read_bytes()
+    path.write_text("mine")
+    answers.yes = False
+    with_cases.ui.exportVolumesButton.click()
+    assert (len(answers.asked), path.read_text()) == (1, "mine")
+    answers.yes = True
+    with_cases.ui.exportVolumesButton.click()
+    assert (len(answers.asked), path.read_bytes()) == (2, written)
+
+
 def test_what_comes_next_is_no_button_that_is_disabled(with_cases):
     """Scans that are left out are not predicted."""
     from SemiSegLib.models import named_models

@@ -118,10 +118,11 @@ class ExportPanel:
         if not dialogs.settle_unfinished(self._cases(), _("Leave them out")):
             return
         question = _("{path} exists. Replace it?").format(path=path)
-        if path.exists() and not dialogs.confirm(question):
+        existed = path.exists()
+        if existed and not dialogs.confirm(question):
             return
         with slicer.util.tryWithErrorDisplay(_("The volumes cannot be exported."), waitCursor=True):
-            exports.export_volumes_csv(self._study.cases, self._cases(), path)
+            exports.export_volumes_csv(self._study.cases, self._cases(), path, overwrite=existed)
             text = _("Volumes written to {path}").format(path=path)
             self._say("\n".join([text, *_slices_alone(self._cases())]))
 
