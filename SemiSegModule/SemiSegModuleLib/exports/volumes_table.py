@@ -60,6 +60,8 @@ def _volumes_row(case: Case, labels: Sequence[Label], source: str) -> list[str]:
 
 def _origin(case: Case, node) -> str:
     """Where a mask is from, or why there is none."""
+    if case.excluded:
+        return ""
     if node is not None and node is case.prediction:
         return "prediction"
     if case.unfinished:

@@ -45,7 +45,7 @@ class Case(Scan):
         "How sure the network is of its prediction, 0 to 1, before anybody has looked: the mean probability in the "
         "mask. None when that is not known.",
     )
-    excluded = Flag("excluded", "The case takes no part in training and prediction.")
+    excluded = Flag("excluded", "The case takes no part in training, prediction and export.")
     refinement = Text(
         "refinement", "Name of the folder of the refinement that the annotation has followed last; '' when it has none."
     )
@@ -56,13 +56,14 @@ class Case(Scan):
     _annotation = Reference("annotation")
     _prediction = Reference("prediction")
     _done = Flag("done")
+    _empty = Flag("empty", "Somebody has said that nothing is there to be drawn.")
     _corrected = Flag("corrected")
     _accepted = Plain("accepted", "Contents (see `contents`) of the annotation when the prediction was accepted.")
     _began_as = Text("began_as", "Fingerprint of the prediction that the annotation was when it was taken over.")
     _partial = Text("partial")
     _slice_plan = Record("slices", SlicePlan)
     _suggestion = Record("suggestion", Suggestion)
-    _of_the_annotation = (_done, _corrected, _accepted, _began_as, _partial, _slice_plan, refinement)
+    _of_the_annotation = (_done, _empty, _corrected, _accepted, _began_as, _partial, _slice_plan, refinement)
 
     _predicted_box = Plain("predicted_box", "[start, size] of each part; earlier versions have that of one alone.")
     _joined = Flag("joined", "Parts of the prediction were made on their own.")
@@ -226,14 +227,20 @@ class Case(Scan):
 
     @property
     def done(self) -> bool:
-        """A human has said that the annotation is finished (and it still exists)."""
-        return self._done and self.annotation is not None
+        """A human has said that the annotation is finished (and it still exists), and what was drawn was not erased."""
+        return self._done and (self.has_drawing or self.confirmed_empty)
+
+    @property
+    def confirmed_empty(self) -> bool:
+        """Somebody has looked at the whole scan and said that nothing is there: the mask is an empty one."""
+        return self._empty and not self.partial and self.annotation is not None and not self.has_drawing
 
     @property
     def unfinished(self) -> bool:
-        """Something is drawn that nobody has called finished. It is shown, and it counts nowhere: it is neither learnt
-        from nor given away, and nothing is given away in its place."""
-        return not self.done and self.has_drawing
+        """Somebody has worked on the annotation, and perhaps erased all of it, and nobody has called it finished. It is
+        shown, and it counts nowhere: it is neither learnt from nor given away, and nothing is given away in its
+        place."""
+        return not self.done and self.has_work
 
     @property
     def corrected(self) -> bool:
@@ -270,21 +277,23 @@ class Case(Scan):
         """The annotation begins as the prediction that is there now."""
         self._began_as = segments.fingerprint(self.prediction)
 
-    def mark_done(self, done: bool = True, corrected: bool | None = None) -> None:
+    def mark_done(self, done: bool = True, corrected: bool | None = None, empty: bool = False) -> None:
         """Say that the annotation is finished, or is not after all.
 
         :param corrected: whether it began as a prediction; None leaves that as it is
+        :param empty: where nothing is drawn, that is right: somebody has looked at the whole scan
         :raises CaseError: there is no annotation, or nothing is drawn in it for the labels of the task
         """
         if done and self.annotation is None:
             raise CaseError(f"'{self.name}' has no annotation yet: draw one first.")
-        if done and not self.has_drawing:
+        nothing = done and not self.has_drawing
+        if nothing and (not empty or self.partial):
             raise CaseError(f"Nothing is drawn in the annotation of '{self.name}' yet.")
         if done:
             self._refuse_strays()
         if corrected is not None:
             self._corrected = corrected
-        self._done = done
+        self._done, self._empty = done, nothing
 
     def _refuse_strays(self) -> None:
         labels = _labels_of_study(self.node.GetScene())
@@ -303,9 +312,9 @@ class Case(Scan):
 
     @property
     def has_work(self) -> bool:
-        """The annotation is somebody's work, also where it was called finished and nothing is in it now: its file may
-        be on a disk that is away."""
-        return self.has_drawing or self.done
+        """The annotation is somebody's work, also where nothing is in it now: it was called finished, and its file may
+        be on a disk that is away; or it began as a prediction, and all of that was wrong."""
+        return self.has_drawing or (self.annotation is not None and (self._done or self._corrected))
 
     @property
     def partial(self) -> str:
@@ -416,19 +425,22 @@ class Case(Scan):
             self.node.SetParameter(name, text)
 
     def forget_deleted(self) -> None:
-        """After the user deleted the annotation: a new one is no prediction, and has to be marked as done anew."""
+        """After the user deleted the annotation: a new one is no prediction, and has to be marked as done anew. One in
+        which something is drawn is empty no more."""
         if self.annotation is None and (self._done or self.partial or self._corrected or self.refinement):
             self.forget_annotation()
+        if self._empty and self.has_drawing:
+            self._empty = False
 
     def forget_annotation(self) -> None:
         """Nothing is known of the annotation any more: it is another one, or none."""
-        self._done = self._corrected = False
+        self._done = self._empty = self._corrected = False
         self._accepted = None
         self._began_as = self.partial = self.refinement = ""
 
     def shown_segmentation(self):
-        """What is seen of this case: the annotation once something is drawn in it, else the prediction, or None."""
-        return self.annotation if self.has_drawing else self.prediction
+        """What is seen of this case: the annotation once somebody has worked on it, else the prediction, or None."""
+        return self.annotation if self.has_work else self.prediction
 
     def volumes_ml(self, labels: Sequence[Label]) -> dict[int, float]:
         """Millilitres by label value, of `shown_segmentation`; labels without voxels are left out."""
