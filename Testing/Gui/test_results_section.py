@@ -95,6 +95,18 @@ def test_while_a_prediction_is_corrected_it_is_a_thin_line(with_prediction):
     assert display.GetSliceIntersectionThickness() == 1
 
 
+def test_so_it_is_when_it_is_predicted_again(with_prediction):
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    with_prediction.ui.correctButton.click()
+    case, folder = with_prediction.work.case, with_prediction.work.folder
+    display = case.prediction.GetDisplayNode()
+    line = tuple(display.GetSegmentOverrideColor("SemiSeg_1"))
+    load_prediction(with_prediction.work.cases, case, folder / "mask.nrrd", {1: folder / "sdm.nrrd"})
+    with_prediction.logic.predicting.loaded.emit(case)
+    assert tuple(display.GetSegmentOverrideColor("SemiSeg_1")) == line
+
+
 def test_the_annotation_of_the_last_case_removed_is_no_longer_drawn(with_cases, answers):
     annotations = [case.annotation for case in with_cases.work.cases if case.annotation]
     for _ in range(4):
