@@ -13,7 +13,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from . import segments
-from .contents import contents, holds
+from .contents import contents, has_checksums, holds
 from .node_values import Amount, Flag, Number, Plain, Record, Reference, Stored, Text, role
 from .records import ORIENTATIONS, Expected, Quality, SlicePlan, State, Suggestion, labels_from_text
 from .region import voxel_box
@@ -163,7 +163,8 @@ class Case(Scan):
         loaded = self._fingerprint
         if not loaded or self.prediction is None:
             return False
-        return self.plainly_edited or segments.fingerprint(self.prediction) != loaded
+        certain = self._loaded is not None and has_checksums(self._loaded)  # a fingerprint takes seconds, each time
+        return self.plainly_edited or (not certain and segments.fingerprint(self.prediction) != loaded)
 
     @property
     def plainly_edited(self) -> bool:
