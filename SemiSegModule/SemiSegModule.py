@@ -464,7 +464,8 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         self.workbench.review.take_back()
 
     def exportMasks(self, folder, format=".seg.nrrd", cases=None, overwrite=False, byPatient=False):
-        """Write the masks that are shown as files and return their paths; what is not marked as done is left out.
+        """Write the masks that are shown as files and return their paths; what is not marked as done is left out, and
+        so are scans that take no part.
 
         :param byPatient: a folder for each patient
         """

@@ -181,3 +181,19 @@ def test_a_suggested_scan_below_a_transform_that_is_not_linear_disturbs_nothing(
     with_cases.panel.data.update()
     with_cases.panel.annotate.update()
     assert "Begin with slices 6, 4." in with_cases.ui.annotateLabel.text
+
+
+def test_what_is_drawn_in_a_segment_of_no_label_is_not_done(with_cases):
+    """As after *Add* in the Segment Editor: an export would give an empty mask away."""
+    import numpy as np
+    import slicer
+
+    case = with_cases.select(2)
+    with_cases.ui.annotateButton.click()
+    identifier = case.annotation.GetSegmentation().AddEmptySegment("", "Segment_3")
+    array = np.ones((32, 32, 32), np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, case.annotation, identifier, case.volume)
+    with pytest.raises(ValueError, match="in 'Segment_3', which is no label of the task"):
+        with_cases.panel.annotate._done_toggled(True)
+    assert not with_cases.ui.doneCheckBox.checked
+    assert not case.done

@@ -109,6 +109,18 @@ def test_while_a_prediction_is_corrected_it_is_a_thin_line(with_prediction):
     assert display.GetSliceIntersectionThickness() == 1
 
 
+def test_so_it_is_when_it_is_predicted_again(with_prediction):
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    with_prediction.ui.correctButton.click()
+    case, folder = with_prediction.work.case, with_prediction.work.folder
+    display = case.prediction.GetDisplayNode()
+    line = tuple(display.GetSegmentOverrideColor("SemiSeg_1"))
+    load_prediction(with_prediction.work.cases, case, folder / "mask.nrrd", {1: folder / "sdm.nrrd"})
+    with_prediction.logic.predicting.loaded.emit(case)
+    assert tuple(display.GetSegmentOverrideColor("SemiSeg_1")) == line
+
+
 def test_the_annotation_of_the_last_case_removed_is_no_longer_drawn(with_cases, answers):
     annotations = [case.annotation for case in with_cases.work.cases if case.annotation]
     for _ in range(4):
@@ -273,6 +285,19 @@ def test_volumes_are_exported(with_cases, tmp_path):
     lines = (tmp_path / "exports" / "volumes.csv").read_text(encoding="utf-8-sig").splitlines()
     assert lines[0].startswith("scan,patient,file,state,mask,left atrium [ml]")
     assert [line.split(",")[0] for line in lines[1:]] == ["atrium_001", "atrium_002", "atrium_003", "atrium_004"]
+
+
+def test_volumes_are_replaced_once_that_is_agreed_to(with_cases, answers, tmp_path):
+    with_cases.ui.exportVolumesButton.click()
+    path = tmp_path / "exports" / "volumes.csv"
+    written = path.read_bytes()
+    path.write_text("mine")
+    answers.yes = False
+    with_cases.ui.exportVolumesButton.click()
+    assert (len(answers.asked), path.read_text()) == (1, "mine")
+    answers.yes = True
+    with_cases.ui.exportVolumesButton.click()
+    assert (len(answers.asked), path.read_bytes()) == (2, written)
 
 
 def test_what_comes_next_is_no_button_that_is_disabled(with_cases):

@@ -160,9 +160,10 @@ def test_an_annotation_without_any_label_of_the_task_is_refused(scene, table, a_
     from SemiSegLib.errors import SemiSegError
 
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
-    identifier = node.GetSegmentation().AddEmptySegment("", "liver")
+    identifier = node.GetSegmentation().AddEmptySegment("", "aorta")
     slicer.util.updateSegmentBinaryLabelmapFromArray(np.ones((9, 12, 15), np.uint8), node, identifier, a_volume)
     table.add_volume(a_volume, annotation=node).mark_done()
+    node.GetSegmentation().GetSegment(identifier).SetName("liver")
     with pytest.raises(SemiSegError, match=r"1 left atrium, 3 aorta.*liver"):
         export_cases(table, tmp_path)
 

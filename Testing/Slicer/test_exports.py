@@ -532,12 +532,13 @@ def test_each_patient_has_a_folder_also_where_names_are_the_same(table, two_pati
     from SemiSegModuleLib import exports
 
     written = exports.export_masks(table, two_patients, tmp_path, ".nii.gz", by_patient=True)
-    expected = ["Lee_A/CT", "Lee_A_2/CT", "Lee_A/CT_2", "alone/alone"]
+    second, third = (f"{case.identifier[:6]}" for case in two_patients[1:3])
+    expected = ["Lee_A/CT", f"Lee_A_{second}/CT", f"Lee_A/CT_{third}", "alone/alone"]
     assert relative(written, tmp_path) == [f"{stem}.nii.gz" for stem in expected]
     assert all(path.is_file() and (path.parent / "labels.json").is_file() for path in written)
     assert [row["file"] for row in read_csv(tmp_path / "scans.csv")] == sorted(expected)
     one = exports.export_masks(table, two_patients[2:3], tmp_path / "one", ".seg.nrrd", by_patient=True)
-    assert relative(one, tmp_path / "one") == ["Lee_A/CT_2.seg.nrrd"]  # whichever cases are exported
+    assert relative(one, tmp_path / "one") == [f"Lee_A/CT_{third}.seg.nrrd"]  # whichever cases are exported
     with pytest.raises(exports.FilesExist):
         exports.export_masks(table, two_patients, tmp_path, ".nii.gz", by_patient=True)
     (surface, *_others) = exports.export_surfaces(table, two_patients, tmp_path, ".stl", by_patient=True)
@@ -553,3 +554,78 @@ def test_folders_of_patients_say_of_nobody_who_that_is_while_names_are_hidden(ta
     names = [f"{folder}/scan_00{number}.seg.nrrd" for number, folder in enumerate(folders, start=1)]
     assert relative(written, tmp_path) == names
     assert "Lee" not in (tmp_path / "scans.csv").read_text(encoding="utf-8-sig")
+
+
+# ---- names that a file keeps ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(table, add_volume):
+    """Annotated scans that are called so."""
+
+    def make(*names):
+        cases = [table.add_volume(add_volume(name)) for name in names]
+        for case in cases:
+            draw(table, case)
+            case.mark_done()
+        return cases
+
+    return make
+
+
+@pytest.mark.parametrize("names", [("王伟", "李娜"), ("CT", "CT"), ("CT", "ct"), ("x" * 70, "x" * 71)])
+@pytest.mark.parametrize("by_patient", [False, True])
+def test_no_file_ever_becomes_that_of_another_scan(table, named, tmp_path, names, by_patient):
+    """The first scan is taken off the table, and the rest exported again over what is there."""
+    from SemiSegModuleLib.exports import export_masks
+
+    def export():
+        written = export_masks(table, table.cases, tmp_path, ".nii.gz", overwrite=True, by_patient=by_patient)
+        return dict(zip((case.identifier for case in table), written, strict=True))
+
+    first, second = named(*names)
+    before = export()
+    assert len(set(before.values())) == 2
+    rows = read_csv(tmp_path / "scans.csv")
+    gone = first.identifier
+    table.remove(first)
+    assert export() == {second.identifier: before[second.identifier]}
+    assert before[gone].is_file()
+    assert read_csv(tmp_path / "scans.csv") == rows
+    named(names[0])
+    assert not set(export().values()) & {before[gone]}
+
+
+def test_nor_where_there_was_one_scan_of_the_name_at_a_time(table, named, tmp_path):
+    from SemiSegModuleLib.exports import export_masks, export_surfaces
+
+    (first,) = named("CT")
+    export_masks(table, [first], tmp_path)
+    (second,) = named("CT")
+    table.remove(first)
+    (mask,) = export_masks(table, [second], tmp_path)
+    (surface,) = export_surfaces(table, [second], tmp_path)
+    assert mask.name == f"CT_{second.identifier[:6]}.seg.nrrd"
+    assert surface.name == f"CT_{second.identifier[:6]}_left_atrium.stl"
+
+
+def test_what_tells_names_apart_belongs_to_the_scan(table, named, tmp_path):
+    from SemiSegModuleLib.exports import export_masks
+    from SemiSegModuleLib.exports.names import stems
+
+    cases = named("Müller, LA 3", "Muller_LA_3", "王伟", "scan_002")
+    parts = [case.identifier[:6] for case in cases]
+    assert stems(table, cases) == ["Muller_LA_3", f"Muller_LA_3_{parts[1]}", f"case_{parts[2]}", "scan_002"]
+    export_masks(table, cases, tmp_path)
+    table.names_hidden = True
+    assert stems(table, cases) == ["scan_001", f"scan_002_{parts[1]}", "scan_003", "scan_004"]
+
+
+def test_numbers_of_patients_are_kept_when_one_leaves(table, two_patients, tmp_path):
+    from SemiSegModuleLib.exports import export_masks
+
+    table.names_hidden = True
+    before = export_masks(table, two_patients, tmp_path, by_patient=True)
+    for case in (two_patients[0], two_patients[2]):
+        table.remove(case)
+    assert export_masks(table, table.cases, tmp_path, overwrite=True, by_patient=True) == [before[1], before[3]]

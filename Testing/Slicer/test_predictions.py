@@ -262,6 +262,19 @@ def test_masks_of_scenes_that_kept_the_number_of_voxels_alone_are_told_by_it(tab
     assert (case.accepted, case.dsc, case.plainly_edited) == (False, None, False)
 
 
+def test_whether_a_prediction_was_edited_is_known_at_once(table, predicted, tmp_path, monkeypatch):
+    """It is asked of all scans, twice, before the window tells that they are predicted again."""
+    from SemiSegModuleLib.scene import segments
+    from SemiSegModuleLib.scene.predictions import load_predictions
+
+    case, _ = predicted(3)
+    load_predictions(table, tmp_path / "predictions")
+    monkeypatch.setattr(segments, "fingerprint", lambda node: pytest.fail("this takes seconds for a large mask"))
+    assert not case.prediction_edited
+    moved_by_a_voxel(case.prediction, case, table)
+    assert case.prediction_edited
+
+
 def test_a_prediction_is_shown_beside_an_annotation_that_cannot_be_read(table, predicted, tmp_path):
     """Two segments for one structure are the annotator's business; what is said of the prediction is of this one."""
     import slicer

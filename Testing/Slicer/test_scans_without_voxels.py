@@ -81,7 +81,7 @@ def test_an_annotation_whose_file_was_not_found_is_not_replaced_unasked(table, f
     from SemiSegModuleLib.scene.case import CaseError
 
     finished.annotation.GetSegmentation().RemoveAllSegments()
-    assert (finished.has_drawing, finished.done) == (False, True)
+    assert (finished.has_drawing, finished.has_work) == (False, True)
     with pytest.raises(CaseError, match="annotation already"):
         accept_prediction(table, finished)
     accept_prediction(table, finished, overwrite=True)

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
+from ..scene import segments
 from ..scene.case import Case
 
 SOURCES = ("best", "annotation", "prediction")
@@ -27,15 +29,17 @@ class FilesExist(ExportError):
 
 
 def segmentation_of(case: Case, source: str = "best"):
-    """The segmentation to export, or None.
+    """The segmentation to export, or None, as of every scan that is left out.
 
     :param source: 'annotation' (finished or not), 'prediction', or 'best': what the table and the pictures show (the
-        annotation, else the prediction), but nothing while that is a drawing nobody has called finished
+        annotation, else the prediction), but nothing while that is an annotation nobody has called finished
     """
     if source not in SOURCES:
         raise ExportError(f"Masks come from {', '.join(SOURCES)}, not '{source}'.")
+    if case.excluded:
+        return None
     if source == "annotation":
-        return case.annotation if case.has_drawing else None
+        return case.annotation if case.has_drawing or case.done else None
     if source == "prediction":
         return case.prediction
     return None if case.unfinished else case.shown_segmentation()
@@ -47,20 +51,37 @@ def of_slices_alone(case: Case, source: str = "best") -> bool:
     return node is not None and node is case.annotation and bool(case.partial)
 
 
-def with_mask(cases: Iterable[Case], source: str) -> list[Case]:
-    """Those of the cases that have something to export; raises ExportError when none has."""
+def refuse_strays(cases: Iterable[Case], source: str, labels: Sequence[Label]) -> None:
+    """Raise ExportError where all that a mask shows is no label of the task: it would be given away as an empty one."""
+    for case in cases:
+        node = segmentation_of(case, source)
+        strays = segments.strays(node, labels) if node is not None else []
+        if strays:
+            raise ExportError(
+                f"The mask of '{case.name}' shows nothing but {', '.join(strays)}, which is no label of the task: copy "
+                "that into the label's segment with Logical operators or, where it has none, rename the segment as the "
+                "label is called; or leave the scan out."
+            )
+
+
+def with_mask(cases: Iterable[Case], source: str, labels: Sequence[Label]) -> list[Case]:
+    """Those of the cases that have something to export; raises ExportError when none has, or one has no label."""
     every = list(cases)
     chosen = [case for case in every if segmentation_of(case, source) is not None]
-    left_out = [case.file_name for case in every if case.unfinished and case not in chosen]
+    left_out = [case.file_name for case in every if case.excluded]
     if left_out:
-        logging.warning("SemiSeg: not exported, since not marked as done: %s", ", ".join(left_out))
+        logging.warning("SemiSeg: not exported, since left out: %s", ", ".join(left_out))
+    unfinished = [case.file_name for case in every if case.unfinished and case not in chosen and not case.excluded]
+    if unfinished:
+        logging.warning("SemiSeg: not exported, since not marked as done: %s", ", ".join(unfinished))
     slices = [case.file_name for case in chosen if of_slices_alone(case, source)]
     if slices:
         names = ", ".join(slices)
         logging.warning("SemiSeg: only slices of these are annotated, their masks are empty elsewhere: %s", names)
     if not chosen:
-        hint = " A drawing counts once it is marked as done." if left_out else ""
+        hint = " A drawing counts once it is marked as done." if unfinished else ""
         raise ExportError(f"None of the chosen cases has a mask to export.{hint}")
+    refuse_strays(chosen, source, labels)
     return chosen
 
 

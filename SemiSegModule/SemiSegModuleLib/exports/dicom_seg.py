@@ -25,7 +25,7 @@ from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.nodes import follow, new_segmentation
 from .choice import ExportError, refuse_existing, segmentation_of, with_mask
-from .names import stems
+from .names import give, stems
 
 _SERIES = "SemiSeg segmentation"
 _OFF_GRID = 0.1  # voxels that a DICOM pixel may lie beside the volume's voxel; more means the volume was resampled
@@ -59,12 +59,13 @@ def export_dicom_seg(
     missing = why_not()
     if missing:
         raise ExportError(missing)
-    chosen = with_mask(cases, source)
+    chosen = with_mask(cases, source, table.labels)
     names = stems(table, chosen, by_patient)
     by_plugin = _has_plugin()
     paths = [Path(folder) / (name if by_plugin else f"{name}.seg.dcm") for name in names]
     refuse_existing(paths, overwrite)
     series = [dicom_files(case) for case in chosen]  # all are looked for before anything is written
+    give(table, chosen, names)
     if by_plugin:
         for case, path in zip(chosen, paths, strict=True):
             _export_by_plugin(table, case, source, path)

@@ -19,7 +19,7 @@ from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.names_list import write_names
 from .choice import ExportError, check_format, refuse_existing, segmentation_of, with_mask
-from .names import stems
+from .names import give, stems
 
 MASK_FORMATS = (".seg.nrrd", ".nrrd", ".nii.gz")
 
@@ -45,7 +45,7 @@ def export_masks(
     :raises ExportError: unknown format, no case has a mask, or one lies beside its scan
     """
     check_format(file_format, MASK_FORMATS)
-    chosen = with_mask(cases, source)
+    chosen = with_mask(cases, source, table.labels)
     folder = Path(folder)
     labels = table.labels
     names = stems(table, chosen, by_patient)
@@ -53,6 +53,7 @@ def export_masks(
     files = {} if file_format == ".seg.nrrd" else _label_files(labels)
     beside = {path.parent / name: text for path in paths for name, text in files.items()}
     refuse_existing([*paths, *_different(beside)], overwrite)
+    give(table, chosen, names)
     written: dict[str, Case] = {}
     try:
         for number, (name, case, path) in enumerate(zip(names, chosen, paths, strict=True)):

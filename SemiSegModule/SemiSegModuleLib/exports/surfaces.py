@@ -24,7 +24,7 @@ from ..scene.file_names import safe_file_name
 from ..scene.names_list import write_names
 from ..scene.scan import shown_name
 from .choice import ExportError, check_format, refuse_existing, segmentation_of, with_mask
-from .names import stems
+from .names import give, stems
 
 SURFACE_FORMATS = (".stl", ".obj", ".ply")
 
@@ -56,7 +56,7 @@ def export_surfaces(
         raise ExportError("Smoothing must lie between 0 and 1, decimation between 0 and 0.95.")
     labels, named = segments.by_value(table.labels), _names(table, by_patient)
     wanted = []
-    chosen = with_mask(cases, source)
+    chosen = with_mask(cases, source, table.labels)
     for case in chosen:
         for value, count in segments.voxel_counts(segmentation_of(case, source), table.labels).items():
             if count:
@@ -64,7 +64,9 @@ def export_surfaces(
     if not wanted:
         raise ExportError("There is no mask to make a surface of.")
     refuse_existing([path for _, _, path in wanted], overwrite)
-    stem_of = dict(zip(chosen, stems(table, chosen, by_patient), strict=True))
+    names = stems(table, chosen, by_patient)
+    stem_of = dict(zip(chosen, names, strict=True))
+    give(table, chosen, names)
     written: dict[str, Case] = {}
     try:
         for number, (case, label, path) in enumerate(wanted):

@@ -16,7 +16,7 @@ from ..scene import segments
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.names_list import write_list
-from .choice import of_slices_alone, refuse_existing, segmentation_of
+from .choice import of_slices_alone, refuse_existing, refuse_strays, segmentation_of
 
 _EXPECTED = ("expected DSC", "expected DSC low", "expected DSC high")
 
@@ -28,16 +28,18 @@ def export_volumes_csv(
     without a mask or where only slices of it are there, and what is known of how good it is.
 
     :raises FilesExist: and nothing is written
+    :raises ExportError: a mask shows no label of the task
     :raises CaseError: it cannot be replaced
     """
     path = Path(path)
     refuse_existing([path], overwrite)
-    labels = table.labels
+    labels, chosen = table.labels, list(cases)
+    refuse_strays(chosen, source, labels)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     amounts = [f"{label.name} [ml]" for label in labels]
     writer.writerow(["scan", "patient", "file", "state", "mask", *amounts, "confidence", "DSC", *_EXPECTED])
-    for case in cases:
+    for case in chosen:
         writer.writerow(_volumes_row(case, labels, source))
     write_list(path, text.getvalue())
     return path
@@ -58,6 +60,8 @@ def _volumes_row(case: Case, labels: Sequence[Label], source: str) -> list[str]:
 
 def _origin(case: Case, node) -> str:
     """Where a mask is from, or why there is none."""
+    if case.excluded:
+        return ""
     if node is not None and node is case.prediction:
         return "prediction"
     if case.unfinished:

@@ -14,7 +14,7 @@ from SemiSegLib.errors import SemiSegError
 from ..i18n import _
 from ..logic.stopwatch import Stopwatch
 from ..logic.study import Study
-from ..scene.annotations import add_region, edited_elsewhere, make_annotation, reaches_beyond_prediction
+from ..scene.annotations import add_region, edited_elsewhere, make_annotation
 from ..scene.case import Case
 from ..scene.records import ORIENTATIONS
 from ..scene.region import voxels_outside
@@ -212,15 +212,11 @@ class AnnotatePanel:
         case = self._study.case
         if self._filling or case is None:
             return
-        question = _(
-            "Not all that counts of {name} was predicted: where it was not, everything is background but what is "
-            "drawn. Is the annotation done?"
-        )
         try:
-            if done and reaches_beyond_prediction(case) and not dialogs.confirm(question.format(name=case.name)):
-                return
-            with slicer.util.tryWithErrorDisplay(_("The scan cannot be marked as done.")):
-                case.mark_done(done)
+            if done:
+                dialogs.call_done(case)
+            else:
+                case.mark_done(False)
         finally:
             self.update()
 

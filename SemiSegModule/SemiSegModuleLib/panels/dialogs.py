@@ -14,6 +14,7 @@ from SemiSegLib.config import Label
 from ..i18n import _
 from ..logic.review import Review
 from ..logic.study import Study
+from ..scene.annotations import reaches_beyond_prediction
 from ..scene.case import Case
 
 _MOST_NAMES = 10
@@ -63,7 +64,7 @@ def names(cases: Sequence[Case]) -> str:
 
 
 def settle_unfinished(cases: Iterable[Case], without: str) -> bool:
-    """Ask what becomes of drawings that nobody has called finished, where there are some; False when cancelled.
+    """Ask what becomes of annotations that nobody has called finished, where there are some; False when cancelled.
 
     :param without: the answer that leaves them as they are: they do not count
     """
@@ -71,14 +72,31 @@ def settle_unfinished(cases: Iterable[Case], without: str) -> bool:
     if not unfinished:
         return True
     text = _(
-        "Something is drawn in these scans that is not marked as done. Drawings count once they are: only then are "
-        "they learnt from and exported.\n\n{names}"
+        "These scans were drawn on, or all that was there was erased, and they are not marked as done. Annotations "
+        "count once they are: only then are they learnt from and exported.\n\n{names}"
     ).format(names=names(unfinished))
     answer = choose_answer(text, {"without": without, "done": _("They are done")})
     if answer == "done":
-        for case in unfinished:
-            case.mark_done()
+        return all(call_done(case) for case in unfinished)
     return answer != ""
+
+
+def call_done(case: Case) -> bool:
+    """Mark the annotation of a case as done, after asking where that says more than what is drawn; False when it is
+    not after all."""
+    question = _(
+        "Not all that counts of {name} was predicted: where it was not, everything is background but what is "
+        "drawn. Is the annotation done?"
+    )
+    if reaches_beyond_prediction(case) and not confirm(question.format(name=case.name)):
+        return False
+    erased = case.has_work and not case.has_drawing and not case.partial
+    question = _("Nothing is there in {name}, all of it is background: is that right?")
+    if erased and not confirm(question.format(name=case.name)):
+        return False
+    with slicer.util.tryWithErrorDisplay(_("The scan cannot be marked as done.")):
+        case.mark_done(empty=erased)
+    return True
 
 
 def may_copy_scans(study: Study) -> bool:

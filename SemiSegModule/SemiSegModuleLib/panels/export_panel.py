@@ -77,7 +77,7 @@ class ExportPanel:
             )
             if files:
                 text = _("{count} files written to {folder}").format(count=len(files), folder=self._folder())
-                self._say("\n".join([text, *_slices_alone(cases)]))
+                self._say("\n".join([text, *self._remarks_on(cases)]))
 
     def check(self) -> None:
         """List what to look at before masks are given away; each line leads to the place."""
@@ -118,12 +118,13 @@ class ExportPanel:
         if not dialogs.settle_unfinished(self._cases(), _("Leave them out")):
             return
         question = _("{path} exists. Replace it?").format(path=path)
-        if path.exists() and not dialogs.confirm(question):
+        existed = path.exists()
+        if existed and not dialogs.confirm(question):
             return
         with slicer.util.tryWithErrorDisplay(_("The volumes cannot be exported."), waitCursor=True):
-            exports.export_volumes_csv(self._study.cases, self._cases(), path)
+            exports.export_volumes_csv(self._study.cases, self._cases(), path, overwrite=existed)
             text = _("Volumes written to {path}").format(path=path)
-            self._say("\n".join([text, *_slices_alone(self._cases())]))
+            self._say("\n".join([text, *self._remarks_on(self._cases())]))
 
     def export_model(self) -> None:
         """The model in use as one file; its card is inside."""
@@ -146,9 +147,19 @@ class ExportPanel:
         self._ui.checkMasksButton.enabled = some
 
     def _cases(self) -> list[Case]:
+        """Those chosen that take part."""
+        return [case for case in self._chosen() if not case.excluded]
+
+    def _chosen(self) -> list[Case]:
         if self._study.parameters.exportSelectedOnly:
             return [self._study.case] if self._study.case else []
         return self._study.cases.cases
+
+    def _remarks_on(self, cases: Sequence[Case]) -> list[str]:
+        """What whoever gets the masks of these cases should know."""
+        out = len(self._chosen()) - len(cases)
+        text = _("{count} scans that are left out were not exported.")
+        return [*_slices_alone(cases), *([text.format(count=out)] if out else [])]
 
     def _folder(self) -> Path:
         self._study.propose_export_folder()  # in an empty field there is none
@@ -159,7 +170,7 @@ class ExportPanel:
 
 
 def _slices_alone(cases: Sequence[Case]) -> list[str]:
-    """What whoever gets the masks should know of some."""
+    """The masks that are empty where nobody has drawn."""
     found = [case for case in cases if exports.of_slices_alone(case)]
     text = _("Only slices of these are annotated: {names}")
     return [text.format(names=dialogs.names(found).replace("\n", ", "))] if found else []

@@ -68,6 +68,7 @@ class ResultsPanel:
         study.settings_changed.connect(self._settings_changed)
         predicting.changed.connect(self._show_prediction)
         predicting.failed.connect(self._show_failure)
+        predicting.loaded.connect(self._show_anew)
         self._training.ended.connect(lambda process: self._show_model())  # its file keeps its name, not its content
         self._judging.changed.connect(self._show_judging)
         self._judging.failed.connect(self._show_judging_failure)
@@ -188,6 +189,12 @@ class ResultsPanel:
     def _case_changed(self, case: Case) -> None:
         self._show_buttons()
         if case == self._study.case:
+            self._show_case()
+
+    def _show_anew(self, case: Case) -> None:
+        """The nodes of a case that is predicted again are the same, but its mask looks like any other."""
+        if case == self._study.case:
+            self._applied = ()
             self._show_case()
 
     def _settings_changed(self, names: set[str]) -> None:

@@ -71,8 +71,8 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
 
     :param done: the case counts as corrected at once; False when the clinician is yet to edit the copy
     :return: the annotation node
-    :raises CaseError: no prediction, one of a part that is no slices, an empty one that is to be done, or an annotation
-        that is somebody's work and not `overwrite`
+    :raises CaseError: no prediction, one of a part that is no slices, one that is to be done and is empty or shows no
+        label of the task, or an annotation that is somebody's work and not `overwrite`
     """
     if case.prediction is None:
         raise CaseError(f"'{case.name}' has no prediction to accept.")
@@ -81,8 +81,14 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
     outside = _drawn_outside(case, table.labels)
     if done and outside is None and not segments.counts_by_segment(case.prediction):
         raise CaseError(
-            f"Nothing was found in '{case.name}', and an empty mask counts as no annotation: correct it by drawing "
-            "what is there, or leave the scan out."
+            f"Nothing was found in '{case.name}': correct that by drawing what is there or, if it is right, by marking "
+            "the empty mask as done; or leave the scan out."
+        )
+    strays = segments.strays(case.prediction, table.labels) if done and outside is None else []
+    if strays:
+        raise CaseError(
+            f"The prediction of '{case.name}' shows {', '.join(strays)}, which is no label of the task: predict again "
+            "with a model of these labels, or correct it."
         )
     slices = "" if _known_as_a_whole(case) else _orientation_of_parts(case)
     if not slices and not _known_as_a_whole(case):
@@ -171,11 +177,11 @@ def annotation_mask(case: Case, labels: Sequence[Label]) -> np.ndarray:
 
     The region of interest is not considered: what lies outside it is annotated as well.
 
-    :raises CaseError: nothing of the task's labels is drawn
+    :raises CaseError: nothing of the task's labels is drawn, and nobody has said that this is right
     """
     mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
     mask[segments.not_sure_on_grid(case.annotation, case.volume)] = IGNORE_VALUE
-    if not ((mask > 0) & (mask != IGNORE_VALUE)).any():
+    if not case.confirmed_empty and not ((mask > 0) & (mask != IGNORE_VALUE)).any():
         names = ", ".join(segments.foreign_segments(case.annotation, labels)) or "none"
         raise CaseError(
             f"The annotation of '{case.name}' has nothing drawn for {label_names(labels)} (other segments: {names})."

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import slicer
 
 from SemiSegLib.config import Label
 from SemiSegLib.errors import SemiSegError
 
 from . import segments
-from .contents import contents, holds
+from .contents import contents, has_checksums, holds
 from .node_values import Amount, Flag, Number, Plain, Record, Reference, Stored, Text, role
-from .records import ORIENTATIONS, Expected, Quality, SlicePlan, State, Suggestion
+from .records import ORIENTATIONS, Expected, Quality, SlicePlan, State, Suggestion, labels_from_text
 from .region import voxel_box
 from .scan import Scan, was_removed
 from .volumes import VoxelBox
@@ -44,7 +45,7 @@ class Case(Scan):
         "How sure the network is of its prediction, 0 to 1, before anybody has looked: the mean probability in the "
         "mask. None when that is not known.",
     )
-    excluded = Flag("excluded", "The case takes no part in training and prediction.")
+    excluded = Flag("excluded", "The case takes no part in training, prediction and export.")
     refinement = Text(
         "refinement", "Name of the folder of the refinement that the annotation has followed last; '' when it has none."
     )
@@ -55,13 +56,14 @@ class Case(Scan):
     _annotation = Reference("annotation")
     _prediction = Reference("prediction")
     _done = Flag("done")
+    _empty = Flag("empty", "Somebody has said that nothing is there to be drawn.")
     _corrected = Flag("corrected")
     _accepted = Plain("accepted", "Contents (see `contents`) of the annotation when the prediction was accepted.")
     _began_as = Text("began_as", "Fingerprint of the prediction that the annotation was when it was taken over.")
     _partial = Text("partial")
     _slice_plan = Record("slices", SlicePlan)
     _suggestion = Record("suggestion", Suggestion)
-    _of_the_annotation = (_done, _corrected, _accepted, _began_as, _partial, _slice_plan, refinement)
+    _of_the_annotation = (_done, _empty, _corrected, _accepted, _began_as, _partial, _slice_plan, refinement)
 
     _predicted_box = Plain("predicted_box", "[start, size] of each part; earlier versions have that of one alone.")
     _joined = Flag("joined", "Parts of the prediction were made on their own.")
@@ -161,7 +163,8 @@ class Case(Scan):
         loaded = self._fingerprint
         if not loaded or self.prediction is None:
             return False
-        return self.plainly_edited or segments.fingerprint(self.prediction) != loaded
+        certain = self._loaded is not None and has_checksums(self._loaded)  # a fingerprint takes seconds, each time
+        return self.plainly_edited or (not certain and segments.fingerprint(self.prediction) != loaded)
 
     @property
     def plainly_edited(self) -> bool:
@@ -225,14 +228,20 @@ class Case(Scan):
 
     @property
     def done(self) -> bool:
-        """A human has said that the annotation is finished (and it still exists)."""
-        return self._done and self.annotation is not None
+        """A human has said that the annotation is finished (and it still exists), and what was drawn was not erased."""
+        return self._done and (self.has_drawing or self.confirmed_empty)
+
+    @property
+    def confirmed_empty(self) -> bool:
+        """Somebody has looked at the whole scan and said that nothing is there: the mask is an empty one."""
+        return self._empty and not self.partial and self.annotation is not None and not self.has_drawing
 
     @property
     def unfinished(self) -> bool:
-        """Something is drawn that nobody has called finished. It is shown, and it counts nowhere: it is neither learnt
-        from nor given away, and nothing is given away in its place."""
-        return not self.done and self.has_drawing
+        """Somebody has worked on the annotation, and perhaps erased all of it, and nobody has called it finished. It is
+        shown, and it counts nowhere: it is neither learnt from nor given away, and nothing is given away in its
+        place."""
+        return not self.done and self.has_work
 
     @property
     def corrected(self) -> bool:
@@ -269,19 +278,33 @@ class Case(Scan):
         """The annotation begins as the prediction that is there now."""
         self._began_as = segments.fingerprint(self.prediction)
 
-    def mark_done(self, done: bool = True, corrected: bool | None = None) -> None:
+    def mark_done(self, done: bool = True, corrected: bool | None = None, empty: bool = False) -> None:
         """Say that the annotation is finished, or is not after all.
 
         :param corrected: whether it began as a prediction; None leaves that as it is
-        :raises CaseError: there is no annotation, or nothing is drawn in it
+        :param empty: where nothing is drawn, that is right: somebody has looked at the whole scan
+        :raises CaseError: there is no annotation, or nothing is drawn in it for the labels of the task
         """
         if done and self.annotation is None:
             raise CaseError(f"'{self.name}' has no annotation yet: draw one first.")
-        if done and not self.has_drawing:
+        nothing = done and not self.has_drawing
+        if nothing and (not empty or self.partial):
             raise CaseError(f"Nothing is drawn in the annotation of '{self.name}' yet.")
+        if done:
+            self._refuse_strays()
         if corrected is not None:
             self._corrected = corrected
-        self._done = done
+        self._done, self._empty = done, nothing
+
+    def _refuse_strays(self) -> None:
+        labels = _labels_of_study(self.node.GetScene())
+        strays = segments.strays(self.annotation, labels) if labels else []
+        if strays:
+            raise CaseError(
+                f"Nothing is drawn in the annotation of '{self.name}' for {_quoted(label.name for label in labels)}, "
+                f"but in {_quoted(strays)}, which is no label of the task: copy that into the label's segment with "
+                "Logical operators or, where it has none, rename the segment as the label is called."
+            )
 
     @property
     def has_drawing(self) -> bool:
@@ -290,9 +313,9 @@ class Case(Scan):
 
     @property
     def has_work(self) -> bool:
-        """The annotation is somebody's work, also where it was called finished and nothing is in it now: its file may
-        be on a disk that is away."""
-        return self.has_drawing or self.done
+        """The annotation is somebody's work, also where nothing is in it now: it was called finished, and its file may
+        be on a disk that is away; or it began as a prediction, and all of that was wrong."""
+        return self.has_drawing or (self.annotation is not None and (self._done or self._corrected))
 
     @property
     def partial(self) -> str:
@@ -403,19 +426,22 @@ class Case(Scan):
             self.node.SetParameter(name, text)
 
     def forget_deleted(self) -> None:
-        """After the user deleted the annotation: a new one is no prediction, and has to be marked as done anew."""
+        """After the user deleted the annotation: a new one is no prediction, and has to be marked as done anew. One in
+        which something is drawn is empty no more."""
         if self.annotation is None and (self._done or self.partial or self._corrected or self.refinement):
             self.forget_annotation()
+        if self._empty and self.has_drawing:
+            self._empty = False
 
     def forget_annotation(self) -> None:
         """Nothing is known of the annotation any more: it is another one, or none."""
-        self._done = self._corrected = False
+        self._done = self._empty = self._corrected = False
         self._accepted = None
         self._began_as = self.partial = self.refinement = ""
 
     def shown_segmentation(self):
-        """What is seen of this case: the annotation once something is drawn in it, else the prediction, or None."""
-        return self.annotation if self.has_drawing else self.prediction
+        """What is seen of this case: the annotation once somebody has worked on it, else the prediction, or None."""
+        return self.annotation if self.has_work else self.prediction
 
     def volumes_ml(self, labels: Sequence[Label]) -> dict[int, float]:
         """Millilitres by label value, of `shown_segmentation`; labels without voxels are left out."""
@@ -461,3 +487,14 @@ class Case(Scan):
         """Refer to a node of this kind, unless it is referred to already."""
         if not self.node.HasNodeReferenceID(role(kind), node.GetID()):
             self.node.AddNodeReferenceID(role(kind), node.GetID())
+
+
+def _labels_of_study(scene) -> list[Label]:
+    """The task's labels, as the scene keeps them."""
+    keepers = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode", scene)
+    texts = [keeper.GetParameter("labels") for keeper in keepers if keeper.GetAttribute(ROLE) == "work"]
+    return labels_from_text(texts[0] if texts else "")
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

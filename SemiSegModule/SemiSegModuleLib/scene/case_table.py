@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -286,6 +286,16 @@ class CaseTable:
         with self.paused():
             for case in self:
                 case.name_hidden = hidden
+
+    @property
+    def given_names(self) -> dict[str, str]:
+        """The identifier of the case, also of one that is gone, by each name, in small letters, that exported files of
+        it have."""
+        return json.loads(self._nodes.read("given_names") or "{}")
+
+    @given_names.setter
+    def given_names(self, owners: Mapping[str, str]) -> None:
+        self._nodes.write("given_names", json.dumps(dict(owners)))
 
     @property
     def run_folder(self) -> Path | None:

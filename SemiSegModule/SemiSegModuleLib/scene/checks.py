@@ -37,11 +37,20 @@ def check_masks(cases: Iterable[Case], labels: Sequence[Label], progress: Progre
     for number, case in enumerate(shown):
         if progress:
             progress(number, len(shown), case.name)
-        remarks[case.id] = _slices_alone(case) or [*_uncertain(case), *_shapes(case, labels)]
+        remarks[case.id] = (
+            _of_no_label(case, labels) or _slices_alone(case) or [*_uncertain(case), *_shapes(case, labels)]
+        )
     whole = [case for case in shown if not _slices_alone(case)]
     for remark in _volumes_far_from_the_others(whole, labels):
         remarks[remark.case.id].insert(0, remark)
     return [remark for case in shown for remark in remarks[case.id]]
+
+
+def _of_no_label(case: Case, labels: Sequence[Label]) -> list[Remark]:
+    """Nothing else can be said of such a mask: it would be given away as an empty one."""
+    strays = segments.strays(case.shown_segmentation(), labels)
+    text = _("All that is drawn is in {names}: that is no label of the task")
+    return [Remark(case, text.format(names=", ".join(strays)), None)] if strays else []
 
 
 def _slices_alone(case: Case) -> list[Remark]:

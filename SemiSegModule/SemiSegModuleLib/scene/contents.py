@@ -47,6 +47,11 @@ def holds(known: Mapping[str, Any], segmentation_node, volume_node) -> bool:
     return all(_checksum(segmentation.GetSegment(key), frame) == checksum for key, checksum in checksums.items())
 
 
+def has_checksums(known: Mapping[str, Any]) -> bool:
+    """Whether `holds` tells for certain, as it cannot of scenes of earlier versions."""
+    return not any(isinstance(entry, int) for entry in known.values())
+
+
 def _onto_scan(segmentation_node, volume_node) -> np.ndarray | None:
     """4 x 4 from the segmentation's frame to the voxels of its scan, which transforms of both together leave as it is;
     None where the scan was deleted, or one of them is bent."""

@@ -194,6 +194,15 @@ def foreign_segments(segmentation_node, labels: Sequence[Label]) -> list[str]:
     return [segmentation.GetSegment(identifier).GetName() for identifier in others]
 
 
+def strays(segmentation_node, labels: Sequence[Label]) -> list[str]:
+    """Names of the segments in which something is drawn, where nothing is drawn for any label of the task; else none:
+    all that is there would count as background."""
+    if any(voxel_counts(segmentation_node, labels).values()):
+        return []
+    segmentation, counts = segmentation_node.GetSegmentation(), counts_by_segment(segmentation_node)
+    return [segmentation.GetSegment(identifier).GetName() for identifier in counts if identifier != NOT_SURE]
+
+
 def values_of_ids(segmentation_node) -> set[int]:
     """Values of the labels that segments were made for, of labels that are no longer there, too."""
     identifiers = segmentation_node.GetSegmentation().GetSegmentIDs()

@@ -97,5 +97,5 @@ def follow_strokes(table: CaseTable, case: Case, before: Corrections, refined: n
         result[meanwhile] = now[meanwhile]
         into_node = np.linalg.inv(segments.world_matrix(node)) @ segments.world_matrix(case.volume)
         segments.replace_voxels(node, result, into_node @ volumes.ijk_to_ras(case.volume), labels)
-        case.mark_done(case.done and case.has_drawing, corrected=True)
+        case.mark_done(case.done and bool(result.any()), corrected=True)
     return result

@@ -92,7 +92,7 @@ def export_cases(
         else:
             export.unlabelled.append(case.file_name)
             if case.unfinished:
-                export.remarks.append(f"{case.name}: what is drawn is not learnt from, since it is not marked as done.")
+                export.remarks.append(f"{case.name}: the annotation is not learnt from: it is not marked as done.")
     store.finish()
     origins = {case.file_name: case.origin for case in chosen if case.state.trains_with_mask}
     write_json(export.folder / ORIGINS, origins)
@@ -119,7 +119,7 @@ def _export_image(case: Case, store: _ExportFolder, file_format: str, box: volum
 def _export_mask(case: Case, labels: Sequence[Label], store: _ExportFolder, suffix: str, remarks: list[str]) -> None:
     mask, box = annotation_mask(case, labels), case.box()
     unseen = _count_labels(mask) - _count_labels(mask[box.slices])
-    if unseen == _count_labels(mask):
+    if unseen and unseen == _count_labels(mask):
         raise CaseError(
             f"Nothing that is drawn in the annotation of '{case.name}' lies in its region of interest: "
             "move the region, fit it again, or remove it."
