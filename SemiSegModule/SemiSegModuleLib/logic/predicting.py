@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from SemiSegLib.errors import SemiSegError
-
 from ..i18n import _
 from ..processes.prediction_process import PredictionProcess
 from ..scene.case import Case, CaseError
@@ -39,7 +37,6 @@ class Predicting(ChildWork):
         self.model: Path | None = None  # with which it predicts
         self._identifier = self._which = ""  # of the prediction that runs, and of its model
         self.part: VoxelBox | None = None  # of the scan, which it predicts alone
-        self.problems: list[str] = []  # why masks that it made are not shown
         self._replaceable: set[str] = set()  # IDs of cases whose changed prediction somebody gave up
         self.started = Signal()  # the process
         self.loaded = Signal()  # the case whose prediction is in the scene now
@@ -71,7 +68,7 @@ class Predicting(ChildWork):
         if part is not None and len(cases) != 1:
             raise CaseError(_("A part is predicted of one scan at a time."))
         self.cancel()
-        self._identifier, self.part, self.problems = new_identifier(), part, []
+        self._identifier, self.part = new_identifier(), part
         self._replaceable = {case.id for case in self.edited(cases)}
         folder = self.study.new_folder("predictions", self._identifier)
         with only_if_started(folder):
@@ -97,11 +94,6 @@ class Predicting(ChildWork):
         self._watch()
         return self.process
 
-    def scene_closed(self) -> None:
-        """What runs or has run was for cases that are gone."""
-        self.problems = []
-        super().scene_closed()
-
     @staticmethod
     def part_of(cases: Sequence[Case], name: str, thickness_mm: float = 0.0) -> VoxelBox:
         """The part of a scan that goes by a name: 'box', the region of interest; 'axial', 'coronal', 'sagittal', the
@@ -115,16 +107,9 @@ class Predicting(ChildWork):
             raise CaseError(_("{name} has no box: make one in section 2.").format(name=case.name))
         return case.box()
 
-    def _keep(self, reports: list[str]) -> None:
-        for name in reports:
-            try:
-                self._load(name)
-            except SemiSegError as error:  # the masks of the other scans are shown all the same
-                self.problems.append(str(error))
-
-    def _load(self, file_name: str) -> None:
-        case = self.study.cases.by_file_name(file_name)
-        files = find_prediction(self.process.output, file_name)
+    def _keep(self, report: str) -> None:
+        case = self.study.cases.by_file_name(report)
+        files = find_prediction(self.process.output, report)
         if case is not None and files is not None:  # the case may have been removed meanwhile
             if case.id not in self._replaceable and case.prediction_edited:
                 raise CaseError(

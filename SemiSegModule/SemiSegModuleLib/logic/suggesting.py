@@ -65,10 +65,9 @@ class Suggesting(ChildWork):
         self._watch()
         return self.process
 
-    def _keep(self, reports: list[dict[str, Any]]) -> None:
-        for event in reports:
-            if event["event"] == "suggested":
-                self._suggest(event["suggestions"])
+    def _keep(self, report: dict[str, Any]) -> None:
+        if report["event"] == "suggested":
+            self._suggest(report["suggestions"])
 
     def _suggest(self, entries: list[dict[str, Any]]) -> None:
         table = self.study.cases

@@ -61,6 +61,11 @@ class Training:
         return self.process is not None and self.process.active
 
     @property
+    def watched(self) -> bool:
+        """A training runs, and somebody looks what it does: not while its scene is closed from another module."""
+        return self.active and self._poller.running and self.study.parameters is not None
+
+    @property
     def report_page(self) -> Path | None:
         """The page about the training at hand; None where it was not written yet."""
         page = self.process.run.report / "index.html" if self.process is not None else None

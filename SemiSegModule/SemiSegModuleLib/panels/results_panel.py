@@ -242,7 +242,8 @@ class ResultsPanel:
 
     def _show_judging(self) -> None:
         process = self._judging.process
-        self._ui.qualityLabel.text = texts.judging(process, self._judging.calibrated)
+        said = [texts.judging(process, self._judging.calibrated), *_first(self._judging.problems)]
+        self._ui.qualityLabel.text = "\n".join(text for text in said if text)
         self._ui.qualityLabel.visible = bool(self._ui.qualityLabel.text)
         if self._judging.active:
             self._ui.predictionProgressBar.maximum = max(1, process.count)
