@@ -327,6 +327,33 @@ def test_a_model_with_other_values_for_the_same_labels_is_understood(predicted, 
     assert predicted.ui.loopLabel.text.startswith("1.25 ml of the mask have followed")
 
 
+@pytest.mark.parametrize("name", ["annotation.nrrd", "drawn.nrrd"])
+def test_a_disk_that_is_full_leaves_the_annotation_as_it_was(predicted, monkeypatch, tmp_path, name):
+    """What the next refinement begins from cannot be kept: it would take the network's own changes for strokes."""
+    from SemiSegModuleLib.scene import volumes
+
+    case, review = predicted.work.cases.cases[0], predicted.logic.review
+    mask = stroke(predicted, case)
+    steps = review.undo.text
+    made = volumes.world_image(case.volume, np.ones((32, 32, 32), np.uint8))
+    volumes.write_image(made, tmp_path / "made.nrrd")
+    told = '{"event": "refined", "reason": "followed", "changed_ml": 1.25}'
+    wrap_python(monkeypatch, tmp_path, f"cp '{tmp_path}/made.nrrd' refined.nrrd; echo '{told}'; exit 0")
+    write = volumes.write_image
+
+    def write_until_full(image, path, *options):
+        if path.name == name:
+            raise OSError(28, "No space left on device", str(path))
+        write(image, path, *options)
+
+    monkeypatch.setattr(volumes, "write_image", write_until_full)
+    predicted.ui.refineButton.click()
+    predicted.wait_until(lambda: not predicted.logic.refining.active)
+    assert np.array_equal(mask_of(predicted, case), mask)
+    assert (case.refinement, review.undo.text) == ("", steps)
+    assert "No space left on device" in predicted.ui.loopLabel.text
+
+
 def test_a_box_that_was_moved_meanwhile_moves_no_mask(predicted, monkeypatch, tmp_path):
     """It is as large as before, and what comes back fits in it."""
     from SemiSegModuleLib.scene import volumes

@@ -103,8 +103,12 @@ class Refining(ChildWork):
         if case.box() != self._box or refined.shape != self._before.mask[self._box.slices].shape:
             raise CaseError(_("The region of interest of {name} was changed meanwhile.").format(name=case.name))
         back = keep_annotation(table, case)
-        now = follow_strokes(table, case, self._before, refined)
-        refinement_files.write(folder, case, self._before.strokes, now)
+        try:
+            now = follow_strokes(table, case, self._before, refined)
+            refinement_files.write(folder, case, self._before.strokes, now)
+        except Exception:  # without these files the next one would take what the network changed for strokes
+            back()
+            raise
         self._undo.add(_("refining {name}").format(name=case.name), back, drawn_since(case))
         self.refined.emit(case)
 
