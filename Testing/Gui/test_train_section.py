@@ -351,6 +351,54 @@ def test_a_training_whose_study_was_closed_gives_the_next_one_no_model(opened, a
     assert opened.work.model is None
 
 
+@pytest.mark.parametrize("with_a_run", [False, True], ids=["a new study", "a study with a training of its own"])
+def test_no_training_is_started_beside_that_of_a_closed_study(
+    with_cases, a_run, mrml, scans, tmp_path, monkeypatch, with_a_run
+):
+    """Not even while that one starts and its folder says nothing yet."""
+    opened, training = with_cases, with_cases.logic.training
+    if with_a_run:
+        training.attach(a_run.path)
+    mrml.save(tmp_path / "other.mrb")
+    mrml.scene.Clear(0)
+    opened.panel.data.add_folder(scans)
+    opened.parameters.studyFolder = tmp_path / "first"
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(script))
+    opened.ui.trainButton.click()
+    first = training.process
+    mrml.load(tmp_path / "other.mrb")
+    try:
+        assert training.process is not first
+        for start in (training.start, training.resume) if with_a_run else (training.start,):
+            with pytest.raises(ValueError, match=f"of another study runs on this computer: {first.run.path}"):
+                start()
+        assert not list(opened.work.folder.glob("training-*"))
+    finally:
+        first.end_now()
+    opened.wait_until(lambda: not first._child or not first._child.running, 10)
+    opened.ui.trainButton.click()
+    assert training.process.run.path.parent == opened.work.folder
+
+
+def test_a_training_that_ended_does_not_make_the_one_that_runs_forgotten(opened, a_run, mrml, tmp_path):
+    """Slicer was started anew, and a study with a training of its own was opened first."""
+    from SemiSegLib.runs import RunFolder
+
+    running = RunFolder.create(tmp_path / "running")
+    with running.lock():
+        running.set_status("training", iteration=2, iterations=4)
+        opened.logic.training.attach(running.path)
+        opened.close()
+        mrml.scene.Clear(0)
+        opened.__init__(opened.qt, opened.module)
+        opened.logic.training.attach(a_run.path)
+        with pytest.raises(ValueError, match=f"runs on this computer: {running.path}"):
+            opened.logic.training.resume()
+
+
 def test_a_training_on_a_disk_that_was_away_is_watched_again(opened, a_run):
     with a_run.lock():
         a_run.set_status("training", iteration=2, iterations=4)

@@ -39,6 +39,7 @@ class Training:
         self.study = study
         self.process: TrainingProcess | None = None
         self.running_elsewhere: Path | None = None  # the training of another study that runs on this computer
+        self._left: TrainingProcess | None = None  # ran when its study was closed
         self.remarks: list[str] = []  # what was left out of the scans and masks of the last start
         self.started = Signal()  # the process of a new training
         self.adopted = Signal()  # another training is at hand
@@ -97,7 +98,7 @@ class Training:
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
         parameters, cases = self.study.parameters, self.study.cases
-        self._refuse_while_active()
+        self._refuse_beside_another()
         if not any(case.state.trains_with_mask for case in cases):
             raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
         values = {"data.cache": f"../{CACHE}", **run_settings(parameters, cases.labels, settings)}
@@ -127,7 +128,7 @@ class Training:
     def resume(self) -> None:
         """Go on from the checkpoint of the training at hand."""
         if self.process is not None:
-            self._refuse_while_active()
+            self._refuse_beside_another()
             self.process.resume()
             self._adopt(self.process)
 
@@ -135,6 +136,16 @@ class Training:
         """Two trainings would share the memory of one computer, and nobody would watch the first."""
         if self.active:
             raise CaseError(_("A training runs: stop it first, or wait until it has ended."))
+
+    def _refuse_beside_another(self) -> None:
+        self._refuse_while_active()
+        elsewhere = self._running_elsewhere()
+        if elsewhere is not None:
+            text = _(
+                "A training of another study runs on this computer: {path}. Stop it first, or wait until it has ended; "
+                "Open training… shows it."
+            )
+            raise CaseError(text.format(path=elsewhere))
 
     def attach(self, folder: Path) -> TrainingProcess:
         """Take a training to hand that this or another Slicer started; raises RunError, or CaseError while one runs."""
@@ -166,19 +177,22 @@ class Training:
     def _let_go(self) -> None:
         """No training is at hand any more; this one goes on."""
         self._poller.stop()
+        self._left = self.process if self.active else self._left
         self.process, self.remarks = None, []
         self.curves.clear()
         self.adopted.emit()
         self.changed.emit()
 
     def _running_elsewhere(self) -> Path | None:
+        """One that ran here when its study was closed, or the last one of any window."""
         last = setting("LastRun")
-        if not last:
-            return None
-        try:
-            return Path(last) if RunFolder.open(Path(last)).status().active else None
-        except (RunError, OSError):
-            return None
+        known = [self._left, TrainingProcess(Path(last)) if last else None]
+        for process in [process for process in known if process is not None]:
+            with contextlib.suppress(RunError, OSError):
+                process.poll()
+                if process.active and not process.elsewhere:
+                    return process.run.path
+        return None
 
     def _new_run_folder(self) -> Path:
         """A folder for a new training, not there yet."""
@@ -199,10 +213,11 @@ class Training:
         if process.run.events_file.exists():
             self.curves.add(process.skip_history())
         self.study.cases.run_folder, self.study.cases.run_end = process.run.path, known_end
-        set_setting("LastRun", str(process.run.path))
         self.adopted.emit()
         self._poller.start()
         self._poller.look()
+        if process.active:  # the study that is opened may have one that ended, while that of another runs
+            set_setting("LastRun", str(process.run.path))
 
     def poll(self) -> None:
         """Look now what has happened."""
