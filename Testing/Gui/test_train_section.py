@@ -101,8 +101,30 @@ def test_the_model_of_a_training_is_used_where_it_fits(with_cases, a_run, label,
     assert with_cases.work.model == (a_run.last_model if used else None)
     with_cases.parameters.modelFile = str(a_run.last_model)
     assert ("Starts from the model in use" in with_cases.ui.readyLabel.text) == used
+    why = "not used: it segments pancreas; this study wants left atrium"
+    assert (why in with_cases.ui.failureLabel.text) != used
     with_cases.ui.continueCheckBox.checked = False
     assert "Starts from" not in with_cases.ui.readyLabel.text
+
+
+def test_the_model_of_a_training_is_used_though_a_label_was_renamed_meanwhile(with_cases, mrml, tmp_path):
+    """Also in the next session, and the next training goes on from it."""
+    from SemiSegLib.runs import RunFolder
+
+    opened, run = with_cases, RunFolder.create(with_cases.work.claim_folder() / "training-1")
+    with run.lock():
+        run.set_status("training", iteration=1, iterations=2)
+        opened.logic.training.attach(run.path)
+        opened.work.cases.rename_label(1, "LA")
+        mrml.save(tmp_path / "work.mrb")
+        mrml.scene.Clear(0)
+        give_model(run, "left atrium")
+        run.set_status("finished", iteration=2, iterations=2)
+    mrml.load(tmp_path / "work.mrb")
+    assert opened.work.model == run.last_model
+    assert "Starts from the model in use" in opened.ui.readyLabel.text
+    assert "segments" not in opened.ui.fitLabel.text
+    assert opened.ui.failureLabel.text == ""
 
 
 def test_the_model_that_somebody_chose_after_a_training_is_in_use_when_the_scene_is_opened_again(

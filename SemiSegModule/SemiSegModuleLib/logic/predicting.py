@@ -14,6 +14,7 @@ from ..i18n import _
 from ..processes.prediction_process import PredictionProcess
 from ..scene.case import Case, CaseError
 from ..scene.identity import check_identity, new_identifier, write_identity
+from ..scene.mask_files import read_labels
 from ..scene.names_list import write_names
 from ..scene.predictions import find_prediction, load_part, load_prediction
 from ..scene.records import ORIENTATIONS, State
@@ -51,8 +52,10 @@ class Predicting(ChildWork):
 
     def misfits(self) -> list[str]:
         """Why the model in use may not suit the scans that wait; empty when nothing speaks against it."""
-        model = self.study.model
-        return misfits(read_card(model), self.waiting(), self.study.cases.labels) if model is not None else []
+        study, model = self.study, self.study.model
+        if model is None:
+            return []
+        return misfits(read_card(model), study.labels_of(model), self.waiting(), study.cases.labels)
 
     def start(
         self, cases: Sequence[Case], progress: Progress | None = None, part: VoxelBox | None = None
@@ -120,9 +123,10 @@ class Predicting(ChildWork):
             place = check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
             maps = files.sdms, files.probabilities
             keep_base(self.study, case)
+            table, labels = self.study.cases, self.study.meant_by(self.model, read_labels(files.mask) or [])
             if self.part is None:
-                load_prediction(self.study.cases, case, files.mask, *maps, model=self._which, place=place)
+                load_prediction(table, case, files.mask, *maps, labels, self._which, place)
             else:
-                load_part(self.study.cases, case, files.mask, files.probabilities, place)
+                load_part(table, case, files.mask, files.probabilities, labels, place)
             self.study.select_first([case])
             self.loaded.emit(case)

@@ -230,29 +230,34 @@ class Study:
         if not any(case.annotation for case in self.cases):
             for case in outdated:
                 self.cases.forget_prediction(case)
-            self.cases.labels = self._labels_of(model)
+            self.cases.labels = self.labels_of(model)
         self.parameters.modelFile = str(model)
 
     def outdated_by(self, model: Path | str) -> list[Case]:
         """Cases whose predictions go when this model is used; raises ModelError."""
-        labels = self._labels_of(model)
+        labels = self.labels_of(model)
         return [] if any(case.annotation for case in self.cases) else self.masks_of_other_labels(labels)
 
-    @staticmethod
-    def _labels_of(model: Path | str) -> list[Label]:
-        return read_card(named_models().get(str(model)) or Path(model)).settings.data.labels
+    def labels_of(self, model: Path | str) -> list[Label]:
+        """What a model segments; raises ModelError."""
+        path = named_models().get(str(model)) or Path(model)
+        return self.meant_by(path, read_card(path).settings.data.labels)
+
+    def meant_by(self, model: Path, labels: Sequence[Label]) -> list[Label]:
+        """Labels in the words of a model: one that this study has trained may call them as they were called then."""
+        return self.cases.called_now(labels) if model.is_relative_to(self.folder) else list(labels)
 
     def model_fits(self, path: Path) -> bool:
         """The model segments the labels of this study: only then is it used, or learnt on from, unasked."""
         try:
-            labels = self._labels_of(path)
+            labels = self.labels_of(path)
         except ModelError:
             return False
         return [label.name for label in labels] == [label.name for label in self.cases.labels]
 
     def model_values(self, path: Path) -> list[int]:
         """Values that a model has for its labels; those of a study may be others. Raises ModelError."""
-        return [label.value for label in self._labels_of(path)]
+        return [label.value for label in self.labels_of(path)]
 
 
 def _values(node: Any) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Any
 import slicer
 
 from SemiSegLib.data.patients import last_patients
+from SemiSegLib.models import ModelError
 from SemiSegLib.runs import RunError, RunFolder
 
 from ..i18n import _
@@ -40,6 +41,7 @@ class Training:
         self.process: TrainingProcess | None = None
         self.running_elsewhere: Path | None = None  # the training of another study that runs on this computer
         self._left: TrainingProcess | None = None  # ran when its study was closed
+        self.unused = ""  # why the model of the one that ended is not used
         self.remarks: list[str] = []  # what was left out of the scans and masks of the last start
         self.started = Signal()  # the process of a new training
         self.adopted = Signal()  # another training is at hand
@@ -178,7 +180,7 @@ class Training:
         """No training is at hand any more; this one goes on."""
         self._poller.stop()
         self._left = self.process if self.active else self._left
-        self.process, self.remarks = None, []
+        self.process, self.remarks, self.unused = None, [], ""
         self.curves.clear()
         self.adopted.emit()
         self.changed.emit()
@@ -207,7 +209,7 @@ class Training:
     def _adopt(self, process: TrainingProcess, known_end: str = "") -> None:
         """:param known_end: the state in which this scene saw it end: what somebody chose since stays"""
         self.process, self.running_elsewhere = process, None
-        self._announced = known_end
+        self._announced, self.unused = known_end, ""
         process.log.position = 0
         self.curves.clear()
         if process.run.events_file.exists():
@@ -246,10 +248,24 @@ class Training:
         if process.active or self._announced == process.state:
             return
         self._announced = self.study.cases.run_end = process.state
-        model = process.run.last_model  # which predicts everywhere; the best one was chosen on the validation scans
-        if model.exists() and process.state in ("finished", "stopped") and self.study.model_fits(model):
-            self.study.parameters.modelFile = str(model)
+        if process.state in ("finished", "stopped"):
+            self._use_model(process.run.last_model)  # it predicts everywhere; the best was chosen on validation scans
         self.ended.emit(process)
+
+    def _use_model(self, model: Path) -> None:
+        self.unused = ""
+        if not model.exists():
+            return
+        if self.study.model_fits(model):
+            self.study.parameters.modelFile = str(model)
+            return
+        try:
+            named = [[label.name for label in some] for some in (self.study.labels_of(model), self.study.cases.labels)]
+        except ModelError as error:
+            self.unused = str(error)
+            return
+        text = _("The model of this training is not used: it segments {own}; this study wants {wanted}.")
+        self.unused = text.format(own=", ".join(named[0]), wanted=", ".join(named[1]))
 
     # ---- curves ----------------------------------------------------------------------------------------------
 

@@ -193,7 +193,7 @@ class TrainPanel:
         ui.stateLabel.text = texts.training(process, self._training.running_elsewhere)
         ui.trainingProgressBar.maximum = max(1, process.status.iterations) if process else 1
         ui.trainingProgressBar.value = process.status.iteration if process else 0
-        self._show_failure(process.failure.text if process and process.failure else "")
+        self._show_failure(process.failure.text if process and process.failure else self._training.unused)
 
     def _show_failure(self, text: str) -> None:
         self._ui.failureLabel.text = text
