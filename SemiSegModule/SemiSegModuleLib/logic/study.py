@@ -149,16 +149,23 @@ class Study:
     # ---- folder and model ------------------------------------------------------------------------------------
 
     @property
+    def named_folder(self) -> Path:
+        """The study folder of the settings. An empty field, and a path of another system, is the one that is proposed:
+        it would be taken from wherever Slicer was started."""
+        folder = self.parameters.studyFolder
+        return folder if folder.is_absolute() else default_study_folder()
+
+    @property
     def folder(self) -> Path:
         """The folder of everything that is not in the scene: the one chosen, or one below it where that one is another
         study's."""
-        return claimed(self.parameters.studyFolder, self.cases.identifier)
+        return claimed(self.named_folder, self.cases.identifier)
 
     @property
     def folder_is_chosen(self) -> bool:
         """Somebody has chosen the folder for this study on this computer, or the study has files there already. A scene
         that comes from elsewhere brings a path along, and nobody knows what it means here."""
-        agreed = setting(self._agreement) == str(self.parameters.studyFolder)
+        agreed = setting(self._agreement) == str(self.named_folder)
         return agreed or owner_of(self.folder) == self.cases.identifier
 
     def choose_folder(self, folder: Path) -> None:
@@ -172,7 +179,7 @@ class Study:
         parameters = self.parameters
         former = parameters.proposedExportFolder
         if former == Path():  # a scene of an earlier version
-            former = parameters.studyFolder / "exports"
+            former = self.named_folder / "exports"
         if not parameters.exportFolder.is_absolute() or parameters.exportFolder == former:
             parameters.exportFolder = self.folder / f"exports-{self.cases.identifier[:8]}"
             parameters.proposedExportFolder = parameters.exportFolder
@@ -183,11 +190,11 @@ class Study:
 
     def _folder_set(self) -> None:
         """By somebody who chose it, unless it is the one that is proposed."""
-        if self.parameters.studyFolder != default_study_folder():
+        if self.named_folder != default_study_folder():
             self._agree_on_folder()
 
     def _agree_on_folder(self) -> None:
-        set_setting(self._agreement, str(self.parameters.studyFolder))
+        set_setting(self._agreement, str(self.named_folder))
 
     @property
     def pool(self) -> Path:
@@ -196,7 +203,7 @@ class Study:
 
     def claim_folder(self) -> Path:
         """Make the folder, for this study alone; raises OSError when it cannot be made."""
-        return claim(self.parameters.studyFolder, self.cases.identifier)
+        return claim(self.named_folder, self.cases.identifier)
 
     def new_folder(self, kind: str, identifier: str = "") -> Path:
         """Make a folder for one piece of work of this kind, that no other window has; raises OSError."""
