@@ -200,6 +200,29 @@ def test_a_loaded_model_brings_its_labels(opened, a_run, monkeypatch):
     assert [label.name for label in opened.work.cases.labels] == ["pancreas"]
 
 
+def test_a_loaded_model_brings_its_task(opened, scans):
+    """Else its masks, corrected, would be learnt from through the window of gray values of another task."""
+    from SemiSegModuleLib.logic.run_settings import complete_settings, run_settings
+
+    opened.choose_task("pancreas")
+    opened.logic.add_cases(sorted((scans / "images").iterdir())[:2])
+    opened.panel.results._use_model("left-atrium-lge")
+    assert opened.ui.taskComboBox.currentText.startswith("Left atrium")
+    settings = complete_settings(run_settings(opened.parameters, opened.work.cases.labels))
+    assert (settings.preset, settings.data.window) == ("left-atrium", None)
+    assert [label.name for label in opened.work.cases.labels] == ["left atrium"]
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_model_of_these_labels_or_beside_annotations_changes_no_task(opened, a_run, scans, annotated):
+    """A training of a task without a preset of its own segments the same."""
+    give_model(a_run, "left auricle" if annotated else "left atrium")  # 'custom'
+    opened.logic.add_cases(scans if annotated else sorted((scans / "images").iterdir())[2:])
+    opened.work.use_model(a_run.last_model)
+    assert opened.parameters.task.value == "left-atrium"
+    assert ("this study wants left atrium" in opened.ui.fitLabel.text) == annotated
+
+
 def test_a_model_that_comes_with_semiseg_is_chosen_by_name(with_cases, a_run, tmp_path, monkeypatch):
     """The scene keeps the name: in another Slicer the file lies elsewhere."""
     give_model(a_run, "left atrium")

@@ -26,7 +26,7 @@ from ..scene.case import Case, CaseError
 from ..scene.case_table import CaseTable
 from ..scene.identity import claim, claimed, new_identifier, owner_of
 from ..signal import Signal
-from .model_card import read_card
+from .model_card import ModelCard, read_card
 
 
 class Study:
@@ -225,7 +225,7 @@ class Study:
     def use_model(self, model: Path | str, agreed: bool = False) -> None:
         """Predict with this model file, or one that comes with SemiSeg by its name; raises ModelError.
 
-        A study without annotations takes over the model's labels, and gives up predictions of others.
+        A study without annotations takes over the model's labels and task, and gives up predictions of others.
 
         :param agreed: also those that somebody has changed, which are not given up otherwise: CaseError names them
         """
@@ -237,8 +237,16 @@ class Study:
         if not any(case.annotation for case in self.cases):
             for case in outdated:
                 self.cases.forget_prediction(case)
+            if not self.model_fits(model):
+                self._follow_task_of(model)
             self.cases.labels = self.labels_of(model)
         self.parameters.modelFile = str(model)
+
+    def _follow_task_of(self, model: Path | str) -> None:
+        """What is learnt next has that task's voxels and window of gray values, too; one of a newer version stays
+        unknown."""
+        preset, tasks = self._card_of(model).settings.preset, type(self.parameters.task)
+        self.parameters.task = next((task for task in tasks if task.value == preset), self.parameters.task)
 
     def outdated_by(self, model: Path | str) -> list[Case]:
         """Cases whose predictions go when this model is used; raises ModelError."""
@@ -247,14 +255,17 @@ class Study:
 
     def labels_of(self, model: Path | str) -> list[Label]:
         """What a model segments; raises ModelError."""
-        path = named_models().get(str(model)) or Path(model)
-        return self.meant_by(path, read_card(path).settings.data.labels)
+        return self.meant_by(Path(model), self._card_of(model).settings.data.labels)
+
+    @staticmethod
+    def _card_of(model: Path | str) -> ModelCard:
+        return read_card(named_models().get(str(model)) or Path(model))
 
     def meant_by(self, model: Path, labels: Sequence[Label]) -> list[Label]:
         """Labels in the words of a model: one that this study has trained may call them as they were called then."""
         return self.cases.called_now(labels) if model.is_relative_to(self.folder) else list(labels)
 
-    def model_fits(self, path: Path) -> bool:
+    def model_fits(self, path: Path | str) -> bool:
         """The model segments the labels of this study: only then is it used, or learnt on from, unasked."""
         try:
             labels = self.labels_of(path)
