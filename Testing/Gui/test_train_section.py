@@ -295,6 +295,34 @@ def test_the_training_of_a_saved_study_is_found(opened, a_run, mrml, tmp_path):
     assert opened.ui.stateLabel.text.startswith("Stopped; it can be resumed")
 
 
+@pytest.mark.parametrize("separator", ["/", "\\"], ids=["of this system", "of Windows"])
+def test_a_study_that_was_moved_with_its_folder_has_its_training_and_its_model(with_cases, mrml, tmp_path, separator):
+    from SemiSegLib.runs import RunFolder
+
+    opened, run = with_cases, RunFolder.create(with_cases.work.claim_folder() / "training-1")
+    give_model(run, "left atrium")
+    run.cases_file.write_text("{}")
+    run.set_status("stopped", iteration=2, iterations=4)
+    opened.logic.training.attach(run.path)
+    assert opened.work.model == run.last_model
+    if separator != "/":
+        opened.parameters.modelFile = r"C:\study\training-1\models\last.safetensors"
+        opened.work.cases.run_folder = r"C:\study\training-1"
+    mrml.save(tmp_path / "study" / "work.mrb")
+    mrml.scene.Clear(0)
+    moved = (tmp_path / "study").rename(tmp_path / "moved")
+    mrml.load(moved / "work.mrb")
+    assert opened.work.model is None
+    assert opened.logic.training.process is None
+    opened.ui.studyFolderPathLineEdit.currentPath = str(moved)
+    assert opened.work.model == moved / "training-1" / "models" / "last.safetensors"
+    assert opened.ui.modelLabel.text.startswith("left atrium;")
+    assert "Starts from the model in use" in opened.ui.readyLabel.text
+    assert opened.logic.training.process.run.path == moved / "training-1"
+    assert opened.ui.stateLabel.text.startswith("Stopped; it can be resumed")
+    assert opened.ui.resumeButton.enabled
+
+
 def test_a_new_study_takes_nothing_over_from_another_one(with_cases, a_run, mrml, scans):
     """Neither its training nor its model, though both are of this computer and the labels are the same."""
     give_model(a_run, "left atrium")

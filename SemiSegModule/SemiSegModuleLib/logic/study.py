@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import qt
@@ -219,8 +219,15 @@ class Study:
         A model that comes with SemiSeg is kept by name: it lies elsewhere in another Slicer.
         """
         text = self.parameters.modelFile if self.parameters is not None else ""  # no settings: a scene is closing
-        # Unlike Path.is_file this raises nothing where nobody may look, as in the home of who made the scene.
-        return Path(text) if os.path.isfile(text) else named_models().get(text)
+        path = self.moved_along(text, 3) if text else ""  # RUN/models/last.safetensors
+        return Path(path) if os.path.isfile(path) else named_models().get(text)
+
+    def moved_along(self, path: Path | str, depth: int) -> Path:
+        """A file or folder that is not there any more, in the study's folder, where that has it as many folders down:
+        the study was moved."""
+        moved = self.folder.joinpath(*PureWindowsPath(path).parts[-depth:])  # which knows every system's separators
+        # Unlike Path.exists this raises nothing where nobody may look, as in the home of who made the scene.
+        return moved if not os.path.exists(path) and os.path.exists(moved) else Path(path)
 
     def use_model(self, model: Path | str, agreed: bool = False) -> None:
         """Predict with this model file, or one that comes with SemiSeg by its name; raises ModelError.

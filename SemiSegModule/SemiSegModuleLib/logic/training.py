@@ -53,6 +53,7 @@ class Training:
         self._poller = Poller(self._poll)
         self.failed = self._poller.failed
         study.opened.connect(self._scene_opened)
+        study.settings_changed.connect(lambda names: "studyFolder" in names and self.find_again())
 
     def close(self) -> None:
         """Stop looking; a training goes on."""
@@ -164,6 +165,7 @@ class Training:
         It goes on, and if it still runs, `running_elsewhere` names it.
         """
         folder = self.study.cases.run_folder
+        folder = self.study.moved_along(folder, 1) if folder is not None else None
         if self.process is not None and self.process.run.path != folder:
             self._let_go()
         if self.process is None and folder is not None:

@@ -191,7 +191,7 @@ class ResultsPanel:
             self._show_case()
 
     def _settings_changed(self, names: set[str]) -> None:
-        if "modelFile" in names:
+        if names & {"modelFile", "studyFolder"}:
             self._show_model()
         if names & _OVERLAY_SETTINGS:
             self._apply_overlays(self._study.case)

@@ -17,7 +17,16 @@ from .fields import TextField
 
 _LOG_LINES = 2000
 _MESSAGE_MILLISECONDS = 20_000
-_OF_THE_PLAN = {"validationCases", "startFromLastModel", "modelFile", "task", "trainingTime", "iterations", "method"}
+_OF_THE_PLAN = {
+    "validationCases",
+    "startFromLastModel",
+    "modelFile",
+    "studyFolder",
+    "task",
+    "trainingTime",
+    "iterations",
+    "method",
+}
 
 
 class TrainPanel:
