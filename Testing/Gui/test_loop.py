@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from steps import limit_to
 
 MODEL = "left-atrium-lge"
 TINY = """\
@@ -134,6 +135,20 @@ def test_a_search_that_fails_or_is_cancelled_leaves_what_was_suggested(with_case
     assert work.process.state == "cancelled"
     assert opened.ui.suggestButton.enabled
     assert work.cases() == [case]
+
+
+def test_slices_that_are_suggested_stay_where_they_are_when_a_box_is_made_meanwhile(predicted, monkeypatch, tmp_path):
+    """They are counted in what was written when the search began."""
+    case, work = predicted.work.cases.cases[0], predicted.logic.suggesting
+    slices = [{"axis": 2, "index": 5}]
+    found = [{"name": case.file_name, "uncertainty": None, "slices": slices}]
+    told = json.dumps({"event": "suggested", "suggestions": found})
+    wrap_python(monkeypatch, tmp_path, f"sleep 1; echo '{told}'; exit 0")
+    predicted.ui.suggestButton.click()
+    limit_to(predicted, case, 16 * case.volume.GetSpacing()[2])
+    assert case.box().start[2] > 0
+    wait_for(predicted, work)
+    assert case.suggestion.slices == (5,)
 
 
 # ---- a few slices --------------------------------------------------------------------------------------------
