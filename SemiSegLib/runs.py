@@ -320,24 +320,29 @@ class RunFolder:
                     stream.write(b"\n")  # so that the next event does not become part of half a line
 
     def is_locked(self) -> bool:
-        """A trainer holds the lock, perhaps one of another Python: Slicer's own may have no filelock."""
-        if not self.lock_file.exists():
-            return False
-        try:
-            import filelock
-        except ImportError:
-            return _is_held(self.lock_file)
-        probe = filelock.FileLock(self.lock_file)
-        try:
-            probe.acquire(timeout=0)
-        except filelock.Timeout:
-            return True
-        probe.release()
+        """A trainer holds the lock."""
+        return is_held(self.lock_file)
+
+
+def is_held(lock_file: Path) -> bool:
+    """A process holds this lock, perhaps one of another Python: Slicer's own may have no filelock."""
+    if not lock_file.exists():
         return False
+    try:
+        import filelock
+    except ImportError:
+        return _is_held(lock_file)
+    probe = filelock.FileLock(lock_file)
+    try:
+        probe.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    probe.release()
+    return False
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process holds a lock of filelock, found out by what filelock itself asks of the system."""
+    """The same without filelock, found out by what that itself asks of the system."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
