@@ -30,7 +30,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ class RunFolder:
         self.events_file = self.path / "events.jsonl"
         self.status_file = self.path / "status.json"
         self.stop_file = self.path / "stop.request"
+        self.since = time.time()  # when this start of the run began: an older request to stop was for an earlier one
         self.lock_file = self.path / "lock"
         self.checkpoint = self.path / "checkpoints" / "last.pt"
         self.last_model = self.path / "models" / "last.safetensors"
@@ -168,7 +169,7 @@ class RunFolder:
     def _refuse_foreign_files(self) -> None:
         if self.run_file.exists() or not self.path.is_dir():
             return
-        own = {"data", "config.json", "trainer.log", self.lock_file.name, self.intent_file.name}
+        own = {"data", "config.json", "trainer.log", self.lock_file.name, self.intent_file.name, self.stop_file.name}
         names = [path.name for path in self.path.iterdir() if path.name.casefold() not in _OF_FILE_MANAGERS]
         foreign = [name for name in names if name not in own and not is_temporary(name)]
         if foreign:
@@ -178,8 +179,9 @@ class RunFolder:
     def _clear(self) -> None:
         """Remove what an earlier start wrote, its intent first; preprocessed scans are used again."""
         files = (self.intent_file, self.settings_file, self.cases_file, self.environment_file)
-        for file in (*files, self.status_file, self.events_file, self.stop_file):
+        for file in (*files, self.status_file, self.events_file):
             file.unlink(missing_ok=True)
+        self.drop_old_request()
         learnt = (self.checkpoint.parent, self.last_model.parent, self.report, self.labels)
         for folder in (*learnt, self.tensorboard, self.trackers):
             shutil.rmtree(folder, ignore_errors=True)
@@ -288,6 +290,12 @@ class RunFolder:
         """Ask the trainer to save and stop; it does so within an iteration or two."""
         write_whole(self.stop_file, "")
 
+    def drop_old_request(self) -> None:
+        """Remove a request to stop that was for an earlier start; one that was made since this began holds."""
+        with suppress(FileNotFoundError):
+            if self.stop_file.stat().st_mtime < self.since:
+                self.stop_file.unlink()
+
     def stop_requested(self) -> bool:
         """Somebody asked the trainer to stop."""
         return self.stop_file.exists()
@@ -320,24 +328,29 @@ class RunFolder:
                     stream.write(b"\n")  # so that the next event does not become part of half a line
 
     def is_locked(self) -> bool:
-        """A trainer holds the lock, perhaps one of another Python: Slicer's own may have no filelock."""
-        if not self.lock_file.exists():
-            return False
-        try:
-            import filelock
-        except ImportError:
-            return _is_held(self.lock_file)
-        probe = filelock.FileLock(self.lock_file)
-        try:
-            probe.acquire(timeout=0)
-        except filelock.Timeout:
-            return True
-        probe.release()
+        """A trainer holds the lock."""
+        return is_held(self.lock_file)
+
+
+def is_held(lock_file: Path) -> bool:
+    """A process holds this lock, perhaps one of another Python: Slicer's own may have no filelock."""
+    if not lock_file.exists():
         return False
+    try:
+        import filelock
+    except ImportError:
+        return _is_held(lock_file)
+    probe = filelock.FileLock(lock_file)
+    try:
+        probe.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    probe.release()
+    return False
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process holds a lock of filelock, found out by what filelock itself asks of the system."""
+    """The same without filelock, found out by what that itself asks of the system."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -367,6 +380,9 @@ class ReadOnlyRun(RunFolder):
 
     def set_status(self, state: str, **content: Any) -> None:
         """Nothing: the first process writes."""
+
+    def drop_old_request(self) -> None:
+        """Nothing: the first process removes it."""
 
     @contextmanager
     def begun(self, intent: Mapping[str, Any]) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,12 +42,15 @@ def train(
     validation: int = 0,
     init: Path | None = None,
     quiet: bool = False,
+    since: float | None = None,
 ) -> RunFolder:
     """Train anew on the scans in `data`; everything that comes of it is in the run folder `out`.
 
     `splits` is FILE:NAME, `labelled` a number of cases or a file that names them, `validation` a number of annotated
-    cases held out when the splits name none. Raises SemiSegError; the run folder then says the same.
+    cases held out when the splits name none, `since` when this began, if not now (`RunFolder.since`). Raises
+    SemiSegError; the run folder then says the same.
     """
+    since = since or time.time()
     from SemiSegLib.data.layouts import find_cases
     from SemiSegLib.data.splits import apply_splits, hold_out
     from SemiSegLib.models import model_file
@@ -62,6 +66,7 @@ def train(
         cases = hold_out(apply_splits(find_cases(data), splits, labelled), validation)
     intent = Intent.of(settings, cases, splits, labelled, validation, init)
     run = RunFolder(out) if rank_and_world_size()[0] == 0 else ReadOnlyRun(out)
+    run.since = since
     with run.begun(intent.to_dict()):
         _listen(run, quiet)
         for text in warnings:
@@ -88,13 +93,15 @@ def resume(
     data: Path | None = None,
     quiet: bool = False,
     changes: Mapping[str, Any] | None = None,
+    since: float | None = None,
 ) -> RunFolder:
     """Go on with the run in `out`; `data` says where its scans are now. Raises SemiSegError.
 
     `changes` are settings that a run may change on its way (`session.CHANGEABLE`): more iterations also for a run that
-    has finished, another device.
+    has finished, another device; `since` as in `train`.
     """
     run = RunFolder.open(out) if rank_and_world_size()[0] == 0 else ReadOnlyRun.open(out)
+    run.since = since or run.since
     _listen(run, quiet)
     from SemiSegLib.training import session
 
@@ -172,11 +179,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 finished or stopped as asked, 2 wrong input."""
+    since = time.time() if arguments is not None else _start_of_process()  # somebody may have asked to stop by now
     watch()
     options = parser().parse_args(arguments)
     print_all_characters()
     try:
-        return _run(options)
+        return _run(options, since)
     except (SemiSegError, OSError) as raised:
         error = refusal(raised) if isinstance(raised, OSError) else raised
         rank, ranks = rank_and_world_size()
@@ -186,7 +194,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(options: argparse.Namespace) -> int:
+def _start_of_process() -> float:
+    import psutil
+
+    return psutil.Process().create_time()
+
+
+def _run(options: argparse.Namespace, since: float) -> int:
     if options.demo:
         if rank_and_world_size()[1] > 1:
             raise SettingsError("--demo runs on one process: start it without torchrun.")
@@ -197,7 +211,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.resume:
         if options.out is None:
             raise SettingsError("--resume needs --out RUN, the run folder to go on with.")
-        resume(options.out, options.device, options.data, options.quiet, changes_on_resume(options))
+        resume(options.out, options.device, options.data, options.quiet, changes_on_resume(options), since)
         return 0
     overrides = settings_overrides(options)
     settings = build_settings(options.method or DEFAULT_METHOD, options.preset or "custom", options.config, overrides)
@@ -219,6 +233,7 @@ def _run(options: argparse.Namespace) -> int:
         options.validation or 0,
         options.init,
         options.quiet,
+        since,
     )
     return 0
 

@@ -476,11 +476,12 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         return export_masks(table, chosen, Path(folder), format, overwrite=overwrite, by_patient=byPatient)
 
     def wait(self, seconds=None):
-        """Let the window live until nothing runs in a child process; returns whether that is so."""
+        """Let the window live until nothing runs in a child process; returns whether that is so. What is not watched
+        any more is not waited for, such as the training of a scene that somebody closed."""
         import time
 
         end = None if seconds is None else time.monotonic() + seconds
-        while self.workbench.active and (end is None or time.monotonic() < end):
+        while self.workbench.watched and (end is None or time.monotonic() < end):
             slicer.app.processEvents()
             time.sleep(0.02)
         return not self.workbench.active

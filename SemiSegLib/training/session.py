@@ -92,7 +92,7 @@ def resume(run: RunFolder, changes: Mapping[str, Any] | None = None, root: Path 
                     f"{run.path} has finished all its {status.iterations} iterations already: to go on with it, add "
                     "--iterations with a larger number."
                 )
-            run.stop_file.unlink(missing_ok=True)
+            run.drop_old_request()
 
         def work() -> str:
             for note in notes:

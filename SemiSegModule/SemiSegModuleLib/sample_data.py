@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tarfile
 import urllib.request
 from collections.abc import Callable
@@ -72,17 +73,23 @@ def make_synthetic(folder: Path) -> Path:
 
 def download(name: str, folder: Path, progress: Callable[[int, int, str], None]) -> Path:
     """Download and unpack a public data set, unless it is there; returns its folder. Raises SampleDataError."""
-    data = PUBLIC[name]
-    if (folder / name / "dataset.json").exists():
+    data, archive = PUBLIC[name], folder / f"{name}.tar"
+    if (folder / name / "dataset.json").exists() and not archive.exists():  # which goes when all of it is unpacked
         return folder / name
-    archive = folder / f"{name}.tar"
     folder.mkdir(parents=True, exist_ok=True)
     if not archive.exists() or _md5(archive) != data.md5:
         _fetch(data.url, archive, progress)
         if _md5(archive) != data.md5:
             archive.unlink()
             raise SampleDataError(_("{url} was not received whole; try again.").format(url=data.url))
-    _unpack(archive, folder, progress)
+    unfinished = folder / f"{name}.unpacking"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _unpack(archive, unfinished, progress)
+        shutil.rmtree(folder / name, ignore_errors=True)  # half of it, from an earlier version
+        replace(unfinished / name, folder / name, attempts=7)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     archive.unlink()
     return folder / name
 

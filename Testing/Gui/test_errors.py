@@ -1,5 +1,9 @@
 """Errors while timers run: Slicer's message box is modal, and timers go on behind it."""
 
+import json
+import sys
+import time
+
 import numpy as np
 import pytest
 
@@ -27,7 +31,10 @@ def boxes(opened, monkeypatch):
 
 
 def test_an_error_while_watching_a_training_is_told_once(opened, boxes, monkeypatch):
+    from SemiSegModuleLib.logic import poller
+
     training = opened.logic.training
+    monkeypatch.setattr(poller, "PATIENCE", 5)
     monkeypatch.setattr(training._poller, "_look", lambda: 1 / 0)
     training._poller._timer.setInterval(20)
     told = []
@@ -63,12 +70,102 @@ def test_an_error_of_one_prediction_does_not_keep_the_others_from_coming(opened,
             pass
 
     predicting.process = Ended()
-    monkeypatch.setattr(predicting, "_load", lambda name: 1 / 0)
+    monkeypatch.setattr(predicting, "_keep", lambda name: 1 / 0)
     predicting._poller.start()
     predicting.poll()
     assert len(ended) == 1
     assert len(boxes) <= 1
     assert not predicting._poller._timer.active
+
+
+def run_instead(monkeypatch, folder, program):
+    """Child processes run these lines of Python."""
+    (folder / "child.py").write_text(program)
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\nexec '{sys.executable}' -u '{folder / 'child.py'}'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(script))
+
+
+def predict_block(opened, case, folder):
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.predictions import load_prediction
+
+    block = np.zeros((32, 32, 32), np.uint8)
+    block[10:20, 8:22, 8:22] = 1
+    volumes.write_image(volumes.world_image(case.volume, block), folder / "mask.nrrd")
+    load_prediction(opened.work.cases, case, folder / "mask.nrrd")
+
+
+def test_a_map_that_cannot_be_read_does_not_keep_the_other_scans_from_being_judged(with_cases, tmp_path, monkeypatch):
+    opened, judging = with_cases, with_cases.logic.judging
+    opened.work.use_model("left-atrium-lge")
+    cases = opened.work.cases.cases[2:]
+    for case in cases:
+        predict_block(opened, case, tmp_path)
+
+    def event(index, uncertainty):
+        figures = {"expected_dsc": 0.9, "low": 0.8, "high": 0.95, "empty": False, "classes": {}}
+        name = cases[index - 1].file_name
+        return json.dumps({"event": "case", "name": name, "index": index, "count": 2, **figures, **uncertainty})
+
+    gone = {"uncertainty": str(tmp_path / "gone.nrrd")}
+    program = f"import time\nprint({event(1, gone)!r})\ntime.sleep(1.5)\nprint({event(2, {})!r})\n"
+    run_instead(monkeypatch, tmp_path, program)
+    opened.ui.judgeButton.click()
+    opened.wait_until(lambda: judging.process.index == 1, 20)
+    assert "gone.nrrd" in opened.ui.qualityLabel.text
+    opened.wait_until(lambda: not judging.active, 20)
+    assert judging.process.state == "finished"
+    assert [case.quality is not None for case in cases] == [False, True]
+    assert "gone.nrrd" in opened.ui.qualityLabel.text
+    assert opened.ui.judgeButton.enabled
+
+
+def test_memory_that_runs_out_for_one_mask_does_not_keep_the_others_from_coming(with_cases, tmp_path, monkeypatch):
+    opened, predicting, tried = with_cases, with_cases.logic.predicting, []
+    opened.work.use_model("left-atrium-lge")
+
+    def load(name):
+        tried.append(name)
+        raise MemoryError
+
+    monkeypatch.setattr(predicting, "_keep", load)
+    events = [json.dumps({"event": "case", "name": name, "index": 1, "count": 2}) for name in ("one", "two")]
+    run_instead(monkeypatch, tmp_path, f"import time\nprint({events[0]!r})\ntime.sleep(1.5)\nprint({events[1]!r})\n")
+    opened.ui.predictAllButton.click()
+    assert opened.widget.logic.wait(20)
+    assert tried == ["one", "two"]
+    assert opened.ui.predictionLabel.text.count("MemoryError") == 1
+    assert opened.ui.predictAllButton.enabled
+
+
+def test_nobody_waits_for_a_training_whose_scene_was_closed(with_cases, tmp_path, mrml, monkeypatch):
+    """From another module: it goes on, and is looked at again when this one is opened."""
+    run_instead(monkeypatch, tmp_path, "import time\ntime.sleep(60)")
+    with_cases.ui.trainButton.click()
+    with_cases.widget.exit()
+    with_cases.parent.__dict__["isEntered"] = False
+    mrml.scene.Clear(0)
+    began = time.monotonic()
+    assert not with_cases.widget.logic.wait(30)
+    assert time.monotonic() - began < 10
+
+
+def test_a_training_on_a_drive_that_was_away_for_a_moment_is_heard_of(with_cases, a_run, monkeypatch):
+    training, opened = with_cases.logic.training, with_cases
+    with a_run.lock():
+        a_run.set_status("training", iteration=2, iterations=4)
+        training.attach(a_run.path)
+        status = a_run.status_file.read_text()
+        a_run.status_file.write_text("{")
+        training.poll()
+        assert "cannot be watched" in opened.ui.failureLabel.text
+        a_run.status_file.write_text(status)
+        a_run.set_status("stopped", iteration=3, iterations=4)
+    opened.wait_until(lambda: not training.active, 20)
+    assert opened.ui.stateLabel.text.startswith("Stopped")
+    assert opened.ui.failureLabel.text == ""
 
 
 def test_no_picture_is_drawn_after_the_window_has_gone(opened, mrml, qt_modules):

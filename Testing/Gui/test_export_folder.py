@@ -21,6 +21,30 @@ def a_second_study(opened, mrml, scans, folder):
     return opened
 
 
+def test_an_empty_study_folder_is_the_proposed_one(with_cases, tmp_path, monkeypatch):
+    """It would be the folder that Slicer was started in; nobody has agreed to that, nor to the proposed one."""
+    from SemiSegModuleLib.logic import study
+    from SemiSegModuleLib.panels import dialogs
+
+    started_in, proposal, asked = tmp_path / "started in", tmp_path / "proposal", []
+    started_in.mkdir()
+    monkeypatch.chdir(started_in)
+    monkeypatch.setattr(study, "default_study_folder", lambda: proposal)
+    monkeypatch.setattr(dialogs, "choose_answer", lambda text, answers: asked.append(text) or "this")
+    opened = with_cases
+    for path in ("", "elsewhere"):
+        opened.ui.studyFolderPathLineEdit.currentPath = path
+        assert opened.work.folder == proposal
+        assert not opened.work.folder_is_chosen
+    assert str(proposal) in opened.ui.storageLabel.text
+    assert dialogs.may_copy_scans(opened.work)
+    assert str(proposal) in asked[0]
+    opened.work.new_folder("predictions")
+    assert list(started_in.iterdir()) == []
+    assert [path.name for path in proposal.iterdir() if path.is_dir()] == ["predictions"]
+    assert Path(opened.ui.studyFolderPathLineEdit.currentPath) == proposal
+
+
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from steps import limit_to
 
 MODEL = "left-atrium-lge"
 TINY = """\
@@ -134,6 +135,20 @@ def test_a_search_that_fails_or_is_cancelled_leaves_what_was_suggested(with_case
     assert work.process.state == "cancelled"
     assert opened.ui.suggestButton.enabled
     assert work.cases() == [case]
+
+
+def test_slices_that_are_suggested_stay_where_they_are_when_a_box_is_made_meanwhile(predicted, monkeypatch, tmp_path):
+    """They are counted in what was written when the search began."""
+    case, work = predicted.work.cases.cases[0], predicted.logic.suggesting
+    slices = [{"axis": 2, "index": 5}]
+    found = [{"name": case.file_name, "uncertainty": None, "slices": slices}]
+    told = json.dumps({"event": "suggested", "suggestions": found})
+    wrap_python(monkeypatch, tmp_path, f"sleep 1; echo '{told}'; exit 0")
+    predicted.ui.suggestButton.click()
+    limit_to(predicted, case, 16 * case.volume.GetSpacing()[2])
+    assert case.box().start[2] > 0
+    wait_for(predicted, work)
+    assert case.suggestion.slices == (5,)
 
 
 # ---- a few slices --------------------------------------------------------------------------------------------
@@ -325,6 +340,33 @@ def test_a_model_with_other_values_for_the_same_labels_is_understood(predicted, 
     assert set(np.unique(volumes.sitk.GetArrayFromImage(strokes))) == {1, 255}
     assert np.array_equal(mask_of(predicted, case), mask)
     assert predicted.ui.loopLabel.text.startswith("1.25 ml of the mask have followed")
+
+
+@pytest.mark.parametrize("name", ["annotation.nrrd", "drawn.nrrd"])
+def test_a_disk_that_is_full_leaves_the_annotation_as_it_was(predicted, monkeypatch, tmp_path, name):
+    """What the next refinement begins from cannot be kept: it would take the network's own changes for strokes."""
+    from SemiSegModuleLib.scene import volumes
+
+    case, review = predicted.work.cases.cases[0], predicted.logic.review
+    mask = stroke(predicted, case)
+    steps = review.undo.text
+    made = volumes.world_image(case.volume, np.ones((32, 32, 32), np.uint8))
+    volumes.write_image(made, tmp_path / "made.nrrd")
+    told = '{"event": "refined", "reason": "followed", "changed_ml": 1.25}'
+    wrap_python(monkeypatch, tmp_path, f"cp '{tmp_path}/made.nrrd' refined.nrrd; echo '{told}'; exit 0")
+    write = volumes.write_image
+
+    def write_until_full(image, path, *options):
+        if path.name == name:
+            raise OSError(28, "No space left on device", str(path))
+        write(image, path, *options)
+
+    monkeypatch.setattr(volumes, "write_image", write_until_full)
+    predicted.ui.refineButton.click()
+    predicted.wait_until(lambda: not predicted.logic.refining.active)
+    assert np.array_equal(mask_of(predicted, case), mask)
+    assert (case.refinement, review.undo.text) == ("", steps)
+    assert "No space left on device" in predicted.ui.loopLabel.text
 
 
 def test_a_box_that_was_moved_meanwhile_moves_no_mask(predicted, monkeypatch, tmp_path):

@@ -175,6 +175,27 @@ def test_public_data_is_downloaded_once_and_unpacked(server, tmp_path):
     assert not reports
 
 
+def test_unpacking_that_was_cancelled_is_begun_anew(server, tmp_path):
+    """Half of the scans would be taken for all of them."""
+    from SemiSegModuleLib.panels.busy import Cancelled
+
+    public, cancelled = tmp_path / "public", []
+
+    def progress(done, count, name):
+        if name == "Task02_Heart/dataset.json" and not cancelled:
+            cancelled.append(name)
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        sample_data.download("Task02_Heart", public, progress)
+    assert [path.name for path in public.iterdir()] == ["Task02_Heart.tar"]
+    (public / "Task02_Heart").mkdir()
+    (public / "Task02_Heart" / "dataset.json").touch()  # as an earlier version left it
+    folder = sample_data.download("Task02_Heart", public, progress)
+    assert (folder / "dataset.json").read_text() == "{}"
+    assert list(public.iterdir()) == [folder]
+
+
 def test_a_damaged_download_is_refused(server, tmp_path, monkeypatch):
     damaged = sample_data.PublicData(server.url, "0" * 32, 1)
     monkeypatch.setitem(sample_data.PUBLIC, "Task02_Heart", damaged)

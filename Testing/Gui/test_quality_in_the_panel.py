@@ -193,13 +193,13 @@ def test_what_is_expected_of_a_mask_is_not_said_of_one_that_was_changed_meanwhil
     judging.model = with_prediction.work.folder / "model.safetensors"
     figures = {"expected_dsc": 0.9, "low": 0.8, "high": 0.95, "empty": False}
     report = {"event": "case", "name": case.file_name, "classes": {}, **figures}
-    judging._keep([report])
+    judging._keep(report)
     assert case.expected_dsc == 0.9
     case.quality = None
     mask = segments.voxels_on_grid(case.prediction, case.volume, table.labels)
     mask[0, 0, 0] = 1
     segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), table.labels)
-    judging._keep([report])
+    judging._keep(report)
     mask[0, 0, 0] = 0
     segments.set_voxels(case.prediction, mask, volumes.ijk_to_ras(case.volume), table.labels)
     assert case.quality is None, "nothing was kept"

@@ -121,6 +121,29 @@ def test_the_loop_by_script(logic, scans, training_python_with_torch):
     assert slicer.util.arrayFromVolume(worst.uncertainty).max() <= 1 + 1e-6
 
 
+def test_masks_by_a_model_of_the_study_are_of_the_label_that_was_renamed(logic, scans, training_python_with_torch):
+    """Under its former name it would be another structure, which nobody learns from."""
+    import shutil
+
+    from SemiSegModuleLib.scene import segments
+
+    from SemiSegLib.models import named_models
+
+    (case,) = logic.addCases(scans / "images" / "atrium_003.nii.gz")
+    study = logic.workbench.study
+    model = study.claim_folder() / "training-1" / "models" / "last.safetensors"
+    model.parent.mkdir(parents=True)
+    shutil.copyfile(named_models()["left-atrium-lge"], model)
+    study.cases.rename_label(1, "LA")
+    for part in (None, "axial"):
+        process = logic.predict([case], model=model, part=part, wait=True)
+        assert process.state == "finished", process.log.tail()
+        assert logic.workbench.predicting.problems == []
+        assert [label.name for label in study.cases.labels] == ["LA"]
+        assert segments.foreign_segments(case.prediction, study.cases.labels) == []
+        assert list(case.probabilities) == [1]
+
+
 def probabilities(case):
     import slicer
 

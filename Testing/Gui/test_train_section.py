@@ -101,8 +101,30 @@ def test_the_model_of_a_training_is_used_where_it_fits(with_cases, a_run, label,
     assert with_cases.work.model == (a_run.last_model if used else None)
     with_cases.parameters.modelFile = str(a_run.last_model)
     assert ("Starts from the model in use" in with_cases.ui.readyLabel.text) == used
+    why = "not used: it segments pancreas; this study wants left atrium"
+    assert (why in with_cases.ui.failureLabel.text) != used
     with_cases.ui.continueCheckBox.checked = False
     assert "Starts from" not in with_cases.ui.readyLabel.text
+
+
+def test_the_model_of_a_training_is_used_though_a_label_was_renamed_meanwhile(with_cases, mrml, tmp_path):
+    """Also in the next session, and the next training goes on from it."""
+    from SemiSegLib.runs import RunFolder
+
+    opened, run = with_cases, RunFolder.create(with_cases.work.claim_folder() / "training-1")
+    with run.lock():
+        run.set_status("training", iteration=1, iterations=2)
+        opened.logic.training.attach(run.path)
+        opened.work.cases.rename_label(1, "LA")
+        mrml.save(tmp_path / "work.mrb")
+        mrml.scene.Clear(0)
+        give_model(run, "left atrium")
+        run.set_status("finished", iteration=2, iterations=2)
+    mrml.load(tmp_path / "work.mrb")
+    assert opened.work.model == run.last_model
+    assert "Starts from the model in use" in opened.ui.readyLabel.text
+    assert "segments" not in opened.ui.fitLabel.text
+    assert opened.ui.failureLabel.text == ""
 
 
 def test_the_model_that_somebody_chose_after_a_training_is_in_use_when_the_scene_is_opened_again(
@@ -178,6 +200,29 @@ def test_a_loaded_model_brings_its_labels(opened, a_run, monkeypatch):
     assert [label.name for label in opened.work.cases.labels] == ["pancreas"]
 
 
+def test_a_loaded_model_brings_its_task(opened, scans):
+    """Else its masks, corrected, would be learnt from through the window of gray values of another task."""
+    from SemiSegModuleLib.logic.run_settings import complete_settings, run_settings
+
+    opened.choose_task("pancreas")
+    opened.logic.add_cases(sorted((scans / "images").iterdir())[:2])
+    opened.panel.results._use_model("left-atrium-lge")
+    assert opened.ui.taskComboBox.currentText.startswith("Left atrium")
+    settings = complete_settings(run_settings(opened.parameters, opened.work.cases.labels))
+    assert (settings.preset, settings.data.window) == ("left-atrium", None)
+    assert [label.name for label in opened.work.cases.labels] == ["left atrium"]
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_model_of_these_labels_or_beside_annotations_changes_no_task(opened, a_run, scans, annotated):
+    """A training of a task without a preset of its own segments the same."""
+    give_model(a_run, "left auricle" if annotated else "left atrium")  # 'custom'
+    opened.logic.add_cases(scans if annotated else sorted((scans / "images").iterdir())[2:])
+    opened.work.use_model(a_run.last_model)
+    assert opened.parameters.task.value == "left-atrium"
+    assert ("this study wants left atrium" in opened.ui.fitLabel.text) == annotated
+
+
 def test_a_model_that_comes_with_semiseg_is_chosen_by_name(with_cases, a_run, tmp_path, monkeypatch):
     """The scene keeps the name: in another Slicer the file lies elsewhere."""
     give_model(a_run, "left atrium")
@@ -248,6 +293,34 @@ def test_the_training_of_a_saved_study_is_found(opened, a_run, mrml, tmp_path):
     mrml.load(tmp_path / "work.mrb")
     opened.__init__(opened.qt, opened.module)
     assert opened.ui.stateLabel.text.startswith("Stopped; it can be resumed")
+
+
+@pytest.mark.parametrize("separator", ["/", "\\"], ids=["of this system", "of Windows"])
+def test_a_study_that_was_moved_with_its_folder_has_its_training_and_its_model(with_cases, mrml, tmp_path, separator):
+    from SemiSegLib.runs import RunFolder
+
+    opened, run = with_cases, RunFolder.create(with_cases.work.claim_folder() / "training-1")
+    give_model(run, "left atrium")
+    run.cases_file.write_text("{}")
+    run.set_status("stopped", iteration=2, iterations=4)
+    opened.logic.training.attach(run.path)
+    assert opened.work.model == run.last_model
+    if separator != "/":
+        opened.parameters.modelFile = r"C:\study\training-1\models\last.safetensors"
+        opened.work.cases.run_folder = r"C:\study\training-1"
+    mrml.save(tmp_path / "study" / "work.mrb")
+    mrml.scene.Clear(0)
+    moved = (tmp_path / "study").rename(tmp_path / "moved")
+    mrml.load(moved / "work.mrb")
+    assert opened.work.model is None
+    assert opened.logic.training.process is None
+    opened.ui.studyFolderPathLineEdit.currentPath = str(moved)
+    assert opened.work.model == moved / "training-1" / "models" / "last.safetensors"
+    assert opened.ui.modelLabel.text.startswith("left atrium;")
+    assert "Starts from the model in use" in opened.ui.readyLabel.text
+    assert opened.logic.training.process.run.path == moved / "training-1"
+    assert opened.ui.stateLabel.text.startswith("Stopped; it can be resumed")
+    assert opened.ui.resumeButton.enabled
 
 
 def test_a_new_study_takes_nothing_over_from_another_one(with_cases, a_run, mrml, scans):
@@ -349,6 +422,54 @@ def test_a_training_whose_study_was_closed_gives_the_next_one_no_model(opened, a
     a_run.set_status("finished", iteration=4, iterations=4)
     opened.logic.training.poll()
     assert opened.work.model is None
+
+
+@pytest.mark.parametrize("with_a_run", [False, True], ids=["a new study", "a study with a training of its own"])
+def test_no_training_is_started_beside_that_of_a_closed_study(
+    with_cases, a_run, mrml, scans, tmp_path, monkeypatch, with_a_run
+):
+    """Not even while that one starts and its folder says nothing yet."""
+    opened, training = with_cases, with_cases.logic.training
+    if with_a_run:
+        training.attach(a_run.path)
+    mrml.save(tmp_path / "other.mrb")
+    mrml.scene.Clear(0)
+    opened.panel.data.add_folder(scans)
+    opened.parameters.studyFolder = tmp_path / "first"
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(script))
+    opened.ui.trainButton.click()
+    first = training.process
+    mrml.load(tmp_path / "other.mrb")
+    try:
+        assert training.process is not first
+        for start in (training.start, training.resume) if with_a_run else (training.start,):
+            with pytest.raises(ValueError, match=f"of another study runs on this computer: {first.run.path}"):
+                start()
+        assert not list(opened.work.folder.glob("training-*"))
+    finally:
+        first.end_now()
+    opened.wait_until(lambda: not first._child or not first._child.running, 10)
+    opened.ui.trainButton.click()
+    assert training.process.run.path.parent == opened.work.folder
+
+
+def test_a_training_that_ended_does_not_make_the_one_that_runs_forgotten(opened, a_run, mrml, tmp_path):
+    """Slicer was started anew, and a study with a training of its own was opened first."""
+    from SemiSegLib.runs import RunFolder
+
+    running = RunFolder.create(tmp_path / "running")
+    with running.lock():
+        running.set_status("training", iteration=2, iterations=4)
+        opened.logic.training.attach(running.path)
+        opened.close()
+        mrml.scene.Clear(0)
+        opened.__init__(opened.qt, opened.module)
+        opened.logic.training.attach(a_run.path)
+        with pytest.raises(ValueError, match=f"runs on this computer: {running.path}"):
+            opened.logic.training.resume()
 
 
 def test_a_training_on_a_disk_that_was_away_is_watched_again(opened, a_run):

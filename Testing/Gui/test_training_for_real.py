@@ -205,6 +205,24 @@ def test_stopped_and_resumed(ready):
     assert any(event["event"] == "resumed" for event in training.run.events())
 
 
+def test_stopped_while_it_starts_and_resumed(ready, monkeypatch, tmp_path):
+    """The folder of the run is not made yet, and holds the request already."""
+    wrap_python(ready, monkeypatch, tmp_path, "sleep 1")
+    ready.ui.trainButton.click()
+    training = ready.logic.training.process
+    for click in (lambda: None, ready.ui.resumeButton.click):
+        click()
+        assert ready.ui.stateLabel.text == "Starting"
+        ready.ui.stopButton.click()
+        wait_for_the_end(ready)
+        assert training.state == "stopped", training.log.tail()
+        assert ready.ui.stateLabel.text.startswith("Stopped; it can be resumed")
+        assert ready.ui.failureLabel.text == ""
+    ready.ui.resumeButton.click()
+    wait_for_the_end(ready)
+    assert training.state == "finished", training.log.tail()
+
+
 def test_stop_does_not_turn_into_something_worse_under_the_cursor(ready, monkeypatch):
     """A second press does nothing; ending at once is another button, elsewhere, and it asks."""
     from SemiSegModuleLib.panels import dialogs

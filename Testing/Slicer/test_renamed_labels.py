@@ -53,6 +53,21 @@ def test_a_removed_scan_comes_back_after_its_labels_were_renamed(table, case):
         back()
 
 
+def test_labels_of_an_earlier_moment_are_known_by_their_present_names(table):
+    """Whichever moment that was; a label of a former name that comes again is that label."""
+    from SemiSegModuleLib.scene.case_table import CaseTable
+
+    moments = [table.labels]
+    for value, name in ((1, "for a moment"), (3, "left atrium"), (1, "aorta")):
+        table.rename_label(value, name)
+        moments.append(table.labels)
+    again = CaseTable(table.scene)  # as in the next session
+    assert all(again.called_now(labels) == table.labels for labels in moments)
+    again.close()
+    table.labels = moments[0]
+    assert table.called_now(moments[0]) == moments[0]
+
+
 def test_two_names_that_are_exchanged_are_so_in_every_annotation(table, case):
     """Else somebody who draws in 'aorta' draws what is learnt as the left atrium."""
     import vtk

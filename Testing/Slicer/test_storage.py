@@ -107,6 +107,29 @@ def test_what_a_running_training_reads_is_not_removed(tmp_path):
     assert storage_of(tmp_path).removable == [tmp_path / "cache"]
 
 
+@pytest.mark.parametrize(
+    ("works_in", "holds"),
+    [
+        ("predictions/one/masks", "predictions/one"),
+        ("predictions/one/quality", "predictions/one"),
+        ("suggestions/one", "suggestions/one"),
+        ("refinements/one", "refinements/one/scan"),
+    ],
+)
+def test_what_another_window_works_with_is_not_removed(tmp_path, works_in, holds):
+    """Nothing here knows of its processes but their locks."""
+    import filelock
+    from SemiSegModuleLib.logic.storage import storage_of
+
+    from SemiSegLib.compute.attached import LOCK_NAME
+
+    (tmp_path / works_in).mkdir(parents=True)
+    (tmp_path / holds).mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(tmp_path / works_in / LOCK_NAME):
+        assert storage_of(tmp_path).removable == []
+    assert storage_of(tmp_path).removable == [tmp_path / holds]
+
+
 def test_scans_that_were_written_for_refinements_go_and_what_was_drawn_stays(tmp_path):
     """The next refinement writes its scan anew, but begins from the strokes and the mask of the last one."""
     from SemiSegModuleLib.logic.storage import storage_of, tidy_up

@@ -124,6 +124,22 @@ def test_stop_request_is_seen(run):
     assert run.stop_requested()
 
 
+def test_a_request_to_stop_is_of_the_start_it_was_made_in(tmp_path):
+    """Somebody may ask while the trainer has not even begun; what was asked of an earlier start is over."""
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.request_stop()
+    run.since = run.stop_file.stat().st_mtime - 1
+    with run.begun({}):
+        assert run.stop_requested()
+        run.drop_old_request()
+        assert run.stop_requested()
+    os.utime(run.stop_file, (0, 0))
+    with RunFolder(run.path).begun({}):
+        assert not run.stop_requested()
+    run.drop_old_request()  # there is none
+
+
 def test_existing_runs_and_foreign_files_are_not_overwritten(tmp_path, run):
     run.event("message", level="info", text="")
     RunFolder.create(run.path)  # nothing was learnt in it yet

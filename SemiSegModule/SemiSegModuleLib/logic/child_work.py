@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
+
+from SemiSegLib.errors import SemiSegError
 
 from ..signal import Signal
 from .poller import Poller
@@ -16,6 +20,7 @@ class ChildWork:
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self.problems: list[str] = []  # why something that it reported is not shown
         self.changed = Signal()  # something happened
         self.ended = Signal()  # the process, once, when it has ended and what it found is kept
         self._poller = Poller(self._poll)
@@ -30,6 +35,11 @@ class ChildWork:
         """A process is at work."""
         return self.process is not None and self.process.active
 
+    @property
+    def watched(self) -> bool:
+        """A process is at work, and somebody looks what it does."""
+        return self.active and self._poller.running
+
     def cancel(self) -> None:
         """End what runs; what is known already is kept."""
         self._poller.stop()
@@ -41,7 +51,7 @@ class ChildWork:
     def scene_closed(self) -> None:
         """What runs or has run was for cases that are gone."""
         self.cancel()
-        self.process = None
+        self.process, self.problems = None, []
         self.changed.emit()
 
     def poll(self) -> None:
@@ -50,19 +60,36 @@ class ChildWork:
 
     def _watch(self) -> None:
         """Look at the process that was started, now and until it ends."""
+        self.problems = []
         self._poller.start()
         self._poller.look()
 
     def _poll(self) -> bool:
-        reports = self.process.poll()
-        try:
-            self._keep(reports)
-        finally:
+        for report in self.process.poll():
+            self._attempt(self._keep, report)
+        if self.process.active:
             self.changed.emit()
-            if not self.process.active:
-                self.ended.emit(self.process)
+            return True
+        self._poller.stop()  # the end is told once, whatever who hears of it makes of that
+        self._attempt(self._finish)
+        self.changed.emit()
+        self.ended.emit(self.process)
         return self.process.active
 
-    def _keep(self, reports: list[Any]) -> None:
-        """Take over what the process has reported since the last look."""
+    def _attempt(self, act: Callable[..., None], *arguments: Any) -> None:
+        """Do this; whatever is raised is told, and everything else goes on."""
+        try:
+            act(*arguments)
+        except Exception as error:
+            if not isinstance(error, SemiSegError):
+                logging.exception("SemiSeg: what a child process has reported cannot be shown")
+            text = str(error) or type(error).__name__
+            if text not in self.problems:
+                self.problems.append(text)
+
+    def _keep(self, report: Any) -> None:
+        """Take over one thing that the process has reported; what is raised does not keep the others from it."""
         raise NotImplementedError
+
+    def _finish(self) -> None:
+        """Take over what there is at the end of the process."""

@@ -109,12 +109,11 @@ class Judging(ChildWork):
         self.process = CommandProcess("SemiSegLib.quality", output)
         self.process.start([*arguments, "--device", self.study.parameters.device.value], count)
 
-    def _keep(self, reports: list[dict[str, Any]]) -> None:
+    def _keep(self, report: dict[str, Any]) -> None:
         table = self.study.cases
-        for entry in (event for event in reports if event["event"] == "case"):
-            case = table.by_file_name(entry["name"])
-            # It may have been removed meanwhile; of what somebody changed the model says nothing.
-            if case is not None and case.prediction is not None and not case.prediction_edited:
-                place = check_identity(self._data, table.identifier, case)
-                load_quality(table, case, entry, self.model, place)
-                self.judged.emit(case)
+        case = table.by_file_name(report["name"]) if report["event"] == "case" else None
+        # It may have been removed meanwhile; of what somebody changed the model says nothing.
+        if case is not None and case.prediction is not None and not case.prediction_edited:
+            place = check_identity(self._data, table.identifier, case)
+            load_quality(table, case, report, self.model, place)
+            self.judged.emit(case)

@@ -17,13 +17,16 @@ SMALLEST_VIEW = 0.5  # of the patch that the model looks at (our choice)
 AIR_CT = -500.0  # Hounsfield units; no MR or ultrasound scan holds values below zero so far
 
 
-def misfits(card: ModelCard, cases: Sequence[Case], labels: Sequence[Label]) -> list[str]:
-    """Why the model may not suit these scans; empty when nothing speaks against it."""
-    return [*_labels(card, labels), *_scans(card, cases)]
+def misfits(card: ModelCard, own: Sequence[Label], cases: Sequence[Case], labels: Sequence[Label]) -> list[str]:
+    """Why the model may not suit these scans; empty when nothing speaks against it.
+
+    :param own: the model's labels, in the words of the study
+    """
+    return [*_labels(own, labels), *_scans(card, cases)]
 
 
-def _labels(card: ModelCard, labels: Sequence[Label]) -> list[str]:
-    own, wanted = ([label.name for label in some] for some in (card.settings.data.labels, labels))
+def _labels(own_labels: Sequence[Label], labels: Sequence[Label]) -> list[str]:
+    own, wanted = ([label.name for label in some] for some in (own_labels, labels))
     if {name.casefold() for name in own} == {name.casefold() for name in wanted}:
         return []
     text = _("The model segments {own}; this study wants {wanted}.")

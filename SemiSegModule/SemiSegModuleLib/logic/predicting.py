@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from SemiSegLib.errors import SemiSegError
-
 from ..i18n import _
 from ..processes.prediction_process import PredictionProcess
 from ..scene.case import Case, CaseError
 from ..scene.identity import check_identity, new_identifier, write_identity
+from ..scene.mask_files import read_labels
 from ..scene.names_list import write_names
 from ..scene.predictions import find_prediction, load_part, load_prediction
 from ..scene.records import ORIENTATIONS, State
@@ -39,7 +38,6 @@ class Predicting(ChildWork):
         self.model: Path | None = None  # with which it predicts
         self._identifier = self._which = ""  # of the prediction that runs, and of its model
         self.part: VoxelBox | None = None  # of the scan, which it predicts alone
-        self.problems: list[str] = []  # why masks that it made are not shown
         self._replaceable: set[str] = set()  # IDs of cases whose changed prediction somebody gave up
         self.started = Signal()  # the process
         self.loaded = Signal()  # the case whose prediction is in the scene now
@@ -54,8 +52,10 @@ class Predicting(ChildWork):
 
     def misfits(self) -> list[str]:
         """Why the model in use may not suit the scans that wait; empty when nothing speaks against it."""
-        model = self.study.model
-        return misfits(read_card(model), self.waiting(), self.study.cases.labels) if model is not None else []
+        study, model = self.study, self.study.model
+        if model is None:
+            return []
+        return misfits(read_card(model), study.labels_of(model), self.waiting(), study.cases.labels)
 
     def start(
         self, cases: Sequence[Case], progress: Progress | None = None, part: VoxelBox | None = None
@@ -71,7 +71,7 @@ class Predicting(ChildWork):
         if part is not None and len(cases) != 1:
             raise CaseError(_("A part is predicted of one scan at a time."))
         self.cancel()
-        self._identifier, self.part, self.problems = new_identifier(), part, []
+        self._identifier, self.part = new_identifier(), part
         self._replaceable = {case.id for case in self.edited(cases)}
         folder = self.study.new_folder("predictions", self._identifier)
         with only_if_started(folder):
@@ -97,11 +97,6 @@ class Predicting(ChildWork):
         self._watch()
         return self.process
 
-    def scene_closed(self) -> None:
-        """What runs or has run was for cases that are gone."""
-        self.problems = []
-        super().scene_closed()
-
     @staticmethod
     def part_of(cases: Sequence[Case], name: str, thickness_mm: float = 0.0) -> VoxelBox:
         """The part of a scan that goes by a name: 'box', the region of interest; 'axial', 'coronal', 'sagittal', the
@@ -115,16 +110,9 @@ class Predicting(ChildWork):
             raise CaseError(_("{name} has no box: make one in section 2.").format(name=case.name))
         return case.box()
 
-    def _keep(self, reports: list[str]) -> None:
-        for name in reports:
-            try:
-                self._load(name)
-            except SemiSegError as error:  # the masks of the other scans are shown all the same
-                self.problems.append(str(error))
-
-    def _load(self, file_name: str) -> None:
-        case = self.study.cases.by_file_name(file_name)
-        files = find_prediction(self.process.output, file_name)
+    def _keep(self, report: str) -> None:
+        case = self.study.cases.by_file_name(report)
+        files = find_prediction(self.process.output, report)
         if case is not None and files is not None:  # the case may have been removed meanwhile
             if case.id not in self._replaceable and case.prediction_edited:
                 raise CaseError(
@@ -135,9 +123,10 @@ class Predicting(ChildWork):
             place = check_identity(self.process.output, self.study.cases.identifier, case, self._identifier)
             maps = files.sdms, files.probabilities
             keep_base(self.study, case)
+            table, labels = self.study.cases, self.study.meant_by(self.model, read_labels(files.mask) or [])
             if self.part is None:
-                load_prediction(self.study.cases, case, files.mask, *maps, model=self._which, place=place)
+                load_prediction(table, case, files.mask, *maps, labels, self._which, place)
             else:
-                load_part(self.study.cases, case, files.mask, files.probabilities, place)
+                load_part(table, case, files.mask, files.probabilities, labels, place)
             self.study.select_first([case])
             self.loaded.emit(case)

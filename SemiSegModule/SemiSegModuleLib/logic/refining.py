@@ -87,26 +87,28 @@ class Refining(ChildWork):
         super().scene_closed()
         self.case = self._before = None
 
-    def _keep(self, reports: list[dict[str, Any]]) -> None:
-        for event in reports:
-            self.process.index = int(event.get("step", self.process.index))
-            if event["event"] == "refined":
-                self.outcome = event
-        if self.process.state == "finished":
-            self._follow()
+    def _keep(self, report: dict[str, Any]) -> None:
+        self.process.index = int(report.get("step", self.process.index))
+        if report["event"] == "refined":
+            self.outcome = report
 
-    def _follow(self) -> None:
+    def _finish(self) -> None:
         """The annotation becomes the refined mask; one step of Undo brings the former back."""
         case, table, folder = self.case, self.study.cases, self.process.output
-        if case not in table.cases or case.annotation is None:  # removed meanwhile
+        removed = case not in table.cases or case.annotation is None  # meanwhile
+        if removed or self.process.state != "finished":
             return
         refined = sitk.GetArrayFromImage(volumes.read_image(folder / _MASK))
         refined = renumbered(refined, {theirs: ours for ours, theirs in self._values.items()})
         if case.box() != self._box or refined.shape != self._before.mask[self._box.slices].shape:
             raise CaseError(_("The region of interest of {name} was changed meanwhile.").format(name=case.name))
         back = keep_annotation(table, case)
-        now = follow_strokes(table, case, self._before, refined)
-        refinement_files.write(folder, case, self._before.strokes, now)
+        try:
+            now = follow_strokes(table, case, self._before, refined)
+            refinement_files.write(folder, case, self._before.strokes, now)
+        except Exception:  # without these files the next one would take what the network changed for strokes
+            back()
+            raise
         self._undo.add(_("refining {name}").format(name=case.name), back, drawn_since(case))
         self.refined.emit(case)
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from SemiSegLib.runs import RunError, RunFolder
+from SemiSegLib.compute.attached import LOCK_NAME
+from SemiSegLib.runs import RunError, RunFolder, is_held
 
 from ..scene.identity import owner_of
 
@@ -32,7 +33,7 @@ def storage_of(folder: Path, in_use: Iterable[Path] = ()) -> Storage:
     reports, settings, strokes, checkpoints of trainings that can be resumed, and whatever somebody else put there stay.
     Other studies in folders below do not count.
 
-    :param in_use: folders of processes that run
+    :param in_use: folders of processes that run; those of another window are known by their locks
     """
     folder = Path(folder)
     busy = [Path(path).resolve() for path in in_use]
@@ -45,7 +46,7 @@ def storage_of(folder: Path, in_use: Iterable[Path] = ()) -> Storage:
     spare.append(folder / "scans")  # what is still used has another name in the folder that uses it
     if "active" not in states.values():  # in this window or another
         spare.append(folder / CACHE)
-    found = [path for path in spare if path.is_dir() and not _holds(path, busy)]
+    found = [path for path in spare if path.is_dir() and not _holds(path, busy) and not _locked(path)]
     total = size_of(folder)
     return Storage(total, total - size_of(folder, without=found), found)
 
@@ -96,6 +97,12 @@ def _state(run: Path) -> str:
     except RunError:
         return ""
     return "active" if status.active else status.state
+
+
+def _locked(path: Path) -> bool:
+    """A process works in the folder, in one just below it, or in the one around it."""
+    locks = [path.parent / LOCK_NAME, path / LOCK_NAME, *path.glob(f"*/{LOCK_NAME}")]
+    return any(is_held(lock) for lock in locks)
 
 
 def _holds(path: Path, busy: list[Path]) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import qt
@@ -26,7 +26,7 @@ from ..scene.case import Case, CaseError
 from ..scene.case_table import CaseTable
 from ..scene.identity import claim, claimed, new_identifier, owner_of
 from ..signal import Signal
-from .model_card import read_card
+from .model_card import ModelCard, read_card
 
 
 class Study:
@@ -180,16 +180,23 @@ class Study:
     # ---- folder and model ------------------------------------------------------------------------------------
 
     @property
+    def named_folder(self) -> Path:
+        """The study folder of the settings. An empty field, and a path of another system, is the one that is proposed:
+        it would be taken from wherever Slicer was started."""
+        folder = self.parameters.studyFolder
+        return folder if folder.is_absolute() else default_study_folder()
+
+    @property
     def folder(self) -> Path:
         """The folder of everything that is not in the scene: the one chosen, or one below it where that one is another
         study's."""
-        return claimed(self.parameters.studyFolder, self.cases.identifier)
+        return claimed(self.named_folder, self.cases.identifier)
 
     @property
     def folder_is_chosen(self) -> bool:
         """Somebody has chosen the folder for this study on this computer, or the study has files there already. A scene
         that comes from elsewhere brings a path along, and nobody knows what it means here."""
-        agreed = setting(self._agreement) == str(self.parameters.studyFolder)
+        agreed = setting(self._agreement) == str(self.named_folder)
         return agreed or owner_of(self.folder) == self.cases.identifier
 
     def choose_folder(self, folder: Path) -> None:
@@ -203,7 +210,7 @@ class Study:
         parameters = self.parameters
         former = parameters.proposedExportFolder
         if former == Path():  # a scene of an earlier version
-            former = parameters.studyFolder / "exports"
+            former = self.named_folder / "exports"
         if not parameters.exportFolder.is_absolute() or parameters.exportFolder == former:
             parameters.exportFolder = self.folder / f"exports-{self.cases.identifier[:8]}"
             parameters.proposedExportFolder = parameters.exportFolder
@@ -214,11 +221,11 @@ class Study:
 
     def _folder_set(self) -> None:
         """By somebody who chose it, unless it is the one that is proposed."""
-        if self.parameters.studyFolder != default_study_folder():
+        if self.named_folder != default_study_folder():
             self._agree_on_folder()
 
     def _agree_on_folder(self) -> None:
-        set_setting(self._agreement, str(self.parameters.studyFolder))
+        set_setting(self._agreement, str(self.named_folder))
 
     @property
     def pool(self) -> Path:
@@ -227,7 +234,7 @@ class Study:
 
     def claim_folder(self) -> Path:
         """Make the folder, for this study alone; raises OSError when it cannot be made."""
-        return claim(self.parameters.studyFolder, self.cases.identifier)
+        return claim(self.named_folder, self.cases.identifier)
 
     def new_folder(self, kind: str, identifier: str = "") -> Path:
         """Make a folder for one piece of work of this kind, that no other window has; raises OSError."""
@@ -243,13 +250,20 @@ class Study:
         A model that comes with SemiSeg is kept by name: it lies elsewhere in another Slicer.
         """
         text = self.parameters.modelFile if self.parameters is not None else ""  # no settings: a scene is closing
-        # Unlike Path.is_file this raises nothing where nobody may look, as in the home of who made the scene.
-        return Path(text) if os.path.isfile(text) else named_models().get(text)
+        path = self.moved_along(text, 3) if text else ""  # RUN/models/last.safetensors
+        return Path(path) if os.path.isfile(path) else named_models().get(text)
+
+    def moved_along(self, path: Path | str, depth: int) -> Path:
+        """A file or folder that is not there any more, in the study's folder, where that has it as many folders down:
+        the study was moved."""
+        moved = self.folder.joinpath(*PureWindowsPath(path).parts[-depth:])  # which knows every system's separators
+        # Unlike Path.exists this raises nothing where nobody may look, as in the home of who made the scene.
+        return moved if not os.path.exists(path) and os.path.exists(moved) else Path(path)
 
     def use_model(self, model: Path | str, agreed: bool = False) -> None:
         """Predict with this model file, or one that comes with SemiSeg by its name; raises ModelError.
 
-        A study without annotations takes over the model's labels, and gives up predictions of others.
+        A study without annotations takes over the model's labels and task, and gives up predictions of others.
 
         :param agreed: also those that somebody has changed, which are not given up otherwise: CaseError names them
         """
@@ -261,29 +275,45 @@ class Study:
         if not any(case.annotation for case in self.cases):
             for case in outdated:
                 self.cases.forget_prediction(case)
-            self.cases.labels = self._labels_of(model)
+            if not self.model_fits(model):
+                self._follow_task_of(model)
+            self.cases.labels = self.labels_of(model)
         self.parameters.modelFile = str(model)
+
+    def _follow_task_of(self, model: Path | str) -> None:
+        """What is learnt next has that task's voxels and window of gray values, too; one of a newer version stays
+        unknown."""
+        preset, tasks = self._card_of(model).settings.preset, type(self.parameters.task)
+        self.parameters.task = next((task for task in tasks if task.value == preset), self.parameters.task)
 
     def outdated_by(self, model: Path | str) -> list[Case]:
         """Cases whose predictions go when this model is used; raises ModelError."""
-        labels = self._labels_of(model)
+        labels = self.labels_of(model)
         return [] if any(case.annotation for case in self.cases) else self.masks_of_other_labels(labels)
 
-    @staticmethod
-    def _labels_of(model: Path | str) -> list[Label]:
-        return read_card(named_models().get(str(model)) or Path(model)).settings.data.labels
+    def labels_of(self, model: Path | str) -> list[Label]:
+        """What a model segments; raises ModelError."""
+        return self.meant_by(Path(model), self._card_of(model).settings.data.labels)
 
-    def model_fits(self, path: Path) -> bool:
+    @staticmethod
+    def _card_of(model: Path | str) -> ModelCard:
+        return read_card(named_models().get(str(model)) or Path(model))
+
+    def meant_by(self, model: Path, labels: Sequence[Label]) -> list[Label]:
+        """Labels in the words of a model: one that this study has trained may call them as they were called then."""
+        return self.cases.called_now(labels) if model.is_relative_to(self.folder) else list(labels)
+
+    def model_fits(self, path: Path | str) -> bool:
         """The model segments the labels of this study: only then is it used, or learnt on from, unasked."""
         try:
-            labels = self._labels_of(path)
+            labels = self.labels_of(path)
         except ModelError:
             return False
         return [label.name for label in labels] == [label.name for label in self.cases.labels]
 
     def model_values(self, path: Path) -> list[int]:
         """Values that a model has for its labels; those of a study may be others. Raises ModelError."""
-        return [label.value for label in self._labels_of(path)]
+        return [label.value for label in self.labels_of(path)]
 
 
 def _values(node: Any) -> dict[str, str]:

@@ -18,6 +18,7 @@ from ..scene.case import Case, CaseError
 from ..scene.identity import check_identity
 from ..scene.records import Suggestion
 from ..scene.training_files import Progress, export_cases
+from ..scene.volumes import VoxelBox
 from .child_work import ChildWork
 from .storage import only_if_started
 from .study import Study
@@ -31,6 +32,7 @@ class Suggesting(ChildWork):
     def __init__(self, study: Study) -> None:
         super().__init__(study)
         self._data = Path()
+        self._boxes: dict[str, VoxelBox] = {}  # of the scans, by the stems of their files, as they were written
 
     def waiting(self) -> list[Case]:
         """Scans that could be suggested: neither done nor left out."""
@@ -56,6 +58,7 @@ class Suggesting(ChildWork):
         self.cancel()
         folder = self.study.new_folder("suggestions")
         with only_if_started(folder):
+            self._boxes = {case.file_name: case.box() for case in chosen}
             self._data = export_cases(table, folder / "data", chosen, progress=progress, pool=self.study.pool).folder
             arguments = ["--data", str(self._data), "--budget", str(budget), "--slices", str(slices)]
             if model is not None and self.study.model_fits(model) and self.study.model_values(model) == values:
@@ -65,10 +68,9 @@ class Suggesting(ChildWork):
         self._watch()
         return self.process
 
-    def _keep(self, reports: list[dict[str, Any]]) -> None:
-        for event in reports:
-            if event["event"] == "suggested":
-                self._suggest(event["suggestions"])
+    def _keep(self, report: dict[str, Any]) -> None:
+        if report["event"] == "suggested":
+            self._suggest(report["suggestions"])
 
     def _suggest(self, entries: list[dict[str, Any]]) -> None:
         table = self.study.cases
@@ -79,12 +81,12 @@ class Suggesting(ChildWork):
                 case = table.by_file_name(entry["name"])
                 if case is not None:  # it may have been removed meanwhile
                     check_identity(self._data, table.identifier, case)
-                    case.suggestion = _suggestion(rank, entry, case)
+                    case.suggestion = _suggestion(rank, entry, self._boxes[case.file_name])
 
 
-def _suggestion(rank: int, entry: dict[str, Any], case: Case) -> Suggestion:
+def _suggestion(rank: int, entry: dict[str, Any], written: VoxelBox) -> Suggestion:
     """Slices of the file are counted from the region of interest, which is all that was written."""
     places = entry["slices"]
     axis = places[0]["axis"] if places else 2
-    first = case.box().start[axis]
+    first = written.start[axis]
     return Suggestion(rank, entry["uncertainty"], axis, tuple(first + place["index"] for place in places))

@@ -16,6 +16,7 @@ from typing import Any
 import slicer
 
 from SemiSegLib.data.patients import last_patients
+from SemiSegLib.models import ModelError
 from SemiSegLib.runs import RunError, RunFolder
 
 from ..i18n import _
@@ -39,6 +40,8 @@ class Training:
         self.study = study
         self.process: TrainingProcess | None = None
         self.running_elsewhere: Path | None = None  # the training of another study that runs on this computer
+        self._left: TrainingProcess | None = None  # ran when its study was closed
+        self.unused = ""  # why the model of the one that ended is not used
         self.remarks: list[str] = []  # what was left out of the scans and masks of the last start
         self.started = Signal()  # the process of a new training
         self.adopted = Signal()  # another training is at hand
@@ -50,6 +53,7 @@ class Training:
         self._poller = Poller(self._poll)
         self.failed = self._poller.failed
         study.opened.connect(self._scene_opened)
+        study.settings_changed.connect(lambda names: "studyFolder" in names and self.find_again())
 
     def close(self) -> None:
         """Stop looking; a training goes on."""
@@ -59,6 +63,11 @@ class Training:
     def active(self) -> bool:
         """A training runs."""
         return self.process is not None and self.process.active
+
+    @property
+    def watched(self) -> bool:
+        """A training runs, and somebody looks what it does: not while its scene is closed from another module."""
+        return self.active and self._poller.running and self.study.parameters is not None
 
     @property
     def report_page(self) -> Path | None:
@@ -92,7 +101,7 @@ class Training:
         :raises OSError: the interpreter cannot be started, or the folder cannot be written
         """
         parameters, cases = self.study.parameters, self.study.cases
-        self._refuse_while_active()
+        self._refuse_beside_another()
         if not any(case.state.trains_with_mask for case in cases):
             raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
         values = {"data.cache": f"../{CACHE}", **run_settings(parameters, cases.labels, settings)}
@@ -122,7 +131,7 @@ class Training:
     def resume(self) -> None:
         """Go on from the checkpoint of the training at hand."""
         if self.process is not None:
-            self._refuse_while_active()
+            self._refuse_beside_another()
             self.process.resume()
             self._adopt(self.process)
 
@@ -130,6 +139,16 @@ class Training:
         """Two trainings would share the memory of one computer, and nobody would watch the first."""
         if self.active:
             raise CaseError(_("A training runs: stop it first, or wait until it has ended."))
+
+    def _refuse_beside_another(self) -> None:
+        self._refuse_while_active()
+        elsewhere = self._running_elsewhere()
+        if elsewhere is not None:
+            text = _(
+                "A training of another study runs on this computer: {path}. Stop it first, or wait until it has ended; "
+                "Open training… shows it."
+            )
+            raise CaseError(text.format(path=elsewhere))
 
     def attach(self, folder: Path) -> TrainingProcess:
         """Take a training to hand that this or another Slicer started; raises RunError, or CaseError while one runs."""
@@ -146,6 +165,7 @@ class Training:
         It goes on, and if it still runs, `running_elsewhere` names it.
         """
         folder = self.study.cases.run_folder
+        folder = self.study.moved_along(folder, 1) if folder is not None else None
         if self.process is not None and self.process.run.path != folder:
             self._let_go()
         if self.process is None and folder is not None:
@@ -161,19 +181,22 @@ class Training:
     def _let_go(self) -> None:
         """No training is at hand any more; this one goes on."""
         self._poller.stop()
-        self.process, self.remarks = None, []
+        self._left = self.process if self.active else self._left
+        self.process, self.remarks, self.unused = None, [], ""
         self.curves.clear()
         self.adopted.emit()
         self.changed.emit()
 
     def _running_elsewhere(self) -> Path | None:
+        """One that ran here when its study was closed, or the last one of any window."""
         last = setting("LastRun")
-        if not last:
-            return None
-        try:
-            return Path(last) if RunFolder.open(Path(last)).status().active else None
-        except (RunError, OSError):
-            return None
+        known = [self._left, TrainingProcess(Path(last)) if last else None]
+        for process in [process for process in known if process is not None]:
+            with contextlib.suppress(RunError, OSError):
+                process.poll()
+                if process.active and not process.elsewhere:
+                    return process.run.path
+        return None
 
     def _new_run_folder(self) -> Path:
         """A folder for a new training, not there yet."""
@@ -188,16 +211,17 @@ class Training:
     def _adopt(self, process: TrainingProcess, known_end: str = "") -> None:
         """:param known_end: the state in which this scene saw it end: what somebody chose since stays"""
         self.process, self.running_elsewhere = process, None
-        self._announced = known_end
+        self._announced, self.unused = known_end, ""
         process.log.position = 0
         self.curves.clear()
         if process.run.events_file.exists():
             self.curves.add(process.skip_history())
         self.study.cases.run_folder, self.study.cases.run_end = process.run.path, known_end
-        set_setting("LastRun", str(process.run.path))
         self.adopted.emit()
         self._poller.start()
         self._poller.look()
+        if process.active:  # the study that is opened may have one that ended, while that of another runs
+            set_setting("LastRun", str(process.run.path))
 
     def poll(self) -> None:
         """Look now what has happened."""
@@ -226,10 +250,24 @@ class Training:
         if process.active or self._announced == process.state:
             return
         self._announced = self.study.cases.run_end = process.state
-        model = process.run.last_model  # which predicts everywhere; the best one was chosen on the validation scans
-        if model.exists() and process.state in ("finished", "stopped") and self.study.model_fits(model):
-            self.study.parameters.modelFile = str(model)
+        if process.state in ("finished", "stopped"):
+            self._use_model(process.run.last_model)  # it predicts everywhere; the best was chosen on validation scans
         self.ended.emit(process)
+
+    def _use_model(self, model: Path) -> None:
+        self.unused = ""
+        if not model.exists():
+            return
+        if self.study.model_fits(model):
+            self.study.parameters.modelFile = str(model)
+            return
+        try:
+            named = [[label.name for label in some] for some in (self.study.labels_of(model), self.study.cases.labels)]
+        except ModelError as error:
+            self.unused = str(error)
+            return
+        text = _("The model of this training is not used: it segments {own}; this study wants {wanted}.")
+        self.unused = text.format(own=", ".join(named[0]), wanted=", ".join(named[1]))
 
     # ---- curves ----------------------------------------------------------------------------------------------
 

@@ -58,6 +58,11 @@ class Workbench:
         """Something runs in a child process."""
         return self.training.active or any(work.active for work in self._attached)
 
+    @property
+    def watched(self) -> bool:
+        """Something runs in a child process, and its end will be heard of."""
+        return self.training.watched or any(work.watched for work in self._attached)
+
     def add_cases(self, scans: Iterable[Any] | None = None, annotations: Iterable[Any] | None = None) -> list[Case]:
         """Add volume nodes of the scene and sequences with all their frames, all that there are when None, or files and
         folders; returns their cases.

@@ -108,7 +108,7 @@ def may_copy_scans(study: Study) -> bool:
         "another folder if this one is shared or copied to a cloud, as Documents and Desktop often are. This is asked "
         "once for a study on each computer; the folder stands in section 1."
     )
-    folder = study.parameters.studyFolder
+    folder = study.named_folder
     missing = "" if os.path.exists(folder) else _(", which is not on this computer yet")
     text = text.format(folder=f"{folder}{missing}")
     answer = choose_answer(text, {"this": _("Use this folder"), "other": _("Another folder…")})

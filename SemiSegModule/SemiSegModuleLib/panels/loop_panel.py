@@ -7,6 +7,7 @@ from typing import Any
 import slicer
 
 from ..i18n import _
+from ..logic.child_work import ChildWork
 from ..logic.workbench import Workbench
 from ..scene.case import Case
 from ..scene.overlays import jump_to
@@ -30,7 +31,7 @@ class LoopPanel:
         ui.loopCancelButton.connect("clicked()", self.cancel)
         ui.annotateCollapsibleButton.connect("contentsCollapsed(bool)", lambda collapsed: self.update())
         for work in (self._suggesting, self._refining):
-            work.changed.connect(self.update)
+            work.changed.connect(lambda work=work: self._changed(work))
             work.failed.connect(self._tell_failure)
         self._suggesting.ended.connect(self._go_to_first)
         study = self._study
@@ -102,7 +103,11 @@ class LoopPanel:
             return texts.refining(refining.process, refining.outcome)
         return texts.suggesting(suggesting.process)
 
-    def _tell_failure(self, error: Exception) -> None:
+    def _changed(self, work: ChildWork) -> None:
+        self._trouble = ""
+        self._tell_failure(work.problems[0]) if work.problems else self.update()
+
+    def _tell_failure(self, error: Exception | str) -> None:
         self._trouble = _("The result cannot be shown: {error}").format(error=error)
         self.update()
 

@@ -198,7 +198,7 @@ class ResultsPanel:
             self._show_case()
 
     def _settings_changed(self, names: set[str]) -> None:
-        if "modelFile" in names:
+        if names & {"modelFile", "studyFolder"}:
             self._show_model()
         if names & _OVERLAY_SETTINGS:
             self._apply_overlays(self._study.case)
@@ -249,7 +249,8 @@ class ResultsPanel:
 
     def _show_judging(self) -> None:
         process = self._judging.process
-        self._ui.qualityLabel.text = texts.judging(process, self._judging.calibrated)
+        said = [texts.judging(process, self._judging.calibrated), *_first(self._judging.problems)]
+        self._ui.qualityLabel.text = "\n".join(text for text in said if text)
         self._ui.qualityLabel.visible = bool(self._ui.qualityLabel.text)
         if self._judging.active:
             self._ui.predictionProgressBar.maximum = max(1, process.count)

@@ -17,7 +17,16 @@ from .fields import TextField
 
 _LOG_LINES = 2000
 _MESSAGE_MILLISECONDS = 20_000
-_OF_THE_PLAN = {"validationCases", "startFromLastModel", "modelFile", "task", "trainingTime", "iterations", "method"}
+_OF_THE_PLAN = {
+    "validationCases",
+    "startFromLastModel",
+    "modelFile",
+    "studyFolder",
+    "task",
+    "trainingTime",
+    "iterations",
+    "method",
+}
 
 
 class TrainPanel:
@@ -193,7 +202,7 @@ class TrainPanel:
         ui.stateLabel.text = texts.training(process, self._training.running_elsewhere)
         ui.trainingProgressBar.maximum = max(1, process.status.iterations) if process else 1
         ui.trainingProgressBar.value = process.status.iteration if process else 0
-        self._show_failure(process.failure.text if process and process.failure else "")
+        self._show_failure(process.failure.text if process and process.failure else self._training.unused)
 
     def _show_failure(self, text: str) -> None:
         self._ui.failureLabel.text = text

@@ -92,6 +92,7 @@ class TrainingProcess:
 
     def resume(self) -> None:
         """Go on where the run stopped, with its own settings; its scans may have moved along with it."""
+        self.run.stop_file.unlink(missing_ok=True)  # that it has followed; from now on one is meant for this start
         data = self.run.path / "data"
         self._launch(["--resume", *(["--data", str(data)] if data.is_dir() else [])])
 

@@ -50,7 +50,6 @@ class CaseTable:
         self._watch = Watch(self._nodes)
         self.changed, self.case_changed = self._watch.changed, self._watch.case_changed
         self.labels_changed = Signal()
-        self._renames: list[tuple[Label, Label]] = []  # each before and after, in their order
         self.tell_apart()
         self.refresh()
 
@@ -234,6 +233,8 @@ class CaseTable:
         if text != self._nodes.read("labels"):
             before = self.labels
             self._nodes.write("labels", text)
+            now = _identities(labels)
+            self._renames = [rename for rename in self._renames if now.isdisjoint(_identities(rename[:1]))]
             with self.paused():
                 for node in [node for case in self for node in (case.annotation, case.prediction) if node is not None]:
                     segments.follow_labels(node, before, labels)
@@ -248,19 +249,24 @@ class CaseTable:
         now = dataclasses.replace(then, name=name)
         self.labels = [now if label == then else label for label in self.labels]
         rename_left(self.scene, then, name)
-        self._renames.append((then, now))
+        self._renames = [*self._renames, (then, now)]
+
+    def called_now(self, labels: Sequence[Label]) -> list[Label]:
+        """Labels of an earlier moment of this study as they are called by now."""
+        result = list(labels)
+        for then, now in self._renames:
+            result = [now if _identities([label]) == _identities([then]) else label for label in result]
+        return result
 
     @property
-    def renames(self) -> int:
-        """How many labels have been renamed since this table was made."""
-        return len(self._renames)
+    def _renames(self) -> list[tuple[Label, Label]]:
+        """Each before and after, in their order; what is called again as it was before is no rename any more."""
+        labels = labels_from_text(self._nodes.read("renames"))
+        return list(zip(labels[::2], labels[1::2], strict=True))
 
-    def called_now(self, labels: Sequence[Label], since: int) -> list[Label]:
-        """Labels of an earlier moment, when so many had been renamed, as they are called by now."""
-        result = list(labels)
-        for then, now in self._renames[since:]:
-            result = [now if (label.value, label.name) == (then.value, then.name) else label for label in result]
-        return result
+    @_renames.setter
+    def _renames(self, renames: Sequence[tuple[Label, Label]]) -> None:
+        self._nodes.write("renames", labels_to_text([label for rename in renames for label in rename]))
 
     def free_label_value(self) -> int:
         """One that no label has, nor had: masks of those that were removed are still there."""
@@ -331,3 +337,8 @@ class CaseTable:
         case = Case.new(node, volume_node, stem_of(number), self.names_hidden)
         self.scene.AddNode(case.node)  # when it is complete: a case without a scan leaves the table at once
         return case
+
+
+def _identities(labels: Iterable[Label]) -> set[tuple[int, str]]:
+    """What tells labels from others; colors may change."""
+    return {(label.value, label.name) for label in labels}

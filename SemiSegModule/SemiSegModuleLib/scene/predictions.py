@@ -77,37 +77,39 @@ def load_part(
     case: Case,
     mask: Path,
     probabilities: dict[int, Path] | None = None,
+    labels: Sequence[Label] | None = None,
     place: Place | None = None,
 ):
     """Take over the predicted mask of a part of a scan; what an earlier prediction says of the rest stays.
 
     Distance maps and what is expected of the mask go: they are of masks as a whole.
 
+    :param labels: what the values in the mask mean; the file's own, else labels.json beside it, else the task's
     :param place: where the scan was when it was written for the prediction; None: where it is now
     :return: the prediction's segmentation node
     :raises SemiSegError: a file cannot be read, or the part does not fit to the scan or the earlier prediction; all
         stays as it is then
     """
     image = volumes.read_image(mask)
-    meaning = scene_labels(mask, image, read_labels(mask) or table.labels, table.labels)
+    meaning = scene_labels(mask, image, labels or read_labels(mask) or table.labels, table.labels)
     maps = _read_maps(probabilities, meaning)
     into = _into_frame(case, place)
     box = volumes.covered_box(case.volume, into @ volumes.image_to_ras(image), image.GetSize())
     if box is None:
         raise CaseError(f"{mask} is not on the voxels of '{case.name}' any more: predict the part again.")
-    labels = list({label.value: label for label in [*table.labels, *meaning.values()]}.values())
+    present = list({label.value: label for label in [*table.labels, *meaning.values()]}.values())
     before, edited = case.prediction, case.prediction_edited
     parts = case.predicted_parts if before is not None else []
-    if before is not None and segments.foreign_segments(before, labels):
+    if before is not None and segments.foreign_segments(before, present):
         raise CaseError(f"The prediction of '{case.name}' has labels of another model: predict the whole scan first.")
-    whole = segments.voxels_on_grid(before, case.volume, labels) if before is not None else _empty(case, np.uint16)
+    whole = segments.voxels_on_grid(before, case.volume, present) if before is not None else _empty(case, np.uint16)
     whole[box.slices] = relabelled(sitk.GetArrayFromImage(image), meaning)
     with table.paused():
         node = before or _new_prediction(table, case)
         follow(node, case.volume.GetParentTransformNode())
-        segments.set_voxels(node, whole, volumes.ijk_to_ras(case.volume), labels)
+        segments.set_voxels(node, whole, volumes.ijk_to_ras(case.volume), present)
         node.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
-        _join_probabilities(table, case, maps, box, labels)
+        _join_probabilities(table, case, maps, box, present)
         for kind in ("sdm", "uncertainty"):
             show_maps(table, case, kind, {}, {}, into)
         case.quality = None

@@ -58,8 +58,8 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     CaseError when the scan itself was deleted since, or was added again and something was made of it, or its masks
     would count as other structures."""
     name, volume, annotation, labels = case.name, case.volume, case.annotation, table.labels
-    renames, prediction = table.renames, case.prediction
-    masked = annotation is not None or case.prediction is not None
+    prediction = case.prediction
+    masked = annotation is not None or prediction is not None
     owned = [("prediction", case.prediction), ("region", case.region)]
     owned += [("sdm", node) for node in case.sdms.values()]
     owned += [("probability", node) for node in case.probabilities.values()]
@@ -72,7 +72,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     def back() -> Case:
         if volume.GetScene() is None:
             raise CaseError(f"'{name}' cannot be brought back: its scan was deleted from the scene.")
-        meant = table.called_now(labels, renames)
+        meant = table.called_now(labels)
         if masked and of_other_meaning(meant, table.labels):
             raise CaseError(
                 f"'{name}' cannot be brought back: the labels of the study are others now. Add its scan again."
