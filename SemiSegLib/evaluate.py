@@ -139,7 +139,8 @@ def evaluate(
     elif ignored in known.values():
         ignored = None
     own = _labels_beside(predictions) if isinstance(predictions, Path) and not labels else {}
-    cases, failures, messages = {}, {}, _refuse_other_names(own, known, predictions)
+    own, messages = _names_of_predictions(own, known, predictions)
+    cases, failures = {}, {}
     for name in names:
         try:
             reference, foreign = _renumbered(wanted[name](), known, ignored)
@@ -312,15 +313,21 @@ def _labels_beside(folder: Path) -> dict[str, int]:
     return next(filter(None, found), {})
 
 
-def _refuse_other_names(own: Mapping[str, int], known: Mapping[str, int], predictions: object) -> list[str]:
-    """Classes of the predictions that are none of the references', while classes of these are missing: nobody knows
-    which is which. Of a single class each it is said; returns that."""
+def _names_of_predictions(
+    own: dict[str, int], known: Mapping[str, int], predictions: object
+) -> tuple[dict[str, int], list[str]]:
+    """(names by which classes of the predictions are found among the references', what is to be said of it).
+
+    Names of another vocabulary (LV, left ventricle) with the same numbers are compared by number. Raises
+    EvaluationError where nobody knows which class is which.
+    """
     foreign, missing = own.keys() - known.keys(), known.keys() - own.keys()
-    if not own or not foreign or not missing:
-        return []
+    if not foreign or not missing:
+        return own, []
     unlike = f"{predictions}: its masks hold {_some(sorted(foreign))}, the references {_some(sorted(missing))}"
-    if len(own) == len(known) == 1 and list(own.values()) == list(known.values()):
-        return [f"{unlike}; these are compared as the same class, since both are {next(iter(own.values()))}"]
+    shared_agree = all(own[name] == known[name] for name in own.keys() & known.keys())
+    if shared_agree and set(own.values()) == set(known.values()):
+        return {}, [f"{unlike}; classes of the same number are compared"]
     raise EvaluationError(
         f"{unlike}: which class is which goes by its name. Call them alike in the labels.json or dataset.json beside "
         "the masks."
