@@ -87,10 +87,6 @@ def shoot(opened, name):
 def test_pictures(study):
     from SemiSegModuleLib.scene.curves import MinutesCurve
 
-    study.ui.casesTable.selectRow(0)
-    study.unfold("data")
-    study.panel.data.rows.draw_pictures()
-    shoot(study, "data")
     study.ui.casesTable.selectRow(1)
     study.ui.addRegionButton.click()
     study.unfold("annotate")
@@ -151,4 +147,4 @@ def test_pictures(study):
     study.ui.casesTable.selectRow(5)
     study.unfold("data")
     study.panel.data.rows.draw_pictures()
-    shoot(study, "cases")
+    shoot(study, "data")
