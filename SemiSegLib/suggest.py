@@ -6,10 +6,11 @@ python -m SemiSegLib.suggest --run RUN --data DIR --budget 3   (scans and masks 
 python -m SemiSegLib.suggest --data DIR --budget 3           (cold start: no model, no mask)
 
 The scans of a run that nobody annotated are looked at with its model (as `SemiSegLib.quality` does), or, before the
-first training, by their looks alone. Strategies: power (default with a model), cold-start (default without),
-uncertainty, diversity, uncertain-and-diverse, and the baselines random and foreground-random;
-SemiSegLib/inference/choosing.py says what each does. None has been shown here to need fewer minutes of annotation than
-random choice.
+first training, by their looks alone. Strategies: foreground-random (default with a model), cold-start (default
+without), power, uncertainty, typical, diversity, uncertain-and-diverse, and the baseline random;
+SemiSegLib/inference/choosing.py says what each does. None of those that were measured needs fewer minutes of annotation
+than random choice (Testing/Benchmarks/Annotation.md), so random choice it is; slices are those where the model is
+unsure.
 
 The file (and with `--json-progress` the last line, as event "suggested"):
 
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 _Seen = TypeVar("_Seen")
 
 FORMAT_VERSION = 1
-WITH_MODEL, WITHOUT_MODEL = "power", "cold-start"
+WITH_MODEL, WITHOUT_MODEL = "foreground-random", "cold-start"
 
 
 class SuggestError(SemiSegError):

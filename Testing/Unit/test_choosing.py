@@ -59,11 +59,7 @@ def test_every_strategy_fills_the_budget_without_repeating_and_the_same_seed_rep
 
 def test_without_a_model_only_looks_count(pool):
     bare = Pool(pool.descriptors, np.empty((0, 2)))
-    first, *others = choose("cold-start", bare, 4)
-    assert np.linalg.norm(bare.descriptors[first] - bare.descriptors.mean(0)) == pytest.approx(
-        np.linalg.norm(bare.descriptors - bare.descriptors.mean(0), axis=1).min()
-    )
-    assert len({index // 3 for index in [first, *others]}) >= 3
+    assert sorted(index // 3 for index in choose("cold-start", bare, 4)) == [0, 1, 2, 3], "one of each group"
     for strategy in ("power", "uncertainty", "foreground-random", "uncertain-and-diverse"):
         with pytest.raises(StrategyError, match="needs a model"):
             choose(strategy, bare, 2)

@@ -54,11 +54,11 @@ def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path
     annotate.main(command)
     result, other = sorted((tmp_path / "results").iterdir())
     content = read_json(result)
-    assert result.name == "left-atrium-slices-corrected-start1.json"
+    assert result.name == "left-atrium-slices-corrected-power-start1.json"
     assert read_json(other)["points"][0] == content["points"][0]  # drawn alike, trained once
     assert [point["cases"] for point in content["points"]] == [1, 2]
     costs, spent = annotate.Costs.of("left-atrium"), 0.0
-    work = tmp_path / "work" / "left-atrium-slices-corrected-start1"
+    work = tmp_path / "work" / "left-atrium-slices-corrected-power-start1"
     folders = [tmp_path / "work" / "left-atrium-slices-start1", work / "round1"]
     before: set[str] = set()
     for number, folder in enumerate(folders):
@@ -87,8 +87,9 @@ def test_a_correction_is_trained_from_the_model_before_and_compared_on_all_scans
     content = read_json(result)
     base = RunFolder(tmp_path / "work" / "left-atrium-volumes-start1")
     assert content["before"] == correct.validation(base)
-    work = tmp_path / "work" / "left-atrium-volumes-corrected-start1"
-    person = annotate.Session("volumes-corrected", 1, work, annotate.annotatable(data, f"{data}/splits.json:demo"))
+    work = tmp_path / "work" / "left-atrium-volumes-corrected-power-start1"
+    cases = annotate.annotatable(data, f"{data}/splits.json:demo")
+    person = annotate.Session("volumes-corrected", 1, work, cases, strategy="power")
     for text, scores in content["rounds"].items():
         run = correct.round_folder(person, text)
         assert Intent.read(run).initial_model() == base.last_model

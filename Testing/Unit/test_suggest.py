@@ -24,7 +24,7 @@ def test_a_run_s_unlabelled_scans_are_suggested_with_slices(run, tmp_path, capsy
     command = ["--run", str(run), "--budget", "2", "--slices", "3", "--axis", "2", "--device", "cpu", "--json-progress"]
     assert main([*command, "--output", str(tmp_path / "s.json")]) == 0
     content = read_json(tmp_path / "s.json")
-    assert content["strategy"] == "power"
+    assert content["strategy"] == "foreground-random"
     unlabelled = {case["name"] for case in read_json(run / "cases.json")["unlabelled"]}
     names = [entry["name"] for entry in content["suggestions"]]
     assert len(set(names)) == 2

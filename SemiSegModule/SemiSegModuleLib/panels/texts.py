@@ -73,14 +73,18 @@ def bare_state(case: Case) -> str:
 
 def expected(figures: Expected | None) -> str:
     """The DSC to expect with its interval: 0.88 (0.83 to 0.92); '' when it is not known."""
-    if figures is None or figures.low is None or figures.high is None:
-        return ""
-    return _("{dsc:.2f} ({low:.2f} to {high:.2f})").format(dsc=figures.dsc, low=figures.low, high=figures.high)
+    return _with_figures(_("{dsc:.2f} ({low:.2f} to {high:.2f})"), figures)
 
 
 def expected_below(figures: Expected | None) -> str:
     """The same with the interval in a line of its own, for a narrow column."""
-    return expected(figures).replace(" (", "\n(", 1)
+    return _with_figures(_("{dsc:.2f}\n({low:.2f} to {high:.2f})"), figures)
+
+
+def _with_figures(text: str, figures: Expected | None) -> str:
+    if figures is None or figures.low is None or figures.high is None:
+        return ""
+    return text.format(dsc=figures.dsc, low=figures.low, high=figures.high)
 
 
 def quality(case: Case) -> str:

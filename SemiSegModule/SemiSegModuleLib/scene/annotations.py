@@ -134,6 +134,7 @@ def _known_as_a_whole(case: Case) -> bool:
 
 
 def _predicted_as_a_whole(case: Case) -> bool:
+    """All of the scan that counts was predicted: in its box, or everywhere without one."""
     if not case.predicted_parts:
         return True
     try:
