@@ -135,6 +135,10 @@ def typical_first(descriptors: np.ndarray, taken: np.ndarray, count: int) -> lis
     ICML 2022): as many groups as there will be annotated scans; typical is what is near to its 20 nearest neighbours of
     the group. Choices: what is compared (the paper: features learnt without labels), Ward's groups instead of k-means,
     so that nothing is drawn, and no least size of a group.
+
+    :param descriptors: (n, d) of scans that nobody annotated
+    :param taken: (m, d) of those that are annotated; m may be 0
+    :return: indices into `descriptors`, min(count, n) of them, the first to annotate first
     """
     from scipy.cluster.hierarchy import fcluster, linkage
 

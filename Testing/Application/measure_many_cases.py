@@ -14,31 +14,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "Slicer"))
 
-import numpy as np
 import slicer
 from clock import Clock
-
-
-def add(logic, count):
-    """Scans with predictions."""
-    from SemiSegModuleLib.scene import segments, volumes
-    from SemiSegModuleLib.scene.annotations import make_annotation
-
-    noise = np.random.default_rng(1).normal(100, 20, (32, 64, 64)).astype(np.int16)
-    mask = np.zeros(noise.shape, np.uint8)
-    mask[8:24, 16:48, 16:48] = 1
-    nodes = [slicer.util.addVolumeFromArray(noise + number, name=f"scan {number}") for number in range(count)]
-    with Clock(f"adding {count} scans"):
-        cases = logic.add_cases(nodes)
-        slicer.app.processEvents()
-    table = logic.study.cases
-    for number, case in enumerate(cases):
-        with table.paused():
-            node = make_annotation(table, case)
-            segments.set_voxels(node, mask, volumes.ijk_to_ras(case.volume), table.labels)
-            case.annotation = None
-            case.prediction = node
-            case.confidence = (number * 37 % count) / count
+from many_cases import add_scans
 
 
 def press(what, button, times):
@@ -56,7 +34,7 @@ def main():
     widget = slicer.modules.semisegmodule.widgetRepresentation().self()
     folder = Path(tempfile.mkdtemp())
     widget._parameterNode.studyFolder = folder / "study"
-    add(widget.logic.workbench, int(sys.argv[-1]))
+    add_scans(widget.logic.workbench, int(sys.argv[-1]))
     slicer.app.processEvents()
     press("opening the review", widget.ui.reviewButton, 1)
     press("a step", widget.ui.reviewNextButton, 20)

@@ -44,29 +44,6 @@ def start():
     return qt, application, MrmlApplication()
 
 
-def fill(logic, count):
-    """Scans with predictions in the present scene."""
-    import numpy as np
-    import slicer
-    from SemiSegModuleLib.scene import segments, volumes
-    from SemiSegModuleLib.scene.annotations import make_annotation
-
-    noise = np.random.default_rng(1).normal(100, 20, (32, 64, 64)).astype(np.int16)
-    mask = np.zeros(noise.shape, np.uint8)
-    mask[8:24, 16:48, 16:48] = 1
-    nodes = [slicer.util.addVolumeFromArray(noise + number, name=f"scan {number}") for number in range(count)]
-    with Clock(f"adding {count} loaded scans"):
-        cases = logic.add_cases(nodes)
-    table = logic.study.cases
-    for number, case in enumerate(cases):
-        with table.paused():
-            node = make_annotation(table, case)
-            segments.set_voxels(node, mask, volumes.ijk_to_ras(case.volume), table.labels)
-            case.annotation = None
-            case.prediction = node
-            case.confidence = (number * 37 % count) / count
-
-
 def main(count=200):
     qt, application, mrml = start()
     import slicer
@@ -83,7 +60,9 @@ def main(count=200):
     widget.enter()
     logic = widget.logic.workbench
     widget._parameterNode.studyFolder = Path(tempfile.mkdtemp())
-    fill(logic, count)
+    from many_cases import add_scans
+
+    add_scans(logic, count)
     with Clock("opening: settings and table of the scene"):
         widget.initializeParameterNode()
         logic.study.cases.refresh()
