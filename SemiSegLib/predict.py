@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.commands import program, run_command
+from SemiSegLib.commands import add_computing_options, program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.formats import extension, is_mask, map_stem, stem
@@ -371,16 +371,18 @@ def parser() -> argparse.ArgumentParser:
     add("--format", choices=FORMATS, default="nii.gz", help="of the masks (default: nii.gz)")
     add("--sdm", action="store_true", help="also write signed distance maps: mm, negative inside")
     add("--probabilities", action="store_true", help="also write the probability of each label")
-    add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--stride", metavar="X,Y,Z", help="windows of the training patch's size so many voxels apart, as in papers")
-    add("--mirror", action="store_true", help="average over mirrored scans: slower, a little better")
-    add("--largest-component", choices=("yes", "no"), help="keep only the largest part of each label")
+    add("--mirror", action="store_true", help="average over mirrored scans, as models of the strong recipe do anyway")
+    add(
+        "--largest-component",
+        choices=("yes", "no"),
+        help="keep only the largest part of each label (default: as the model)",
+    )
     add("--box", metavar="I,J,K,NI,NJ,NK", help="only this part of each scan: its first voxel and its size")
     existing = result.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace masks that exist already, with their maps")
     existing.add_argument("--skip-existing", action="store_true", help="leave out scans whose files exist already")
-    add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
-    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
+    add_computing_options(result)
     return result
 
 

@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--config", type=Path, metavar="FILE", help="settings as JSON, for example a run's settings.json")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting by name; may be repeated")
-    add("--init", type=Path, metavar="MODEL", help="start from a trained model: run folder, file or name")
+    add("--init", type=Path, metavar="RUN|FILE|NAME", help="start from a trained model: run folder, file or name")
     add(
         "--correction",
         action="store_true",
