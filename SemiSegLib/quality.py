@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 from SemiSegLib.commands import add_computing_options, file_to_write, program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.errors import SemiSegError
+from SemiSegLib.inference.conformal import COVERAGE
 from SemiSegLib.runs import write_json
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from SemiSegLib.inference.quality import CaseQuality, Judge
 
 QUALITY_SCHEMA = 1
-COVERAGE = 0.9  # that of SemiSegLib.inference.quality, which imports torch
 
 
 class QualityOptionsError(SemiSegError):

@@ -130,7 +130,11 @@ def refine(
 
 
 def share_right(mask: np.ndarray, drawn: np.ndarray) -> float:
-    """Share of the drawn voxels of each class that a mask has right, mean over the classes drawn."""
+    """Share of the drawn voxels of each class that a mask has right, 0 to 1, mean over the classes drawn.
+
+    :param mask: class indices, (x, y, z)
+    :param drawn: the same, IGNORE where nothing was drawn
+    """
     classes = [index for index in np.unique(drawn) if index != IGNORE]
     return float(np.mean([(mask[drawn == index] == index).mean() for index in classes]))
 
