@@ -10,7 +10,7 @@ cardiac cine, neither `power` nor `diversity` beats random choice (Testing/Bench
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,11 +222,3 @@ def evenly(length: int, count: int) -> list[int]:
         gaps = [min((abs(place - done) for done in order), default=-abs(place - length / 2)) for place in places]
         order.append(places.pop(int(np.argmax(gaps))))
     return order
-
-
-def kept_slices(mask: np.ndarray, axis: int, slices: Sequence[int], ignore: int) -> np.ndarray:
-    """A mask of which only some slices along `axis` count as annotated; all other voxels get the value `ignore`."""
-    result = np.full_like(mask, ignore)
-    here = (slice(None),) * axis + (list(slices),)
-    result[here] = mask[here]
-    return result
