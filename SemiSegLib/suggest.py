@@ -261,8 +261,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     from SemiSegLib.inference.choosing import STRATEGIES
 
+    strategies = "\n".join(f"  {name:22} {choose_by.__doc__}" for name, choose_by in STRATEGIES.items())
     result = argparse.ArgumentParser(
-        prog=program("suggest"), description="Say which scans, and which of their slices, to annotate next."
+        prog=program("suggest"),
+        description="Say which scans, and which of their slices, to annotate next.",
+        epilog=f"strategies:\n{strategies}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = result.add_argument
     add(
