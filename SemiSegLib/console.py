@@ -51,7 +51,6 @@ class Console:
         self.line(event["text"])
 
     def _on_plan(self, event: dict[str, Any]) -> None:
-        self.iterations = event["iterations"]
         self.line(event["text"])
 
     def _on_preparing(self, event: dict[str, Any]) -> None:
