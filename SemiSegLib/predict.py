@@ -24,7 +24,7 @@ from SemiSegLib.compute.attached import attached
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.formats import extension, is_mask, map_stem, stem
 from SemiSegLib.data.frames import frame_count, frame_name, patient_of, series_name
-from SemiSegLib.errors import SemiSegError
+from SemiSegLib.errors import SOME_FAILED, SemiSegError
 from SemiSegLib.files import replace, same_file
 from SemiSegLib.models import WHICH, WHICH_HELP
 from SemiSegLib.runs import read_json, write_json
@@ -63,7 +63,7 @@ class Failed:
 class PredictionError(SemiSegError):
     """Some scans could not be predicted, the others are done. `failures`: what was wrong, by the scan's name."""
 
-    exit_code = 3
+    exit_code = SOME_FAILED
 
     def __init__(self, failures: dict[str, str], count: int) -> None:
         self.failures = failures

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from SemiSegLib.commands import add_computing_options, file_to_write, program, run_command
 from SemiSegLib.compute.attached import attached
-from SemiSegLib.errors import SemiSegError
+from SemiSegLib.errors import SOME_FAILED, SemiSegError
 from SemiSegLib.inference.conformal import COVERAGE
 from SemiSegLib.runs import write_json
 
@@ -246,7 +246,7 @@ def _judge_all(options: argparse.Namespace) -> int:
     write_json(options.output, content)
     for message in [] if options.json_progress else content["messages"]:
         print(f"note: {message}")
-    return 3 if failures else 0
+    return SOME_FAILED if failures else 0
 
 
 def _calibrate_if_needed(options: argparse.Namespace) -> None:
