@@ -47,6 +47,14 @@ def program(name: str) -> str:
     return f"python -m {COMMANDS[name].module.removesuffix('.__main__')}"
 
 
+def add_computing_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that computes with a trained model, and may be started by a program that watches it."""
+    add = parser.add_argument
+    add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
+    add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
+    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
+
+
 def file_to_write(text: str) -> Path:
     """An argument of a command that names a file to write; refused before the work is done where that cannot be."""
     path = Path(text)

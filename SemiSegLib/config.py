@@ -90,7 +90,11 @@ class NetworkSettings:
 
 @dataclass
 class TrainingSettings:
-    """The training loop. Lengths are in iterations (optimiser steps)."""
+    """The training loop. Lengths are in iterations (optimiser steps).
+
+    Iterations, batch, optimiser with its rate, momentum, decay and steps, and the seed are those of UA-MT's left-atrium
+    code; the other defaults are choices.
+    """
 
     iterations: int = setting(6000, "optimiser steps over all stages", at_least=1)
     minutes: float = setting(
@@ -206,7 +210,7 @@ class AugmentationSettings:
 
 @dataclass
 class InferenceSettings:
-    """How a trained network is applied to a whole scan."""
+    """How a trained network is applied to a whole scan; defaults are choices, the overlap is nnU-Net's."""
 
     network: str = setting(
         "student",
@@ -249,7 +253,7 @@ class Settings:
     preset: str = setting("custom", "the task the other settings start from")
     method: str = setting(DEFAULT_METHOD, "name of the training method")
     recipe: str = setting(
-        "published",
+        "published",  # which runs of before there were recipes are; `build_settings` has strong
         "published: as the papers train; strong: ours, see SemiSegLib.presets",
         choices=("strong", "published"),
     )

@@ -51,7 +51,6 @@ class Console:
         self.line(event["text"])
 
     def _on_plan(self, event: dict[str, Any]) -> None:
-        self.iterations = event["iterations"]
         self.line(event["text"])
 
     def _on_preparing(self, event: dict[str, Any]) -> None:
@@ -70,7 +69,7 @@ class Console:
             speed = event["seconds_per_iteration"]
             self.line(
                 f"iteration {event['iteration']}/{event['iterations']}  loss {_number(event['total'])} ({terms})  "
-                f"{speed:.2f} s/iteration  {duration(event['eta_seconds'])} left"
+                f"{speed:.2f} s/iteration  {time_left(event['eta_seconds'])} left"
             )
 
     def _show_bar(self, event: dict[str, Any], terms: str) -> None:
@@ -99,7 +98,7 @@ class Console:
         return True
 
 
-def duration(seconds: float | None) -> str:
+def time_left(seconds: float | None) -> str:
     """Seconds as a person says it: 45 s, 12 min, 3 h 05 min."""
     if seconds is None:
         return "?"

@@ -30,8 +30,12 @@ def report(setting: str = "auto") -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 2 when the device that was asked for is not there."""
-    parser = argparse.ArgumentParser(prog=program("devices"), description=__doc__)
-    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
+    parser = argparse.ArgumentParser(
+        prog=program("devices"), description="Say as one line of JSON which device would be used, and why."
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="auto|cuda|mps|cpu", help="the one asked for (default: auto)"
+    )
     options = parser.parse_args(arguments)
     return run_command(lambda: print(json.dumps(report(options.device))))
 

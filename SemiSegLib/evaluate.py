@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from SemiSegLib.commands import file_to_write, program, run_command
 from SemiSegLib.config import Label
 from SemiSegLib.constants import IGNORE_LABEL, SPARE_COLORS
-from SemiSegLib.errors import SemiSegError
+from SemiSegLib.errors import SOME_FAILED, SemiSegError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -505,7 +505,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(report.text(options.markdown))
         for message in report.failures.values():
             print(f"error: {message}", file=sys.stderr)
-        return 3 if report.failures else 0
+        return SOME_FAILED if report.failures else 0
 
     return run_command(work)
 

@@ -244,7 +244,7 @@ def parser() -> argparse.ArgumentParser:
         description="Models that can be named in --model and --init; without a command they are listed.",
     )
     export = result.add_subparsers(dest="command").add_parser("export", help="a run's model in half precision")
-    export.add_argument("source", type=Path, metavar="RUN", help="run folder or model file")
+    export.add_argument("source", type=Path, metavar="RUN|FILE|NAME", help="run folder, file or name")
     export.add_argument("target", type=file_to_write, metavar="FILE", help="the .safetensors file to write")
     export.add_argument("--which", choices=WHICH, default="last", help=WHICH_HELP)
     export.add_argument("--notes", default="", metavar="TEXT", help="for the card: data, protocol, limits")

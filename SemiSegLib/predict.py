@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.commands import program, run_command
+from SemiSegLib.commands import add_computing_options, program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.compute.torchrun import rank_and_world_size
 from SemiSegLib.data.formats import extension, is_mask, map_stem, stem
 from SemiSegLib.data.frames import frame_count, frame_name, patient_of, series_name
-from SemiSegLib.errors import SemiSegError
+from SemiSegLib.errors import SOME_FAILED, SemiSegError
 from SemiSegLib.files import replace, same_file
 from SemiSegLib.models import WHICH, WHICH_HELP
 from SemiSegLib.runs import read_json, write_json
@@ -63,7 +63,7 @@ class Failed:
 class PredictionError(SemiSegError):
     """Some scans could not be predicted, the others are done. `failures`: what was wrong, by the scan's name."""
 
-    exit_code = 3
+    exit_code = SOME_FAILED
 
     def __init__(self, failures: dict[str, str], count: int) -> None:
         self.failures = failures
@@ -371,16 +371,18 @@ def parser() -> argparse.ArgumentParser:
     add("--format", choices=FORMATS, default="nii.gz", help="of the masks (default: nii.gz)")
     add("--sdm", action="store_true", help="also write signed distance maps: mm, negative inside")
     add("--probabilities", action="store_true", help="also write the probability of each label")
-    add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--stride", metavar="X,Y,Z", help="windows of the training patch's size so many voxels apart, as in papers")
-    add("--mirror", action="store_true", help="average over mirrored scans: slower, a little better")
-    add("--largest-component", choices=("yes", "no"), help="keep only the largest part of each label")
+    add("--mirror", action="store_true", help="average over mirrored scans, as models of the strong recipe do anyway")
+    add(
+        "--largest-component",
+        choices=("yes", "no"),
+        help="keep only the largest part of each label (default: as the model)",
+    )
     add("--box", metavar="I,J,K,NI,NJ,NK", help="only this part of each scan: its first voxel and its size")
     existing = result.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace masks that exist already, with their maps")
     existing.add_argument("--skip-existing", action="store_true", help="leave out scans whose files exist already")
-    add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
-    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
+    add_computing_options(result)
     return result
 
 

@@ -38,9 +38,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import add_computing_options, file_to_write, program, run_command
 from SemiSegLib.compute.attached import attached
-from SemiSegLib.errors import SemiSegError
+from SemiSegLib.errors import SOME_FAILED, SemiSegError
+from SemiSegLib.inference.conformal import COVERAGE
 from SemiSegLib.runs import write_json
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from SemiSegLib.inference.quality import CaseQuality, Judge
 
 QUALITY_SCHEMA = 1
-COVERAGE = 0.9  # that of SemiSegLib.inference.quality, which imports torch
 
 
 class QualityOptionsError(SemiSegError):
@@ -158,13 +158,17 @@ def parser() -> argparse.ArgumentParser:
     add("--input", type=Path, metavar="FILE|DIR", help="a scan, or a folder of scans")
     add("--output", type=file_to_write, metavar="FILE", help="the JSON file to write")
     add("--maps", type=Path, metavar="DIR", help="also write uncertainty maps: 0 certain, 1 no idea")
-    add("--coverage", type=float, default=COVERAGE, help=f"share of cases that intervals hold (default: {COVERAGE})")
+    add(
+        "--coverage",
+        type=float,
+        default=COVERAGE,
+        metavar="SHARE",
+        help=f"of cases that intervals hold (default: {COVERAGE})",
+    )
     add("--calibrate", type=Path, metavar="DIR", help="first calibrate on annotated scans the model has not seen")
     add("--splits", metavar="FILE:NAME", help="with --calibrate: use the validation cases of this split")
     add("--cross-fit", type=int, metavar="K", help="first calibrate a run by K trainings without a part of its cases")
-    add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
-    add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
-    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
+    add_computing_options(result)
     return result
 
 
@@ -242,7 +246,7 @@ def _judge_all(options: argparse.Namespace) -> int:
     write_json(options.output, content)
     for message in [] if options.json_progress else content["messages"]:
         print(f"note: {message}")
-    return 3 if failures else 0
+    return SOME_FAILED if failures else 0
 
 
 def _calibrate_if_needed(options: argparse.Namespace) -> None:

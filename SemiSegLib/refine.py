@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import add_computing_options, file_to_write, program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.formats import WRITABLE, known_extension
@@ -130,7 +130,11 @@ def refine(
 
 
 def share_right(mask: np.ndarray, drawn: np.ndarray) -> float:
-    """Share of the drawn voxels of each class that a mask has right, mean over the classes drawn."""
+    """Share of the drawn voxels of each class that a mask has right, 0 to 1, mean over the classes drawn.
+
+    :param mask: class indices, (x, y, z)
+    :param drawn: the same, IGNORE where nothing was drawn
+    """
     classes = [index for index in np.unique(drawn) if index != IGNORE]
     return float(np.mean([(mask[drawn == index] == index).mean() for index in classes]))
 
@@ -222,10 +226,14 @@ def parser() -> argparse.ArgumentParser:
     add("--replay", type=Path, metavar="RUN", help="run whose annotations are trained on as well (default: the model)")
     add("--save", type=file_to_write, metavar="FILE", help="also keep the adapted model (.safetensors)")
     add("--seconds", type=float, default=20.0, metavar="S", help="longest time to adapt (default: 20)")
-    add("--reach", type=float, default=10.0, metavar="MM", help="how far around a correction the mask may change")
-    add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
-    add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
-    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
+    add(
+        "--reach",
+        type=float,
+        default=10.0,
+        metavar="MM",
+        help="how far around a correction the mask may change (default: 10)",
+    )
+    add_computing_options(result)
     return result
 
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import add_computing_options, file_to_write, program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
@@ -261,21 +261,28 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     from SemiSegLib.inference.choosing import STRATEGIES
 
+    strategies = "\n".join(f"  {name:22} {choose_by.__doc__}" for name, choose_by in STRATEGIES.items())
     result = argparse.ArgumentParser(
-        prog=program("suggest"), description="Say which scans, and which of their slices, to annotate next."
+        prog=program("suggest"),
+        description="Say which scans, and which of their slices, to annotate next.",
+        epilog=f"strategies:\n{strategies}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = result.add_argument
-    add("--run", type=Path, metavar="RUN", help="run whose scans without annotation are looked at with its model")
+    add(
+        "--run",
+        type=Path,
+        metavar="RUN|FILE|NAME",
+        help="run whose scans without annotation are looked at with its model; with --data also a model's file or name",
+    )
     add("--data", type=Path, metavar="DIR", help="scans: before there is a model, or instead of those of --run")
     add("--budget", type=int, default=5, metavar="N", help="scans to suggest (default: 5)")
     add("--strategy", choices=list(STRATEGIES), help=f"default: {WITH_MODEL} with --run, {WITHOUT_MODEL} with --data")
     add("--slices", type=int, default=0, metavar="K", help="also suggest K slices of each scan")
     add("--axis", type=int, choices=(0, 1, 2), help="of the slices, in the file's order (default: the thickest voxels)")
-    add("--seed", type=int, default=0, metavar="N", help="of strategies that draw")
+    add("--seed", type=int, default=0, metavar="N", help="of strategies that draw (default: 0)")
     add("--output", type=file_to_write, metavar="FILE", help="write the suggestions as JSON")
-    add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
-    add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
-    add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
+    add_computing_options(result)
     return result
 
 

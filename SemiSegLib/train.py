@@ -153,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
         "--validation",
         type=int,
         metavar="N",
-        help="hold out the last N annotated cases to measure with; of those of --labelled, which train no more",
+        help="hold out the last N annotated cases, by name, to measure with; with --labelled, N of those",
     )
     add("--iterations", type=int, metavar="N", help="optimiser steps")
     add("--spacing", metavar="X,Y,Z", help="voxel size to work at, mm")
@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--config", type=Path, metavar="FILE", help="settings as JSON, for example a run's settings.json")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting by name; may be repeated")
-    add("--init", type=Path, metavar="MODEL", help="start from a trained model: run folder, file or name")
+    add("--init", type=Path, metavar="RUN|FILE|NAME", help="start from a trained model: run folder, file or name")
     add(
         "--correction",
         action="store_true",
@@ -170,7 +170,11 @@ def parser() -> argparse.ArgumentParser:
         f"{CORRECTION_MINUTES:g} minutes where no --time or --iterations says otherwise",
     )
     add("--track", action="append", choices=TRACKERS, help="also write to this experiment tracker; may be repeated")
-    add("--resume", action="store_true", help="go on with the run in --out; --iterations N lengthens it")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out; --iterations N lengthens it, --data says where its scans are now",
+    )
     add("--demo", action="store_true", help="make a small synthetic data set, train, predict and evaluate on it")
     add("--list-settings", action="store_true", help="print every setting with its value here, and stop")
     add("--quiet", action="store_true", help="print errors only")

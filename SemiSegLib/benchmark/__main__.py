@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = result.add_argument
-    add("--data", type=Path, metavar="DIR", help="the scans and masks, as for SemiSegLib.train")
+    add("--data", type=Path, metavar="DIR", help="scans and masks, as for `semiseg train`")
     add("--dataset", choices=list(PRESET_TITLES), help="the task: its preset and its budget")
     add("--splits", metavar="FILE:NAME", help="JSON file with named splits, and the one to use")
     add("--methods", nargs="+", metavar="METHOD", help="the methods to compare")
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--jobs", type=int, default=1, metavar="N", help="cells at work at once (default: 1)")
     add("--threads", type=int, metavar="N", help="CPU threads of a cell (default: the physical cores shared out)")
-    add("--cache", type=Path, metavar="DIR", help="preprocessed scans, shared by all cells (default: OUT/cache)")
+    add("--cache", type=Path, metavar="DIR", help="preprocessed scans, shared by all cells (default: RUNS/cache)")
     add("--out", type=Path, metavar="RUNS", help="run folders, one a cell")
     add("--results", type=Path, required=True, metavar="DIR", help="the cells' results, table and pictures")
     add("--published", action="store_true", help="add the literature's figures, with their sources, to the table")

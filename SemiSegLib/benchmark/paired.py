@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # of the intervals; the usual choice
 
 
 @dataclass(frozen=True)

@@ -142,11 +142,11 @@ class _Training:
         """Now and then a line on how far it is."""
         if time.monotonic() < self.next_line:
             return
-        from SemiSegLib.console import duration
+        from SemiSegLib.console import time_left
 
         self.next_line = time.monotonic() + REPORT_SECONDS
         status = self.run.status()
-        say(f"{self.cell.name}: iteration {status.iteration}/{status.iterations}, {duration(status.eta_seconds)} left")
+        say(f"{self.cell.name}: iteration {status.iteration}/{status.iterations}, {time_left(status.eta_seconds)} left")
 
     def ask_to_stop(self) -> None:
         """A checkpoint and an end; before there is anything to save, an end at once."""

@@ -94,10 +94,10 @@ def read_scan(case: Case) -> sitk.Image:
     return read_image(case.image, case.frame)
 
 
-def read_case(case: Case, fill: int = 0) -> tuple[sitk.Image, Mask | None]:
+def read_case(case: Case) -> tuple[sitk.Image, Mask | None]:
     """The scan (float32) and its mask on the scan's grid with label values mapped, or None without a mask.
 
-    fill: value of scan voxels that the mask's grid does not cover.
+    Scan voxels that the mask's grid does not cover are background.
     """
     from SemiSegLib.data import images
 
@@ -109,7 +109,7 @@ def read_case(case: Case, fill: int = 0) -> tuple[sitk.Image, Mask | None]:
         mask = images.relabel(mask, case.label_values)
     if not case.label_by_orientation:
         images.warn_of_resampling(mask, image)
-    return image, images.bring_to(mask, image, case.image, fill, case.label_by_orientation)
+    return image, images.bring_to(mask, image, case.image, by_orientation=case.label_by_orientation)
 
 
 def said_of_cases(cases: CaseList, file: str, wanted: str) -> dict[str, str]:

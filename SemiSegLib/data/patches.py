@@ -29,8 +29,9 @@ _LABELLED, _UNLABELLED, _ORDER = 0, 1, 2  # streams of random numbers
 class PatchSampler:
     """Batches of `labelled_batch` + `unlabelled_batch` patches.
 
-    Both streams go through their cases in random order, again and again. Augmentation as in UA-MT: a random crop, a
-    quarter turn in the x-y plane, a flip along x or along y; image, mask and distance map alike.
+    Both streams go through their cases in random order, again and again. What is done to a random crop,
+    `augmentation.geometry` says: `turns`, as in UA-MT, a quarter turn in the x-y plane and a flip along x or y; `warp`
+    one resampling that turns, scales, mirrors and deforms. Image, mask and distance map are treated alike.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class PatchSampler:
         patch, with its mask: what a network sees at the border of the field of view that it was trained on."""
         air = float(image.min()) - random.random()  # at most one sd darker than what the patch shows (choice)
         around = torch.full_like(image, air), torch.zeros_like(mask)
-        if random.random() < 0.5:
+        if random.random() < 0.5:  # a choice
             index = int(random.integers(len(self.cases[_LABELLED])))
             case = self.cases[_LABELLED][index]
             centre = self._centre(case, index, _LABELLED, random)
@@ -228,7 +229,7 @@ class PatchSampler:
             return -((side - length) // 2)
         if centre is None:
             return int(random.integers(length - side + 1))
-        jitter = random.uniform(-0.25, 0.25) * side
+        jitter = random.uniform(-0.25, 0.25) * side  # a choice: the voxel is not always in the middle
         return int(np.clip(round(centre[axis] - side / 2 + jitter), 0, length - side))
 
     def _cut(

@@ -107,7 +107,7 @@ def _make(case: Case, settings: DataSettings, folder: Path, sdm: bool) -> None:
     except SemiSegError as error:
         raise SemiSegError(f"{case.image}: {error}.") from error
     array = to_array(image)
-    np.save(folder / "image.npy", np.clip(array, -60000, 60000).astype(np.float16))
+    np.save(folder / "image.npy", np.clip(array, -60000, 60000).astype(np.float16))  # which ends at 65504
     if given is not None:
         indices = class_indices(to_array(given.image), case, settings)
         mask = mask_on_grid(indices, scan, image, settings)

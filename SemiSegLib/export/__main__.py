@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from SemiSegLib.commands import program, run_command
+from SemiSegLib.models import WHICH, WHICH_HELP
 
 FORMATS = {
     "bundle": "a folder for MONAI: everything from a scan to its mask",
@@ -43,10 +44,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = result.add_argument
-    add("model", type=Path, metavar="MODEL", help="run folder, file or name")
+    add("model", type=Path, metavar="RUN|FILE|NAME", help="run folder, file or name")
     add("target", type=Path, metavar="OUT", help="the folder or file to write")
     add("--format", choices=list(FORMATS), default="bundle", help="what to write (default: bundle)")
-    add("--which", choices=("last", "best"), default="last", help="of a run's models (default: last)")
+    add("--which", choices=WHICH, default="last", help=WHICH_HELP)
     return result
 
 

@@ -10,7 +10,7 @@ cardiac cine, neither `power` nor `diversity` beats random choice (Testing/Bench
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +52,12 @@ class Pool:
 
 
 def _random(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
+    """At random."""
     return random.permutation(len(pool))[:budget].tolist()
 
 
 def _foreground_random(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
+    """At random, those in which the model finds nothing last."""
     order = random.permutation(len(pool))
     if pool.foreground is None:
         raise StrategyError("foreground-random needs a model: name a run with --run, or use --strategy random.")
@@ -63,27 +65,29 @@ def _foreground_random(pool: Pool, budget: int, random: np.random.Generator) -> 
 
 
 def _uncertainty(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
+    """Those first that the model is least sure of."""
     return np.argsort(-pool.ranks(), kind="stable")[:budget].tolist()
 
 
 def _power(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
-    """Without replacement, with probability ~ rank^4 (the k largest of log-weights plus Gumbel noise)."""
+    """At random, the likelier the less sure the model is: by the fourth power of the uncertainty's rank."""
+    # The k largest of log-weights plus Gumbel noise are drawn without replacement.
     keys = _POWER * np.log(pool.ranks()) + random.gumbel(size=len(pool))
     return np.argsort(-keys)[:budget].tolist()
 
 
 def _diversity(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
-    """One by one the scan that looks least like all that are annotated or chosen; the most typical one if none is."""
+    """One by one the scan that looks least like all that are annotated or chosen; the most typical if none is."""
     return farthest_first(pool.descriptors, pool.annotated, budget)
 
 
 def _typical(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
-    """One by one the most typical scan of the largest group of scans that look alike and of which none is annotated."""
+    """One by one the most typical scan of the largest group that looks alike and of which none is annotated."""
     return typical_first(pool.descriptors, pool.annotated, budget)
 
 
 def _uncertain_and_diverse(pool: Pool, budget: int, random: np.random.Generator) -> list[int]:
-    """Of the more uncertain half of the scans those that differ most from one another and from the annotated ones."""
+    """Of the half that the model is less sure of those that differ most from one another and from the annotated."""
     kept = np.argsort(-pool.ranks(), kind="stable")[: max(budget, -(-len(pool) // 2))]
     return kept[farthest_first(pool.descriptors[kept], pool.annotated, budget)].tolist()
 
@@ -96,7 +100,7 @@ STRATEGIES: dict[str, Callable[[Pool, int, np.random.Generator], list[int]]] = {
     "typical": _typical,
     "diversity": _diversity,
     "uncertain-and-diverse": _uncertain_and_diverse,
-    "cold-start": _typical,  # all that can be said without a model is what scans look like
+    "cold-start": _typical,  # the same: all that can be said without a model is what scans look like
 }
 
 
@@ -222,11 +226,3 @@ def evenly(length: int, count: int) -> list[int]:
         gaps = [min((abs(place - done) for done in order), default=-abs(place - length / 2)) for place in places]
         order.append(places.pop(int(np.argmax(gaps))))
     return order
-
-
-def kept_slices(mask: np.ndarray, axis: int, slices: Sequence[int], ignore: int) -> np.ndarray:
-    """A mask of which only some slices along `axis` count as annotated; all other voxels get the value `ignore`."""
-    result = np.full_like(mask, ignore)
-    here = (slice(None),) * axis + (list(slices),)
-    result[here] = mask[here]
-    return result

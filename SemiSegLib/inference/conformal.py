@@ -19,6 +19,7 @@ import numpy as np
 LEAST_CASES = 3
 """A line through two cases, judged by the third."""
 
+COVERAGE = 0.9  # share of cases that intervals hold where nothing else is asked for; a choice
 _LEAST = 1e-3  # DSC and agreement are kept so far from 0 and 1, where the logit has no value
 
 

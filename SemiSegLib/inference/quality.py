@@ -19,7 +19,7 @@ from SemiSegLib.data.grid import back_to_scan, to_network_grid
 from SemiSegLib.data.preprocess import class_indices
 from SemiSegLib.data.writing import write_scalar
 from SemiSegLib.errors import SemiSegError
-from SemiSegLib.inference.conformal import LEAST_CASES, Calibration, promised, rank_correlation
+from SemiSegLib.inference.conformal import COVERAGE, LEAST_CASES, Calibration, promised, rank_correlation
 from SemiSegLib.inference.ensemble import Ensemble, Opinions, entropy
 from SemiSegLib.inference.predictor import Predictor
 from SemiSegLib.metrics import dice
@@ -28,7 +28,6 @@ from SemiSegLib.models import load_model, model_file, rewrite_card
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-COVERAGE = 0.9
 ALL = "all classes"  # as in the tables of SemiSegLib.metrics
 FIGURES = ("agreement", "dsc")  # that a card keeps of each case: its score, see `Opinions.score`, and the true DSC
 FORMER = "score"  # in cards of an earlier version, which took the probable DSC into it

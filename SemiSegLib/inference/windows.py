@@ -21,7 +21,7 @@ from SemiSegLib.errors import SemiSegError
 logger = logging.getLogger(__name__)
 
 # Bytes that a voxel of a window takes while V-Net runs: measured peak, 16 channels at full resolution being alive
-# about seven times in fp32 and in bf16 (see Testing/Benchmarks).
+# about seven times in fp32 and in bf16.
 _BYTES_PER_VOXEL = {torch.float32: 700, torch.bfloat16: 400, torch.float16: 400}
 _BATCH_VOXELS = 1_000_000  # computed at a time: small windows go through together
 _STRETCH = 1.25  # most that a window's side may exceed the patch's (choice; DSC in Testing/Benchmarks)

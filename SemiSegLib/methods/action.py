@@ -30,7 +30,7 @@ images as 8-bit colours, the image-only elastic warp, and a CutMix partner that 
 
 The teacher's temperature is 0.1, the released code's own default; the paper and the code's scripts have 0.01. A
 teacher ten times sharper than the student drives whole images apart, and a training of a few thousand steps does not
-get over it: its masks stay below those of supervised training (Testing/Benchmarks/README.md). In the code, whose
+get over it: its masks stay below those of supervised training (Testing/Benchmarks/Published.md). In the code, whose
 heads solve the first stage by themselves, that does not show; its scripts are `as_released` and `linear_heads` with
 `teacher_temperature=0.01`.
 

@@ -89,7 +89,7 @@ class SliceHead(nn.Module):
         )
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
-        """Embed slices."""
+        """(n, 1, height, width) to (n, embedding)."""
         return self.layers(slices)
 
 

@@ -12,7 +12,6 @@ from SemiSegLib.config import NetworkSettings
 from SemiSegLib.networks.output import NetworkOutput
 from SemiSegLib.networks.parts import InParts
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _DROP = {2: nn.Dropout2d, 3: nn.Dropout3d}
 _NORMS = {"batch": "batch", "instance": ("instance", {"affine": True})}
 
@@ -51,11 +50,7 @@ class DynUNet(InParts):
             UnetUpBlock(dimensions, widths[level + 1], widths[level], 3, 1, 2, norm) for level in range(4)
         )
         self.dropout = _DROP[dimensions](self.rate * settings.dropout)
-        self.mask_head = _CONV[dimensions](width, classes, 1)
-        self.sdm_head = _CONV[dimensions](width, classes - 1, 1) if sdm else None
-        self.coarse_heads = nn.ModuleList(
-            _CONV[dimensions](widths[level], classes, 1) for level in (2, 1) if settings.deep_supervision
-        )
+        self.add_heads(dimensions, widths, classes, sdm, settings.deep_supervision)
         for module in self.modules():  # as nnU-Net begins
             if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
                 nn.init.kaiming_normal_(module.weight, a=0.01)

@@ -50,6 +50,21 @@ class InParts(nn.Module):
         parts = self._in_parts(self.decode_whole, features, cells)
         return parts[0] if len(parts) == 1 else NetworkOutput.joined(parts, interleaved)
 
+    def add_heads(
+        self, dimensions: int, widths: Sequence[int], classes: int, sdm: bool, deep_supervision: bool, side: int = 1
+    ) -> None:
+        """Convolutions of `side` voxels to masks and, where wanted, distance maps, one for each foreground class; with
+        deep supervision also heads for the two next coarser maps, as `coarse_logits` takes them.
+
+        :param widths: channels of the five resolutions, from fine to coarse
+        """
+        convolution = nn.Conv2d if dimensions == 2 else nn.Conv3d
+        self.mask_head = convolution(widths[0], classes, side, padding=side // 2)
+        self.sdm_head = convolution(widths[0], classes - 1, side, padding=side // 2) if sdm else None
+        self.coarse_heads = nn.ModuleList(
+            convolution(widths[level], classes, 1) for level in (2, 1) if deep_supervision
+        )
+
     def coarse_logits(self, decoder: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Of the decoder's maps, the logits of those that deep supervision trains, coarse first; only to train."""
         return [head(maps) for head, maps in zip(self.coarse_heads, decoder[1:], strict=False) if self.training]

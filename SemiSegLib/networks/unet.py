@@ -48,11 +48,7 @@ class UNet(InParts):
         self.pool = nn.MaxPool2d(2)
         self.up = nn.ModuleList(_up(widths[level + 1], widths[level]) for level in range(4))
         self.decoder = nn.ModuleList(_block(2 * widths[level], widths[level], 0.0, norm) for level in range(4))
-        self.mask_head = nn.Conv2d(width, classes, 3, padding=1)
-        self.sdm_head = nn.Conv2d(width, classes - 1, 3, padding=1) if sdm else None
-        self.coarse_heads = nn.ModuleList(
-            nn.Conv2d(widths[level], classes, 1) for level in (2, 1) if settings.deep_supervision
-        )
+        self.add_heads(2, widths, classes, sdm, settings.deep_supervision, side=3)
 
     def encode_whole(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, X, Y) to five feature maps from fine to coarse; the last is the bottleneck."""

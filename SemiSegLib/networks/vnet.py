@@ -51,11 +51,7 @@ class VNet(InParts):
             _block(dimensions, widths[level], widths[level], self.convolutions[level], norm) for level in range(4)
         )
         self.dropout = _DROP[dimensions](self.rate * settings.dropout)
-        self.mask_head = _CONV[dimensions](width, classes, 1)
-        self.sdm_head = _CONV[dimensions](width, classes - 1, 1) if sdm else None
-        self.coarse_heads = nn.ModuleList(
-            _CONV[dimensions](widths[level], classes, 1) for level in (2, 1) if settings.deep_supervision
-        )
+        self.add_heads(dimensions, widths, classes, sdm, settings.deep_supervision)
 
     def encode_whole(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, *S) to five feature maps from fine to coarse; the last is the bottleneck before dropout."""

@@ -36,7 +36,7 @@ from SemiSegLib.data.geometry import from_array, to_array
 from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.data.splits import apply_splits
 from SemiSegLib.data.writing import write_mask
-from SemiSegLib.inference.choosing import evenly, kept_slices
+from SemiSegLib.inference.choosing import evenly
 from SemiSegLib.models import model_file
 from SemiSegLib.presets import build_settings
 from SemiSegLib.runs import RunFolder, read_json, write_json
@@ -115,7 +115,7 @@ class Session:
         if slices is None:
             write_mask(mask, file, template=case.image)
         else:
-            kept = kept_slices(reference, AXIS, chosen, ignore).astype(np.uint8)
+            kept = kept_slices(reference, chosen, ignore).astype(np.uint8)
             write_mask(from_array(kept, mask.image), file, template=case.image)
         self.annotated[case.name] = file
 
@@ -125,6 +125,14 @@ class Session:
         labelled = tuple(replace(case, label=self.annotated[case.name]) for case in drawn)
         bare = tuple(replace(case, label=None) for case in self.cases.labelled if case.name not in self.annotated)
         return replace(self.cases, labelled=labelled, unlabelled=bare)
+
+
+def kept_slices(mask: np.ndarray, slices: Sequence[int], ignore: int) -> np.ndarray:
+    """A mask (x, y, z) of which only some slices count as annotated; all other voxels get the value `ignore`."""
+    result = np.full_like(mask, ignore)
+    here = (slice(None),) * AXIS + (list(slices),)
+    result[here] = mask[here]
+    return result
 
 
 def play(person: Session, options: argparse.Namespace, costs: Costs, result: Path) -> None:

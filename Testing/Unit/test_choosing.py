@@ -11,7 +11,6 @@ from SemiSegLib.inference.choosing import (
     descriptor,
     evenly,
     farthest_first,
-    kept_slices,
     slices_first,
     typical_first,
 )
@@ -107,10 +106,3 @@ def test_even_slices_begin_in_the_middle_and_halve_the_gaps():
     assert order[0] == 45
     assert set(order[1:3]) == {9, 81}
     assert sorted(evenly(3, 8)) == [0, 1, 2]  # no slice twice where there are fewer than asked for
-
-
-def test_a_mask_keeps_only_some_slices():
-    mask = np.arange(24).reshape(2, 3, 4)
-    kept = kept_slices(mask, 1, [2, 0], 255)
-    assert (kept[:, [0, 2]] == mask[:, [0, 2]]).all()
-    assert (kept[:, 1] == 255).all()

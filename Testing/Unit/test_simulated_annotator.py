@@ -47,6 +47,13 @@ def test_minutes_are_those_of_slices_with_something_to_draw(annotate):
     assert annotate.Costs.of("left-atrium").corrected == pytest.approx(0.6 * annotate.Costs.of("left-atrium").drawn)
 
 
+def test_a_mask_keeps_only_some_slices(annotate):
+    mask = np.arange(24).reshape(2, 4, 3)
+    kept = annotate.kept_slices(mask, [2, 0], 255)
+    assert (kept[..., [0, 2]] == mask[..., [0, 2]]).all()
+    assert (kept[..., 1] == 255).all()
+
+
 def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path):
     data = make_dataset(tmp_path / "data", cases=5, labelled=4, validation=1, size=(32, 32, 16))
     command = ["run", *options(data, tmp_path), "--ways", "slices-random", "slices-corrected"]

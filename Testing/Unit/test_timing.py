@@ -55,7 +55,7 @@ def test_a_fast_device_trains_at_the_tasks_own_resolution(plan):
 
 
 def test_a_slow_one_at_a_coarser_one(plan):
-    """7 us: 0.51 s for 48 x 48 x 32 voxels, so 15 minutes are 1,482 iterations; three hours allow 1.25 mm."""
+    """7 us: 0.51 s for 48 x 48 x 32 voxels, so 15 minutes are 1,482 iterations; three hours allow 1 mm."""
     short, _ = plan(15, 7.0)
     assert (short.spacing, short.patch) == ((1.6, 1.6, 1.6), (48, 48, 32))
     assert short.iterations == int(0.85 * 900 / (7e-6 * 48 * 48 * 32))

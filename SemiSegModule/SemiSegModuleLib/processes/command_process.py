@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from SemiSegLib.errors import SOME_FAILED
+
 from .child_process import ChildProcess, LogFile
 from .failures import Failure, explain
-
-SOME_FAILED = 3  # exit code of a command that could not work on some of the scans
 
 
 class CommandProcess:

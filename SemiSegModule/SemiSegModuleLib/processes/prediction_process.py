@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from SemiSegLib.errors import SOME_FAILED
+
 from ..i18n import _
 from .child_process import ChildProcess, LogFile
 from .failures import Failure, explain
-
-SOME_FAILED = 3  # exit code of SemiSegLib.predict when it could not predict some of the scans
 
 
 class PredictionProcess:

@@ -24,7 +24,6 @@ SDM_COLORS = "SemiSeg signed distance"
 PROBABILITY_COLORS = "SemiSeg probability"
 UNCERTAINTY_COLORS = "SemiSeg uncertainty"
 MAPS = ("none", "sdm", "probability", "uncertainty")
-MASK_STYLES = ("fill and outline", "outline", "fill", "hidden")
 # Diverging: inside (negative) blue, boundary white, outside red; the ends and the middle of ColorBrewer's RdBu.
 _DIVERGING = ((0.0, (0.02, 0.19, 0.55)), (0.25, (0.26, 0.58, 0.86)), (0.5, (0.97, 0.97, 0.97)),
               (0.75, (0.94, 0.42, 0.31)), (1.0, (0.55, 0.0, 0.10)))  # fmt: skip
@@ -43,6 +42,7 @@ _DEEPEST_MM = -1e4  # no organ is that thick
 class OverlaySettings:
     """What is laid over the scan. Opacities from 0 to 1.
 
+    :param mask_style: 'fill and outline', 'outline', 'fill' or 'hidden'
     :param show_3d: also as surfaces, which takes a moment for every case and every stroke of the brush
     :param map: 'none', 'sdm', 'probability' or 'uncertainty'
     :param label: value of the label whose map is shown; 0: the first there is
@@ -99,10 +99,6 @@ class Overlays:
         """Apply changed settings to the case shown, if it is still there."""
         if self.current is not None and self.current in self.table.cases:
             self.show(self.current)
-
-    def available_maps(self, case: Case) -> list[str]:
-        """The choices of `OverlaySettings.map` that the case offers."""
-        return ["none", *(kind for kind in MAPS[1:] if case.maps(kind))]
 
     def _hide_others(self, shown: Case | None) -> None:
         self._hide_segmentations(shown)
