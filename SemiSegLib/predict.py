@@ -323,6 +323,12 @@ class _Job:
                     yield Failed(stem(image), str(error))
 
     def _predict(self, case: Case, predictor: Predictor | Committee) -> Predicted:
+        from SemiSegLib.compute.memory import told_of_memory
+
+        with told_of_memory(case.image):
+            return self._predicted(case, predictor)
+
+    def _predicted(self, case: Case, predictor: Predictor | Committee) -> Predicted:
         from SemiSegLib.data.cases import read_scan
         from SemiSegLib.data.writing import write_mask
 
