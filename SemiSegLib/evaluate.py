@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.config import Label
 from SemiSegLib.constants import IGNORE_LABEL, SPARE_COLORS
+from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SemiSegError
 
 if TYPE_CHECKING:
@@ -474,8 +475,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of reference masks, or a data folder",
     )
-    add("--output", type=file_to_write, metavar="FILE", help="write everything as JSON")
-    add("--csv", type=file_to_write, metavar="FILE", help="write the scores of each case and class as CSV")
+    add("--output", type=results_to_write, metavar="FILE", help="write everything as JSON")
+    add("--csv", type=results_to_write, metavar="FILE", help="write the scores of each case and class as CSV")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add(
         "--ignore-value",

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib import __version__
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.config import Settings, SettingsError
+from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import same_file, whole
 from SemiSegLib.runs import RunFolder, finite, read_json
@@ -245,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
     )
     export = result.add_subparsers(dest="command").add_parser("export", help="a run's model in half precision")
     export.add_argument("source", type=Path, metavar="RUN", help="run folder or model file")
-    export.add_argument("target", type=file_to_write, metavar="FILE", help="the .safetensors file to write")
+    export.add_argument("target", type=results_to_write, metavar="FILE", help="the .safetensors file to write")
     export.add_argument("--which", choices=WHICH, default="last", help=WHICH_HELP)
     export.add_argument("--notes", default="", metavar="TEXT", help="for the card: data, protocol, limits")
     return result

@@ -38,8 +38,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.compute.attached import attached
+from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
 
@@ -156,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--model", type=Path, required=True, metavar="RUN|FILE|NAME", help="run folder, file or name")
     add("--input", type=Path, metavar="FILE|DIR", help="a scan, or a folder of scans")
-    add("--output", type=file_to_write, metavar="FILE", help="the JSON file to write")
+    add("--output", type=results_to_write, metavar="FILE", help="the JSON file to write")
     add("--maps", type=Path, metavar="DIR", help="also write uncertainty maps: 0 certain, 1 no idea")
     add("--coverage", type=float, default=COVERAGE, help=f"share of cases that intervals hold (default: {COVERAGE})")
     add("--calibrate", type=Path, metavar="DIR", help="first calibrate on annotated scans the model has not seen")

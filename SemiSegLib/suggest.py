@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.compute.attached import attached
+from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
 
@@ -272,7 +273,7 @@ def parser() -> argparse.ArgumentParser:
     add("--slices", type=int, default=0, metavar="K", help="also suggest K slices of each scan")
     add("--axis", type=int, choices=(0, 1, 2), help="of the slices, in the file's order (default: the thickest voxels)")
     add("--seed", type=int, default=0, metavar="N", help="of strategies that draw")
-    add("--output", type=file_to_write, metavar="FILE", help="write the suggestions as JSON")
+    add("--output", type=results_to_write, metavar="FILE", help="write the suggestions as JSON")
     add("--device", default="auto", metavar="auto|cuda|mps|cpu", help="where to compute (default: auto)")
     add("--json-progress", action="store_true", help="print one JSON object a line, for programs")
     add("--attached", action="store_true", help="for programs: end when standard input is closed, share no folder")
