@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from SemiSegLib.data.formats import extension
 from SemiSegLib.errors import SemiSegError
 
 
@@ -65,6 +66,14 @@ def file_to_write(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{path}: there is no {path.absolute().anchor}, name another place")
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise argparse.ArgumentTypeError(f"{path}: nothing can be written in {there}, name another place")
+    return path
+
+
+def results_to_write(text: str) -> Path:
+    """`file_to_write` of what is neither scan nor mask: under the name of one it would replace it."""
+    path = file_to_write(text)
+    if extension(path):
+        raise argparse.ArgumentTypeError(f"{path} is called like a scan or a mask, and would replace one: rename it")
     return path
 
 

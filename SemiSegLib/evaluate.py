@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import program, results_to_write, run_command
 from SemiSegLib.config import Label
 from SemiSegLib.constants import IGNORE_LABEL, SPARE_COLORS
 from SemiSegLib.errors import SOME_FAILED, SemiSegError
@@ -291,11 +291,15 @@ def _find_labels(
 
     occurring: set[int] = set()
     segments = []
-    for name in names:
-        reference = wanted[name]()
-        segments.append(reference.labels or [])
-        occurring |= {int(value) for value in np.unique(_array(reference))}
-    joint = joint_labels(segments) or predicted[names[0]]().labels
+    for mask in _readable(wanted[name] for name in names):
+        segments.append(mask.labels or [])
+        occurring |= {int(value) for value in np.unique(_array(mask))}
+    if not segments:
+        wanted[names[0]]()  # raises: none can be read
+    joint = joint_labels(segments)
+    if not joint:
+        first = next(_readable(predicted[name] for name in names), None)
+        joint = (first and first.labels) or []
     if joint:
         return {label.name: label.value for label in joint}
     values = sorted(occurring)
@@ -305,6 +309,15 @@ def _find_labels(
         hint = "; if that is a class, add --ignore-value none" if also else ""
         raise EvaluationError(f"no reference holds anything but background{also} (looked at: {_some(names)}){hint}")
     return found
+
+
+def _readable(readers: Iterable[Callable[[], Mask]]) -> Iterator[Mask]:
+    """The masks that can be read; what is wrong with the others is said when they are scored."""
+    for read in readers:
+        try:
+            yield read()
+        except SemiSegError:
+            continue
 
 
 def _labels_beside(folder: Path) -> dict[str, int]:
@@ -461,8 +474,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of reference masks, or a data folder",
     )
-    add("--output", type=file_to_write, metavar="FILE", help="write everything as JSON")
-    add("--csv", type=file_to_write, metavar="FILE", help="write the scores of each case and class as CSV")
+    add("--output", type=results_to_write, metavar="FILE", help="write everything as JSON")
+    add("--csv", type=results_to_write, metavar="FILE", help="write the scores of each case and class as CSV")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     add(
         "--ignore-value",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib import __version__
-from SemiSegLib.commands import file_to_write, program, run_command
+from SemiSegLib.commands import program, results_to_write, run_command
 from SemiSegLib.config import Settings, SettingsError
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import same_file, whole
@@ -245,7 +245,7 @@ def parser() -> argparse.ArgumentParser:
     )
     export = result.add_subparsers(dest="command").add_parser("export", help="a run's model in half precision")
     export.add_argument("source", type=Path, metavar="RUN|FILE|NAME", help="run folder, file or name")
-    export.add_argument("target", type=file_to_write, metavar="FILE", help="the .safetensors file to write")
+    export.add_argument("target", type=results_to_write, metavar="FILE", help="the .safetensors file to write")
     export.add_argument("--which", choices=WHICH, default="last", help=WHICH_HELP)
     export.add_argument("--notes", default="", metavar="TEXT", help="for the card: data, protocol, limits")
     return result

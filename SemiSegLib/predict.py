@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from SemiSegLib.inference.predictor import Committee, Prediction, Predictor
     from SemiSegLib.models import Model
 
-ORIGIN = "model.json"  # in the output folder: what made the masks there
+ORIGIN = "model.json"  # in the output folder: what made the masks there, and of which scans
+SCANS = "scans"  # in it: a hash of each scan by its name
 SEVERAL = "more than one"
 REPLACED = "replaced"  # in the output folder: masks that --overwrite replaces, until their new ones are there
 MAPS = ("sdm", "probabilities")  # folders in the output folder
@@ -182,14 +183,16 @@ class _Job:
         weights = "+".join(model.fingerprint() for model in models)
         origin = {"weights": weights, "inference": asdict(settings.inference), "box": str(self.box)}
         self._refuse_a_mixture(origin)
+        self._refuse_masks_of_other_scans()
         if self._origin_before() != _as_stored(origin) and self._kept():
             origin["weights"] = SEVERAL
+        scans = self._scans() if self.shard[0] == 0 else {}
         self._set_aside()
         if self.shard[0] == 0:
             for folder in (self.output, *(self.output / part for part in (*MAPS, "4d"))):
                 remove_unfinished(folder)
             write_json(self.output / "labels.json", content)
-            write_json(self.output / ORIGIN, origin)
+            write_json(self.output / ORIGIN, {**origin, SCANS: scans})
         if not self.cases:
             yield from self._join_frames()
             return
@@ -252,9 +255,39 @@ class _Job:
         labels = content.get("labels") if isinstance(content, dict) else None  # a file that others wrote has others
         return [entry["name"] for entry in labels if "name" in entry] if isinstance(labels, list) else []
 
-    def _origin_before(self) -> Any:
+    def _stored_before(self) -> Any:
         file = self.output / ORIGIN
         return read_json(file) if file.exists() else None
+
+    def _origin_before(self) -> Any:
+        stored = self._stored_before()
+        return {key: stored[key] for key in stored if key != SCANS} if isinstance(stored, dict) else stored
+
+    def _scans_before(self) -> dict[str, str]:
+        """A hash of each scan of which there is a mask; folders of earlier versions have none."""
+        stored = self._stored_before()
+        return dict(stored.get(SCANS, {})) if isinstance(stored, dict) else {}
+
+    def _scans(self) -> dict[str, str]:
+        """The same with the scans that are predicted now, by whatever process."""
+        from SemiSegLib.data.cases import scan_prints
+
+        new = [case for case in self.found if self.existing != "skip" or not self.path(case).exists()]
+        return self._scans_before() | dict(zip((case.name for case in new), scan_prints(new), strict=True))
+
+    def _refuse_masks_of_other_scans(self) -> None:
+        """A mask that is left as it is must be of this very scan: many patients' scans have one name."""
+        from SemiSegLib.data.cases import scan_prints
+
+        if self.existing != "skip":
+            return
+        before = self._scans_before()
+        for case, now in zip(self._taken, scan_prints(self._taken), strict=True):
+            if before.get(case.name, now) != now:
+                raise SemiSegError(
+                    f"{self.path(case)} is the mask of another scan than {case.image}, or of this one before it "
+                    "changed: name another --output, or replace it with --overwrite."
+                )
 
     def _refuse_a_mixture(self, origin: dict[str, Any]) -> None:
         """Masks that stay beside new ones are of the same model and settings, or nobody could say which are whose."""
@@ -290,6 +323,12 @@ class _Job:
                     yield Failed(stem(image), str(error))
 
     def _predict(self, case: Case, predictor: Predictor | Committee) -> Predicted:
+        from SemiSegLib.compute.memory import told_of_memory
+
+        with told_of_memory(case.image):
+            return self._predicted(case, predictor)
+
+    def _predicted(self, case: Case, predictor: Predictor | Committee) -> Predicted:
         from SemiSegLib.data.cases import read_scan
         from SemiSegLib.data.writing import write_mask
 

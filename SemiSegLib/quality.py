@@ -38,7 +38,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.commands import add_computing_options, file_to_write, program, run_command
+from SemiSegLib.commands import add_computing_options, program, results_to_write, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.errors import SOME_FAILED, SemiSegError
 from SemiSegLib.inference.conformal import COVERAGE
@@ -156,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--model", type=Path, required=True, metavar="RUN|FILE|NAME", help="run folder, file or name")
     add("--input", type=Path, metavar="FILE|DIR", help="a scan, or a folder of scans")
-    add("--output", type=file_to_write, metavar="FILE", help="the JSON file to write")
+    add("--output", type=results_to_write, metavar="FILE", help="the JSON file to write")
     add("--maps", type=Path, metavar="DIR", help="also write uncertainty maps: 0 certain, 1 no idea")
     add(
         "--coverage",

@@ -251,22 +251,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if not (options.seconds > 0 and options.reach > 0):
         raise RefineError("--seconds and --reach must be above 0.")
+    from SemiSegLib.compute.memory import told_of_memory
     from SemiSegLib.training.refinement import RefinementSettings
 
     def progress(step: int, loss: float) -> None:
         print(json.dumps({"event": "step", "step": step, "strokes": round(loss, 4)}), flush=True)
 
-    outcome = refine(
-        options.model,
-        options.scan,
-        options.strokes,
-        options.output,
-        RefinementSettings(seconds=options.seconds, reach=options.reach),
-        options.replay,
-        options.save,
-        options.device,
-        progress if options.json_progress else None,
-    )
+    with told_of_memory(options.scan):
+        outcome = refine(
+            options.model,
+            options.scan,
+            options.strokes,
+            options.output,
+            RefinementSettings(seconds=options.seconds, reach=options.reach),
+            options.replay,
+            options.save,
+            options.device,
+            progress if options.json_progress else None,
+        )
     if options.json_progress:
         print(json.dumps({"event": "refined", **asdict(outcome), "mask": str(outcome.mask)}), flush=True)
         return

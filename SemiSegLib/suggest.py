@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from SemiSegLib.commands import add_computing_options, file_to_write, program, run_command
+from SemiSegLib.commands import add_computing_options, program, results_to_write, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
@@ -281,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
     add("--slices", type=int, default=0, metavar="K", help="also suggest K slices of each scan")
     add("--axis", type=int, choices=(0, 1, 2), help="of the slices, in the file's order (default: the thickest voxels)")
     add("--seed", type=int, default=0, metavar="N", help="of strategies that draw (default: 0)")
-    add("--output", type=file_to_write, metavar="FILE", help="write the suggestions as JSON")
+    add("--output", type=results_to_write, metavar="FILE", help="write the suggestions as JSON")
     add_computing_options(result)
     return result
 

@@ -35,7 +35,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("--data", type=Path, metavar="DIR", help="scans and masks, as for `semiseg train`")
-    add("--dataset", choices=list(PRESET_TITLES), help="the task: its preset and its budget")
+    add(
+        "--dataset",
+        choices=list(PRESET_TITLES),
+        default="custom",
+        help="the task: its preset and its budget (default: custom)",
+    )
     add("--splits", metavar="FILE:NAME", help="JSON file with named splits, and the one to use")
     add("--methods", nargs="+", metavar="METHOD", help="the methods to compare")
     add("--labelled", nargs="+", type=int, metavar="N", help="how many cases (patients) have their mask used")
@@ -79,7 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     from SemiSegLib.benchmark.running import Benchmark
     from SemiSegLib.train import assignments
 
-    for name in ("data", "dataset", "methods", "labelled", "out"):
+    for name in ("data", "methods", "labelled", "out"):
         if getattr(options, name) is None:
             raise SettingsError(f"--{name} is needed (or --table-only); --help explains.")
     if options.jobs < 1:

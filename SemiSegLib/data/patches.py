@@ -5,6 +5,7 @@ So training resumes exactly without storing any state of the data pipeline, and 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from SemiSegLib.compute.distributed import rank_slice
+from SemiSegLib.compute.memory import out_of_memory
 from SemiSegLib.config import AugmentationSettings, DataSettings, TrainingSettings
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.augmentation import Turn, random_box, random_share, random_turn, turn_matrix, turned
@@ -22,6 +24,8 @@ from SemiSegLib.data.intensity import change_intensity
 from SemiSegLib.data.origins import turns
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.data.warping import Resampler, Warp, random_warp
+
+logger = logging.getLogger(__name__)
 
 _LABELLED, _UNLABELLED, _ORDER = 0, 1, 2  # streams of random numbers
 
@@ -63,7 +67,20 @@ class PatchSampler:
         self._scale = _case_scales(labelled) if sdm and data.sdm_normalisation == "case" else None
 
     def draw(self, iteration: int) -> Batch:
-        """The batch of an iteration, as CPU tensors; of several ranks each has its part."""
+        """The batch of an iteration; of several ranks each has its part.
+
+        Where patches are warped on a GPU that is full at the moment, the CPU warps them from then on.
+        """
+        try:
+            return self._drawn(iteration)
+        except RuntimeError as error:
+            if self.device.type == "cpu" or not out_of_memory(error):
+                raise
+        logger.warning("memory ran out on %s while patches were drawn: the CPU draws them from now on", self.device)
+        self.device = torch.device("cpu")
+        return self._drawn(iteration)
+
+    def _drawn(self, iteration: int) -> Batch:
         return Batch(self._draw_stream(iteration, _LABELLED), self._draw_stream(iteration, _UNLABELLED))
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from SemiSegLib.compute.devices import compute_to_predict
+from SemiSegLib.compute.memory import told_of_memory
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.cases import Case, read_case, read_scan
 from SemiSegLib.data.geometry import from_array, to_array
@@ -138,12 +139,13 @@ class Judge:
 def look(case: Case, ensemble: Ensemble) -> tuple[Opinions, sitk.Image, sitk.Image]:
     """(what the ensemble says of a scan, the grid that this is on, the scan); raises SemiSegError naming the file."""
     try:
-        scan = read_scan(case)
-        grid = to_network_grid(scan, ensemble.data)
+        with told_of_memory(case.image):
+            scan = read_scan(case)
+            grid = to_network_grid(scan, ensemble.data)
+            return ensemble.opinions(to_array(grid)), grid, scan
     except SemiSegError as error:
         message = str(error)
         raise QualityError(message if str(case.image) in message else f"{case.image}: {message}") from error
-    return ensemble.opinions(to_array(grid)), grid, scan
 
 
 def case_score(opinions: Opinions, classes: int, former: bool = False) -> float:

@@ -92,6 +92,13 @@ class InParts(nn.Module):
         return [checkpoint(function, part, use_reentrant=False, context_fn=contexts) for part in rows]
 
 
+def compute_in(method: nn.Module, parts: int) -> None:
+    """From now on the networks in `method` go through a batch in so many parts."""
+    for module in method.modules():
+        if isinstance(module, InParts):
+            module.parts = parts
+
+
 @contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Within it running batch statistics stay as they are: a part's second computation must not count again."""

@@ -30,6 +30,12 @@ def complete(settings: Settings, cases: CaseList) -> None:
     _refuse_other_numbers(settings, cases)
     _warn_of_other_names(settings, cases)
     sizes, spacings = _geometry([*cases.labelled, *cases.unlabelled][:50])
+    if settings.data.dimensions == 3 and np.median(sizes[:, 2]) == 1:
+        logger.warning(
+            "%s: most scans are single slices, and a network of volumes sees little but padding in them: stop, and add "
+            "--set data.dimensions=2.",
+            cases.root,
+        )
     if settings.data.spacing is None:
         settings.data.spacing = _median_spacing(spacings, settings.data.dimensions)
     if settings.training.patch_size is None:

@@ -97,13 +97,16 @@ def adapt(
     start = time.monotonic()
     network = model.network().to(compute.device)
     optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    # The usual 65,536 overflows at first, and each step lost to that is one of few.
+    scaler = torch.amp.GradScaler(compute.device.type, 1024.0, enabled=compute.dtype == torch.float16)
     windows = _Windows(model, image, drawn, before, near)
     random = np.random.default_rng(settings.seed)
     in_a_row, reason, step = 0, "steps", 0
     average = torch.optim.swa_utils.AveragedModel(network)
     for step in range(1, settings.steps + 1):
         patch = windows.around(windows.drawn_voxels[random.integers(len(windows.drawn_voxels))])
-        followed = _step(network, optimiser, [part.to(compute.device) for part in patch], compute, replay, step)
+        patch = [part.to(compute.device) for part in patch]
+        followed = _step(network, optimiser, scaler, patch, compute, replay, step)
         average.update_parameters(network)
         if progress:
             progress(step, followed)
@@ -130,6 +133,7 @@ def between(old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], sh
 def _step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     patch: list[torch.Tensor],
     compute: Compute,
     replay: PatchSampler | None,
@@ -146,9 +150,11 @@ def _step(
     if old is not None:
         loss = loss + mask_loss(logits[1:], old.mask)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimiser)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimiser.step()
+    scaler.step(optimiser)
+    scaler.update()
     return float(strokes.detach())
 
 

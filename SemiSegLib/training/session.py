@@ -20,7 +20,7 @@ import torch
 from SemiSegLib import __version__
 from SemiSegLib.compute import distributed
 from SemiSegLib.compute.devices import Compute, choose_compute, choose_device, verified
-from SemiSegLib.compute.memory import give_back, out_of_memory
+from SemiSegLib.compute.memory import give_back, out_of_memory, told_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
 from SemiSegLib.data.cases import Case, CaseList, changed_since, fingerprint, listed, same_scans, scan_prints
 from SemiSegLib.errors import SemiSegError
@@ -323,7 +323,8 @@ def prepare_cases(run: RunFolder, settings: Settings, cases: CaseList, stop: Any
 
     def make(index: int) -> Prepared:
         part, case = jobs[index]
-        return prepare(case, settings.data, cache, method.needs_sdm and part == "labelled")
+        with told_of_memory(case.image):
+            return prepare(case, settings.data, cache, method.needs_sdm and part == "labelled")
 
     ranks = distributed.size()
     if distributed.rank() == 0:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from SemiSegLib.compute.devices import Compute
+from SemiSegLib.compute.memory import give_back, out_of_memory
 from SemiSegLib.config import DataSettings, Settings, SettingsError, TrainingSettings
 from SemiSegLib.constants import IGNORE
 from SemiSegLib.data.distance import label_distances
@@ -25,6 +26,7 @@ from SemiSegLib.data.patches import PatchSampler
 from SemiSegLib.data.preprocess import Prepared
 from SemiSegLib.durations import duration
 from SemiSegLib.methods.base import Method
+from SemiSegLib.networks.parts import compute_in
 from SemiSegLib.schedules import Step
 
 # All choices. On the left atrium 1,500 iterations gave 1.2 DSC less at 1.25 mm than as many at 1.6 mm, and 3,500 gave
@@ -64,7 +66,7 @@ def plan_time(settings: Settings, compute: Compute, adaptable: bool, learnt: Gri
 
     `learnt` are voxel size and patch of the model that training starts from: it goes on with these however short the
     time, or with finer ones. The settings must be complete otherwise. Raises SettingsError when not even a few
-    iterations fit.
+    iterations fit, or when memory does not even suffice for one small patch at a time.
     """
     training, data = settings.training, settings.data
     assert training.patch_size is not None
@@ -78,7 +80,15 @@ def plan_time(settings: Settings, compute: Compute, adaptable: bool, learnt: Gri
     if data.dimensions == 2:
         options = options[-1:] if learnt is not None and adaptable else options[:1]
     _, smallest = options[-1]
-    for_voxel = measured_seconds(settings, compute, smallest) / math.prod(smallest)
+    try:
+        for_voxel = measured_seconds(settings, compute, smallest) / math.prod(smallest)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise SettingsError(
+            f"The device's memory does not suffice even for one patch of {' x '.join(map(str, smallest))} voxels at a "
+            "time: close other programs that use it, choose a smaller --patch, a coarser --spacing or --device cpu."
+        ) from error
     chosen = options[-1]
     for option in options:
         if budget / (for_voxel * math.prod(option[1])) >= LEAST_ITERATIONS:
@@ -112,14 +122,44 @@ def measured_seconds(settings: Settings, compute: Compute, patch: Sequence[int])
 
     Patches of noise are drawn in a thread beside the iterations, as in training: on few cores that takes from the
     iterations, and a fast GPU waits for it. The median of a few, so that a moment of other work on the machine does not
-    decide about hours.
+    decide about hours. Where memory runs out, batches are computed in more parts, as in training; what PyTorch raises
+    then is raised when there cannot be more of them.
     """
+    from SemiSegLib.training.trainer import most_parts
+
+    parts = max(1, settings.training.accumulation)
+    while True:
+        method = _method_on(settings, compute, patch)
+        stage = _timed_stage(method, settings.training)
+        compute_in(method, parts)
+        most = most_parts(method, *_counts(method, stage, settings.training))
+        try:
+            return _measured(settings, compute, patch, method, stage)
+        except (RuntimeError, MemoryError) as error:
+            if parts >= most or not out_of_memory(error):
+                raise
+        del method  # with the error's own hold on it gone, its memory can be used again
+        give_back(compute.device)
+        parts = min(most, 2 * parts)
+
+
+def _method_on(settings: Settings, compute: Compute, patch: Sequence[int]) -> Method:
     from SemiSegLib.training.trainer import build_method
 
     method = build_method(settings, tuple(patch)).to(compute.device)
     method.to(memory_format=compute.memory_format(settings.data.dimensions))  # type: ignore[call-overload]
+    return method
+
+
+def _counts(method: Method, stage: str, training: TrainingSettings) -> tuple[int, int]:
+    """Labelled and unlabelled patches of a batch."""
+    labelled, unlabelled = method.patches(stage, training.labelled_batch, training.unlabelled_batch)
+    return labelled, unlabelled if method.needs_unlabelled else 0
+
+
+def _measured(settings: Settings, compute: Compute, patch: Sequence[int], method: Method, stage: str) -> float:
+    """Median seconds of some iterations."""
     training = settings.training
-    stage = _timed_stage(method, training)
     step = Step(training.iterations - 1, training.iterations, stage)
     optimiser = torch.optim.SGD(method.trained_parameters(), 1e-9)
     seconds: list[float] = []
@@ -196,8 +236,7 @@ def _noise_sampler(
         method.unlabelled_views,
         device,
     )
-    labelled, unlabelled = method.patches(stage, training.labelled_batch, training.unlabelled_batch)
-    sampler.counts_at = lambda iteration: (labelled, unlabelled if method.needs_unlabelled else 0)
+    sampler.counts_at = lambda iteration: _counts(method, stage, training)
     sampler.labelling = stage in method.labelling
     return sampler
 

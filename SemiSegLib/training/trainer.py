@@ -27,7 +27,7 @@ from SemiSegLib.methods import method_class
 from SemiSegLib.methods.base import Method, Plan
 from SemiSegLib.models import Card, load_model, save_model
 from SemiSegLib.networks.ema import make_teacher, update_average
-from SemiSegLib.networks.parts import InParts
+from SemiSegLib.networks.parts import compute_in
 from SemiSegLib.runs import RunFolder
 from SemiSegLib.schedules import Step, learning_rate, step_at
 from SemiSegLib.training.checkpoints import load_checkpoint, save_checkpoint
@@ -225,9 +225,7 @@ class Trainer:
     def _compute_in(self, parts: int) -> None:
         """From now on networks go through a batch in so many parts."""
         self.parts = parts
-        for module in self.method.modules():
-            if isinstance(module, InParts):
-                module.parts = parts
+        compute_in(self.method, parts)
 
     def _use_less_memory(self, batch: Batch, error: Exception) -> None:
         if distributed.size() > 1:
@@ -235,7 +233,7 @@ class Trainer:
                 f"The memory of process {distributed.rank()} does not suffice, and the processes cannot change their "
                 f"course now: set training.accumulation to {2 * self.parts} or more, or use more processes."
             ) from error
-        most = _most_parts(self.method, len(batch.labelled), len(batch.unlabelled))
+        most = most_parts(self.method, len(batch.labelled), len(batch.unlabelled))
         if self.parts >= most:
             raise TrainingError(
                 "The device's memory does not suffice even for one patch at a time: choose a smaller "
@@ -390,7 +388,7 @@ class _Losses(nn.Module):
         return total, {name: term.value.detach() for name, term in terms.items()}
 
 
-def _most_parts(method: Method, labelled: int, unlabelled: int) -> int:
+def most_parts(method: Method, labelled: int, unlabelled: int) -> int:
     """Patches that a network may go through at once: more parts than these there cannot be."""
     return labelled + unlabelled * max(1, len(method.unlabelled_views))
 
@@ -401,7 +399,7 @@ def _check_parts(settings: Settings, method: Method) -> None:
     given = training.labelled_batch, training.unlabelled_batch if method.needs_unlabelled else 0
     distributed.check_batch(*given)
     batches = (method.patches(stage, training.labelled_batch, training.unlabelled_batch) for stage in method.stages)
-    patches = max(_most_parts(method, *counts) for counts in batches) // ranks
+    patches = max(most_parts(method, *counts) for counts in batches) // ranks
     if training.accumulation > patches:
         raise TrainingError(
             f"The setting 'training.accumulation' is {training.accumulation}, but a batch of the method "

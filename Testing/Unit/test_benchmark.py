@@ -494,3 +494,10 @@ def test_published_figures_are_consistent_and_have_sources():
     assert {entry.labelled for entry in published() if entry.dataset == "cardiac-cine"} == {3, 7}
     assert not published_for("pancreas", 8)
     assert len(published()) == len({(e.source, e.dataset, e.labelled, e.method) for e in published()}) == 79
+
+
+def test_without_a_task_it_is_one_of_one_s_own(tmp_path, capsys):
+    """As for `semiseg train`, and as the README's command has it."""
+    wanted = ["--methods", "supervised", "--labelled", "2", "--out", str(tmp_path / "runs")]
+    assert main(["--data", str(tmp_path / "scans"), *wanted, "--results", str(tmp_path / "results")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'scans'}: no such file or folder\n"

@@ -217,3 +217,22 @@ def test_a_drive_that_is_not_there_is_named(monkeypatch):
         windows.setattr(Path, "exists", lambda self: False)
         with pytest.raises(argparse.ArgumentTypeError, match=r"report\.json: there is no /"):
             file_to_write("/report.json")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["quality", "--model", "RUN", "--input", "SCANS", "--output", "FILE"],
+        ["suggest", "--run", "RUN", "--output", "FILE"],
+        ["evaluate", "--predictions", "MASKS", "--references", "TRUTH", "--output", "FILE"],
+        ["evaluate", "--predictions", "MASKS", "--references", "TRUTH", "--csv", "FILE"],
+        ["models", "export", "RUN", "FILE"],
+    ],
+    ids=lambda command: " ".join(command[:1] + command[-2:]),
+)
+def test_no_scan_or_mask_is_replaced_by_figures(command, tmp_path, capsys):
+    scan = tmp_path / "scan.nii.gz"
+    scan.write_bytes(b"voxels")
+    with pytest.raises(SystemExit):
+        main([str(scan) if word == "FILE" else word for word in command])
+    assert f"{scan} is called like a scan" in capsys.readouterr().err

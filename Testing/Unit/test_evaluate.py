@@ -166,6 +166,25 @@ def test_predictions_that_cannot_be_compared_are_named_and_the_others_scored(tmp
     assert "a.nii.gz" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("side", ["p", "r"])
+def test_the_first_mask_may_be_unreadable(side, tmp_path, capsys):
+    """Whose classes nothing names, so that they are looked for in the masks themselves."""
+    prediction, reference = masks(0)
+    for name in "ab":
+        save(reference, tmp_path / "r" / f"{name}.nii.gz")
+        save(prediction, tmp_path / "p" / f"{name}.nii.gz")
+    (tmp_path / side / "a.nii.gz").write_bytes(b"nothing")
+    command = ["--predictions", str(tmp_path / "p"), "--references", str(tmp_path / "r")]
+    assert main([*command, "--output", str(tmp_path / "scores.json")]) == 3
+    written = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert list(written["cases"]) == ["b"]
+    assert list(written["failures"]) == ["a"]
+    (tmp_path / side / "b.nii.gz").write_bytes(b"nothing")
+    capsys.readouterr()
+    assert main(command) == 2
+    assert f"{tmp_path / side / 'a.nii.gz'}: not a readable NIfTI file" in capsys.readouterr().err
+
+
 def test_a_reference_that_nobody_annotated_says_nothing_of_a_prediction(tmp_path):
     prediction, reference = masks(0)
     for folder, mask in (("p", prediction), ("r", reference)):

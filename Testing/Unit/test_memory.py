@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import SimpleITK as sitk
 import torch
 from torch import nn
 
+from SemiSegLib import predict, quality
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.compute.memory import out_of_memory
 from SemiSegLib.config import InferenceSettings
@@ -121,5 +123,38 @@ def test_how_devices_say_it():
     assert out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory."))
     assert out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"))
     assert out_of_memory(MemoryError())
+    assert out_of_memory(RuntimeError("itk::ERROR: Failed to allocate memory for image."))
     assert not out_of_memory(RuntimeError("shapes do not fit"))
     assert not out_of_memory(OSError("out of memory"))
+
+
+@pytest.fixture
+def one_too_large(ball, tmp_path, monkeypatch):
+    """Two scans, of which the first needs more memory than there is."""
+    from SemiSegLib.inference import predictor, quality
+
+    folder, real = tmp_path / "scans", predictor.to_network_grid
+    folder.mkdir()
+    for name, side in (("a", 40), ("b", 32)):
+        sitk.WriteImage(ball((side, side, side), (1, 1, 1), radius=9)[0], folder / f"{name}.nii.gz")
+
+    def to_network_grid(scan, settings):
+        if scan.GetSize()[0] == 40:
+            raise MemoryError("Unable to allocate 64. GiB for an array")
+        return real(scan, settings)
+
+    for module in (predictor, quality):
+        monkeypatch.setattr(module, "to_network_grid", to_network_grid)
+    return folder
+
+
+@pytest.mark.parametrize("command", [predict.main, quality.main], ids=["predict", "quality"])
+def test_a_scan_that_is_too_large_is_named_and_the_others_are_done(
+    command, one_too_large, make_brightness_model, tmp_path, capsys
+):
+    model, out = make_brightness_model(tmp_path / "model.safetensors"), tmp_path / "out.json"
+    options = ["--model", str(model), "--input", str(one_too_large), "--output", str(out), "--device", "cpu"]
+    assert command(options) == 3
+    said = capsys.readouterr()
+    assert f"{one_too_large / 'a.nii.gz'}: memory does not suffice for this scan" in said.err
+    assert "2/2 " in said.out

@@ -10,6 +10,7 @@ import torch
 from scipy import ndimage
 
 from SemiSegLib.config import AugmentationSettings, DataSettings, Label, TrainingSettings
+from SemiSegLib.data import patches
 from SemiSegLib.data.augmentation import Turn, turn_matrix, turned
 from SemiSegLib.data.batch import Patches
 from SemiSegLib.data.distance import label_distances
@@ -294,3 +295,23 @@ def test_the_frame_tells_the_place_of_every_voxel(sampler, dimensions):
         known = (cut >= 0).all(0)  # not the padding
         assert known.float().mean() > 0.5
         torch.testing.assert_close(found[:, known], cut[:, known].float(), rtol=0, atol=1e-3)
+
+
+def test_the_cpu_warps_patches_that_a_full_gpu_cannot(sampler, monkeypatch, caplog):
+    """The GPU is made up: what is to be warped there runs out of memory, as its real calls would."""
+    source = sampler(sdm=False)
+    source.augmentation = AugmentationSettings(geometry="warp")
+    expected = source.draw(3)
+    real = patches.Resampler
+
+    def resampler(warp, sides, device):
+        if device.type != "cpu":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return real(warp, sides, device)
+
+    monkeypatch.setattr(patches, "Resampler", resampler)
+    source.device = torch.device("cuda")
+    drawn = next(source.batches(3, 5))
+    assert torch.equal(drawn.images, expected.images)
+    assert torch.equal(drawn.labelled.mask, expected.labelled.mask)
+    assert "the CPU draws them" in caplog.text

@@ -92,3 +92,12 @@ def test_a_validation_scan_that_is_trained_on_under_another_name_is_named(tiny_s
     run = train(data, tmp_path / "run", settings, validation=1, quiet=True)
     (warning,) = [event["text"] for event in run.events() if event.get("level") == "warning"]
     assert "say too much: atrium_003 (as again)." in warning
+
+
+@pytest.mark.parametrize(("slices", "dimensions", "said"), [(1, 3, True), (1, 2, False), (2, 3, False)])
+def test_single_slices_are_for_a_network_of_slices(slices, dimensions, said, tmp_path, caplog):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((slices, 40, 40), np.float32)), tmp_path / "scan.mha")
+    overrides = {"data.labels": [Label(1, "x", (1, 2, 3))], "data.dimensions": dimensions}
+    settings = build_settings("supervised", overrides=overrides)
+    complete(settings, CaseList((Case("scan", tmp_path / "scan.mha", tmp_path / "scan.mha"),), ()))
+    assert ("data.dimensions=2" in caplog.text) == said

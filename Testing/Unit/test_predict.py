@@ -224,6 +224,25 @@ def test_an_interrupted_folder_is_finished_with_skip_existing(one_broken, bright
         main([*command, "--skip-existing", "--overwrite"])
 
 
+def test_a_mask_of_another_patient_is_not_taken_for_this_one_s(ball, brightness_model, tmp_path, capsys):
+    """Both scans have one name, as exports of a scanner do; only the first patient's had been predicted."""
+    scans = [tmp_path / patient / "scan.nii.gz" for patient in ("one", "other")]
+    for radius, scan in enumerate(scans, start=8):
+        scan.parent.mkdir()
+        sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=radius)[0], scan)
+    out = tmp_path / "out"
+    command = ["--model", str(brightness_model), "--output", str(out), "--device", "cpu", "--input"]
+    assert main([*command, str(scans[0])]) == 0
+    before = (out / "scan.nii.gz").read_bytes()
+    assert main([*command, str(scans[0]), "--skip-existing"]) == 0
+    assert main([*command, str(scans[1]), "--skip-existing"]) == 2
+    assert f"is the mask of another scan than {scans[1]}" in capsys.readouterr().err
+    assert (out / "scan.nii.gz").read_bytes() == before
+    assert main([*command, str(scans[1]), "--overwrite"]) == 0
+    assert main([*command, str(scans[1]), "--skip-existing"]) == 0
+    assert main([*command, str(scans[0]), "--skip-existing"]) == 2
+
+
 def test_the_task_s_value_for_voxels_nobody_annotated_goes_along(ball, brightness_model, tmp_path):
     sitk.WriteImage(ball((32, 32, 32), (1, 1, 1), radius=9)[0], tmp_path / "scan.nii.gz")
     list(predict(brightness_model, tmp_path / "scan.nii.gz", tmp_path / "out", device="cpu"))

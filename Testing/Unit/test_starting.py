@@ -594,3 +594,16 @@ def test_scans_and_masks_that_are_links_are_found_and_the_same_when_it_goes_on(t
     data.rename(moved)
     assert main(["--out", str(run.path), "--resume", "--quiet", "--iterations", "2", "--data", str(moved)]) == 0
     assert not [event["text"] for event in run.events() if event.get("level") == "warning"]
+
+
+def test_a_scan_that_is_too_large_to_prepare_is_named(tiny_data, tmp_path, monkeypatch, capsys):
+    from SemiSegLib.data import preprocess
+
+    def to_network_grid(scan, settings):
+        raise MemoryError("Unable to allocate 64. GiB for an array")
+
+    monkeypatch.setattr(preprocess, "to_network_grid", to_network_grid)
+    assert main(command(tiny_data, tmp_path / "run")) == 2
+    scan = re.escape(str(tiny_data / "images"))
+    assert re.search(rf"{scan}.*: memory does not suffice for this scan", capsys.readouterr().err)
+    assert "memory does not suffice" in RunFolder(tmp_path / "run").status().message

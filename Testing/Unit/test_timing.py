@@ -11,6 +11,7 @@ from SemiSegLib.config import Label, Settings, SettingsError
 from SemiSegLib.durations import duration, parse_minutes
 from SemiSegLib.presets import at_preset, build_settings
 from SemiSegLib.training import timing
+from SemiSegLib.training.trainer import build_method
 
 CPU = Compute(torch.device("cpu"), torch.float32, "")
 
@@ -148,3 +149,47 @@ def test_a_moment_of_other_work_does_not_decide(durations, expected, monkeypatch
     monkeypatch.setattr(timing.time, "monotonic", lambda: next(clock))
     assert timing.measured_seconds(settings, CPU, (32, 16, 16)) == pytest.approx(expected)
     assert next(clock, None) is None
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """A function that makes a device whose memory holds so many patches; what it returns collects what was tried."""
+
+    def make(settings, most):
+        network, tried = type(build_method(settings).student), []
+        whole = network.encode_whole
+
+        def encode_whole(self, image):
+            tried.append(len(image))
+            if len(image) > most:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+            return whole(self, image)
+
+        monkeypatch.setattr(network, "encode_whole", encode_whole)
+        return tried
+
+    return make
+
+
+def supervised():
+    settings = build_settings("supervised", "custom", overrides={"data.spacing": "1,1,1", "training.minutes": 60})
+    settings.training.patch_size = (32, 16, 16)
+    settings.training.labelled_batch = 2
+    settings.data.labels = [Label(1, "one", (1, 2, 3))]
+    return settings
+
+
+def test_where_memory_is_short_the_speed_is_that_of_a_batch_in_parts(little_memory):
+    """As training computes it then: a small GPU must not end the training before it has begun."""
+    settings = supervised()
+    tried = little_memory(settings, 1)
+    assert timing.measured_seconds(settings, CPU, (32, 16, 16)) > 0
+    assert tried[0] > 1
+    assert tried[-10:] == 10 * [1]
+
+
+def test_memory_for_no_patch_at_all_is_told_with_what_to_do(little_memory):
+    settings = supervised()
+    little_memory(settings, 0)
+    with pytest.raises(SettingsError, match=r"one patch of 32 x 16 x 16 voxels.*--patch"):
+        timing.plan_time(settings, CPU, False)
