@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from SemiSegLib.data.formats import extension
 from SemiSegLib.errors import SemiSegError
 
 
@@ -69,14 +69,6 @@ def file_to_write(text: str) -> Path:
     return path
 
 
-def results_to_write(text: str) -> Path:
-    """`file_to_write` of what is neither scan nor mask: under the name of one it would replace it."""
-    path = file_to_write(text)
-    if extension(path):
-        raise argparse.ArgumentTypeError(f"{path} is called like a scan or a mask, and would replace one: rename it")
-    return path
-
-
 def print_all_characters() -> None:
     """From now on what is printed may have characters that the output has not, such as a scan's name: they are escaped
     instead of ending the command. On Windows a file or another program gets those of one region alone."""
@@ -85,7 +77,11 @@ def print_all_characters() -> None:
 
 
 def refusal(error: OSError) -> SemiSegError:
-    """What the system refused, for people; the error itself where it names no file, as that is no input's fault."""
+    """What the system refused, for people; the error itself where it names no file, as that is no input's fault, unless
+    the disk is full: then the system names none."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f"{error.filename}: " if error.filename else ""
+        return SemiSegError(f"{where}{error.strerror}. Make room where the results go, then start again.")
     if error.filename is None:
         raise error
     return SemiSegError(f"{error.filename}: {error.strerror}. Name another place, or make room there.")
@@ -94,13 +90,19 @@ def refusal(error: OSError) -> SemiSegError:
 def run_command(work: Callable[[], int | None], json_progress: bool = False) -> int:
     """Do a command's work and return its exit code: that of `work` (None is 0), 130 when interrupted, and that of a
     SemiSegError (2, wrong input, unless its class says otherwise), whose message is printed, not raised. So is that of
-    a file or folder that the system refuses (2).
+    a file or folder that the system refuses (2). Where nobody reads what is printed any more (`| head`), 141, as shells
+    count that.
 
     `json_progress`: the message is also printed as a JSON object, for programs that read the output.
     """
     print_all_characters()
     try:
-        return work() or 0
+        code = work() or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, without a word
+        return 141
     except (SemiSegError, OSError) as raised:
         error = refusal(raised) if isinstance(raised, OSError) else raised
         if json_progress:

@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from SemiSegLib.commands import program, results_to_write, run_command
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.config import Label
 from SemiSegLib.constants import IGNORE_LABEL, SPARE_COLORS
+from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SOME_FAILED, SemiSegError
 
 if TYPE_CHECKING:

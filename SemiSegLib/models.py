@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSegLib import __version__
-from SemiSegLib.commands import program, results_to_write, run_command
+from SemiSegLib.commands import program, run_command
 from SemiSegLib.config import Settings, SettingsError
+from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import same_file, whole
 from SemiSegLib.runs import RunFolder, finite, read_json

@@ -38,8 +38,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSegLib.commands import add_computing_options, program, results_to_write, run_command
+from SemiSegLib.commands import add_computing_options, program, run_command
 from SemiSegLib.compute.attached import attached
+from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SOME_FAILED, SemiSegError
 from SemiSegLib.inference.conformal import COVERAGE
 from SemiSegLib.runs import write_json

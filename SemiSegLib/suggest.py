@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from SemiSegLib.commands import add_computing_options, program, results_to_write, run_command
+from SemiSegLib.commands import add_computing_options, program, run_command
 from SemiSegLib.compute.attached import attached
+from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.runs import write_json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import locale
 import re
@@ -9,6 +10,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
+from SemiSegLib.commands import file_to_write
 from SemiSegLib.errors import SemiSegError
 
 READABLE = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".h5")
@@ -81,3 +83,11 @@ def known_extension(path: Path, allowed: tuple[str, ...] = READABLE) -> str:
     if found not in allowed:
         raise ImageError(f"{path}: unknown or unsupported extension; supported are {', '.join(allowed)}")
     return found
+
+
+def results_to_write(text: str) -> Path:
+    """`file_to_write` of what is neither scan nor mask: under the name of one it would replace it."""
+    path = file_to_write(text)
+    if extension(path):
+        raise argparse.ArgumentTypeError(f"{path} is called like a scan or a mask, and would replace one: rename it")
+    return path

@@ -199,6 +199,32 @@ def test_what_an_output_cannot_show_does_not_end_a_command():
     assert done.stdout.endswith(b".nii.gz" + os.linesep.encode())
 
 
+@pytest.mark.parametrize("read", [0, 1])
+def test_who_reads_no_further_ends_a_command_quietly(read):
+    # `semiseg train --list-settings | head`
+    work = "lambda: [print(i) for i in range(30000)] and 0"
+    code = f"import sys; from SemiSegLib.commands import run_command; sys.exit(run_command({work}))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY
+    ) as started:
+        for _ in range(read):
+            started.stdout.readline()
+        started.stdout.close()
+        said = started.stderr.read()
+    assert said == b""
+    assert started.returncode == 141  # as the shell counts a program that this ended
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_a_full_disk_is_said_though_the_system_names_no_file(capsys):
+    def write():
+        with open("/dev/full", "w") as file:
+            file.write("anything")
+
+    assert run_command(write) == 2
+    assert "No space left" in capsys.readouterr().err
+
+
 def test_nor_does_it_end_a_training_or_a_benchmark(tmp_path):
     write_json(tmp_path / "config.json", {"data.labels": [{"value": 1, "name": "左心房", "color": [1, 2, 3]}]})
     done = in_one_region("-m", "SemiSegLib.train", "--list-settings", "--config", str(tmp_path / "config.json"))
