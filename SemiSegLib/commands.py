@@ -87,6 +87,16 @@ def refusal(error: OSError) -> SemiSegError:
     return SemiSegError(f"{error.filename}: {error.strerror}. Name another place, or make room there.")
 
 
+def _nobody_reads() -> bool:
+    """Whether standard output leads nowhere any more; from then on what is left in it goes there without a word."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def run_command(work: Callable[[], int | None], json_progress: bool = False) -> int:
     """Do a command's work and return its exit code: that of `work` (None is 0), 130 when interrupted, and that of a
     SemiSegError (2, wrong input, unless its class says otherwise), whose message is printed, not raised. So is that of
@@ -101,7 +111,8 @@ def run_command(work: Callable[[], int | None], json_progress: bool = False) -> 
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, without a word
+        if not _nobody_reads():
+            raise
         return 141
     except (SemiSegError, OSError) as raised:
         error = refusal(raised) if isinstance(raised, OSError) else raised

@@ -215,6 +215,14 @@ def test_who_reads_no_further_ends_a_command_quietly(read):
     assert started.returncode == 141  # as the shell counts a program that this ended
 
 
+def test_another_broken_pipe_is_no_quiet_end():
+    def work():
+        raise BrokenPipeError("a helper process ended")
+
+    with pytest.raises(BrokenPipeError, match="helper"):
+        run_command(work)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
 def test_a_full_disk_is_said_though_the_system_names_no_file(capsys):
     def write():
