@@ -90,7 +90,7 @@ def refusal(error: OSError) -> SemiSegError:
 def _nobody_reads() -> bool:
     """Whether standard output leads nowhere any more; from then on what is left in it goes there without a word."""
     try:
-        sys.stdout.flush()
+        print(flush=True)  # an empty line: what could not be written is forgotten, so that flushing alone succeeds
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
