@@ -29,10 +29,13 @@ from SemiSegLib.methods.base import Method
 from SemiSegLib.networks.parts import compute_in
 from SemiSegLib.schedules import Step
 
-# All choices. On the left atrium 1,500 iterations gave 1.2 DSC less at 1.25 mm than as many at 1.6 mm, and 3,500 gave
-# 0.3 less than 6,200 at 1.6 mm in the same hour: a line through both meets zero at 4,000; see Testing/Benchmarks.
+# All choices. On the left atrium 1,500 iterations gave 1.2 DSC less at 1.25 mm (twice the task's voxel size) than as
+# many at 1.6 mm, and 3,500 gave 0.3 less than 6,200 at 1.6 mm in the same hour: a line through both is at zero at
+# 4,000. At 1 mm 5,000 gave 0.6 less than these 6,200 in fewer minutes: more voxels want more iterations
+# (Testing/Benchmarks).
 COARSENINGS = (1.0, 1.25, 1.6, 2.0, 2.56)
-LEAST_ITERATIONS = 4000
+LEAST_ITERATIONS = 4000  # at
+_TWICE = 2.0  # times the task's voxel size; as many more as there are more voxels at a smaller one
 MOST_ITERATIONS = 40000
 _FOR_TRAINING = 0.85  # of the time; preparing, validating and the report take the rest
 _SMALLEST_SIDE = 32  # voxels; the bottleneck has a sixteenth of them
@@ -89,9 +92,10 @@ def plan_time(settings: Settings, compute: Compute, adaptable: bool, learnt: Gri
             f"The device's memory does not suffice even for one patch of {' x '.join(map(str, smallest))} voxels at a "
             "time: close other programs that use it, choose a smaller --patch, a coarser --spacing or --device cpu."
         ) from error
+    largest = _volume(_coarser(data.spacing, training.patch_size, _TWICE))
     chosen = options[-1]
     for option in options:
-        if budget / (for_voxel * math.prod(option[1])) >= LEAST_ITERATIONS:
+        if budget / (for_voxel * math.prod(option[1])) >= LEAST_ITERATIONS * largest / _volume(option):
             chosen = option
             break
     seconds = for_voxel * math.prod(chosen[1])
