@@ -239,6 +239,20 @@ def test_dicom_needs_a_scan_from_dicom(with_cases, tmp_path):
     assert with_cases.ui.exportLabel.text == "", "what was written before is no answer to what failed now"
 
 
+def test_dicom_names_the_empty_masks_of_which_there_is_no_file(with_prediction, tmp_path, monkeypatch):
+    from SemiSegModuleLib.exports import dicom_seg
+    from SemiSegModuleLib.scene import segments, volumes
+
+    case, labels = with_prediction.select(2), with_prediction.work.cases.labels
+    nothing = segments.voxels_on_grid(case.prediction, case.volume, labels) * 0
+    segments.set_voxels(case.prediction, nothing, volumes.ijk_to_ras(case.volume), labels)
+    # No scan here comes from a DICOM database; what is written of one stands in Testing/Slicer/test_dicom_seg.py.
+    monkeypatch.setattr(dicom_seg, "export_dicom_seg", lambda *what, **options: [tmp_path / "atrium_001.seg.dcm"])
+    with_prediction.ui.exportFormatComboBox.setCurrentIndex(3)
+    with_prediction.ui.exportButton.click()
+    assert with_prediction.ui.exportLabel.text.endswith(f"so there is no file of these: {case.name}")
+
+
 def test_only_the_selected_scan_is_exported(with_cases, tmp_path):
     with_cases.select(1)
     with_cases.ui.exportSelectedCheckBox.click()

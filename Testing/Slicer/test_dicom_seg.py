@@ -250,6 +250,30 @@ def test_a_file_that_the_plugin_writes_anew_under_its_name_stays(table, from_dic
 
 
 @needs_highdicom
+def test_scans_in_which_nothing_is_are_left_out_and_do_not_keep_the_others_from_it(
+    scene, table, from_dicom, tmp_path, caplog
+):
+    """A DICOM SEG needs a segment, and that frames."""
+    import slicer
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.nodes import new_segmentation
+
+    case, mask = from_dicom("a_volume")
+    empty = table.add_volume(slicer.modules.volumes.logic().CloneVolume(scene, case.volume, "healthy"))
+    empty.prediction = new_segmentation(scene, "prediction", empty.volume)
+    segments.set_voxels(empty.prediction, mask * 0, volumes.ijk_to_ras(empty.volume), table.labels)
+    (path,) = export_dicom_seg(table, [empty, case], tmp_path / "out")
+    assert list((tmp_path / "out").glob("**/*.dcm")) == [path]
+    assert empty.file_name in caplog.text
+    assert case.file_name not in caplog.text
+    with pytest.raises(ExportError, match="nothing but empty masks"):
+        export_dicom_seg(table, [empty], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@needs_highdicom
 def test_an_existing_file_is_kept(table, from_dicom, tmp_path):
     from SemiSegModuleLib.exports.choice import FilesExist
     from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg

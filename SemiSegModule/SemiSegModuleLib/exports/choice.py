@@ -51,6 +51,12 @@ def of_slices_alone(case: Case, source: str = "best") -> bool:
     return node is not None and node is case.annotation and bool(case.partial)
 
 
+def empty_ones(cases: Iterable[Case], labels: Sequence[Label], source: str = "best") -> list[Case]:
+    """Those whose mask to export holds no voxel of any label: the model found nothing, or nothing is there."""
+    masks = [(case, segmentation_of(case, source)) for case in cases]
+    return [case for case, node in masks if node is not None and not any(segments.voxel_counts(node, labels).values())]
+
+
 def refuse_strays(cases: Iterable[Case], source: str, labels: Sequence[Label]) -> None:
     """Raise ExportError where all that a mask shows is no label of the task: it would be given away as an empty one."""
     for case in cases:

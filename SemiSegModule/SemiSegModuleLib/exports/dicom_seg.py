@@ -9,6 +9,7 @@ The plugin comes with Slicer 5.12, and before with the extension QuantitativeRep
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..scene import segments, volumes
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.nodes import follow, new_segmentation
-from .choice import ExportError, refuse_existing, segmentation_of, with_mask
+from .choice import ExportError, empty_ones, refuse_existing, segmentation_of, with_mask
 from .names import give, stems
 
 _SERIES = "SemiSeg segmentation"
@@ -51,15 +52,17 @@ def export_dicom_seg(
 ) -> list[Path]:
     """Write `folder/<stem>.seg.dcm` for each case; its scan must have been loaded from DICOM.
 
+    Empty masks are left out, and a warning names them: a DICOM SEG has to hold something.
+
     :param by_patient: a folder for each patient
     :return: the files (with Slicer's plugin: a folder `<stem>` for each, since the plugin names its files itself)
-    :raises ExportError: nothing to write with, no mask, or a scan that did not come from DICOM
+    :raises ExportError: nothing to write with, no mask or only empty ones, or a scan that did not come from DICOM
     :raises FilesExist: and nothing is written
     """
     missing = why_not()
     if missing:
         raise ExportError(missing)
-    chosen = with_mask(cases, source, table.labels)
+    chosen = _not_empty(with_mask(cases, source, table.labels), source, table.labels)
     names = stems(table, chosen, by_patient)
     by_plugin = _has_plugin()
     paths = [Path(folder) / (name if by_plugin else f"{name}.seg.dcm") for name in names]
@@ -74,6 +77,18 @@ def export_dicom_seg(
         mask = segments.voxels_on_grid(segmentation_of(case, source), case.volume, table.labels)
         write_dicom_seg(mask, volumes.ijk_to_ras(case.volume), files, table.labels, path, _maker(case, source))
     return paths
+
+
+def _not_empty(cases: Sequence[Case], source: str, labels: Sequence[Label]) -> list[Case]:
+    empty = empty_ones(cases, labels, source)
+    names = ", ".join(case.file_name for case in empty)
+    if len(empty) == len(cases):
+        raise ExportError(
+            f"There is nothing but empty masks, which DICOM SEG cannot hold ({names}): take another format."
+        )
+    if empty:
+        logging.warning("SemiSeg: not exported, since DICOM SEG cannot hold an empty mask: %s", names)
+    return [case for case in cases if case not in empty]
 
 
 def dicom_files(case: Case) -> list[Path]:

@@ -77,7 +77,7 @@ class ExportPanel:
             )
             if files:
                 text = _("{count} files written to {folder}").format(count=len(files), folder=self._folder())
-                self._say("\n".join([text, *self._remarks_on(cases)]))
+                self._say("\n".join([text, *self._remarks_on(cases), *self._empty_ones(cases)]))
 
     def check(self) -> None:
         """List what to look at before masks are given away; each line leads to the place."""
@@ -161,6 +161,14 @@ class ExportPanel:
         text = _("{count} scans that are left out were not exported.")
         return [*_slices_alone(cases), *([text.format(count=out)] if out else [])]
 
+    def _empty_ones(self, cases: Sequence[Case]) -> list[str]:
+        """Those of which no DICOM SEG was written."""
+        if self._study.parameters.exportFormat.value != DICOM_SEG:
+            return []
+        found = exports.empty_ones(cases, self._study.cases.labels)
+        text = _("DICOM SEG cannot hold an empty mask, so there is no file of these: {names}")
+        return [text.format(names=_in_one_line(found))] if found else []
+
     def _folder(self) -> Path:
         self._study.propose_export_folder()  # in an empty field there is none
         return Path(self._study.parameters.exportFolder)
@@ -173,7 +181,11 @@ def _slices_alone(cases: Sequence[Case]) -> list[str]:
     """The masks that are empty where nobody has drawn."""
     found = [case for case in cases if exports.of_slices_alone(case)]
     text = _("Only slices of these are annotated: {names}")
-    return [text.format(names=dialogs.names(found).replace("\n", ", "))] if found else []
+    return [text.format(names=_in_one_line(found))] if found else []
+
+
+def _in_one_line(cases: Sequence[Case]) -> str:
+    return dialogs.names(cases).replace("\n", ", ")
 
 
 def _writer(suffix: str) -> Callable[..., list[Path]]:
