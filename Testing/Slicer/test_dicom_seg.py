@@ -274,6 +274,26 @@ def test_scans_in_which_nothing_is_are_left_out_and_do_not_keep_the_others_from_
 
 
 @needs_highdicom
+def test_the_file_of_a_mask_that_is_empty_now_is_not_left_as_if_it_were_of_today(scene, table, from_dicom, tmp_path):
+    import slicer
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg
+    from SemiSegModuleLib.scene import segments, volumes
+    from SemiSegModuleLib.scene.nodes import new_segmentation
+
+    case, mask = from_dicom("a_volume")
+    other = table.add_volume(slicer.modules.volumes.logic().CloneVolume(scene, case.volume, "other"))
+    other.prediction = new_segmentation(scene, "prediction", other.volume)
+    segments.set_voxels(other.prediction, mask, volumes.ijk_to_ras(other.volume), table.labels)
+    former = export_dicom_seg(table, [case, other], tmp_path / "out")[1]
+    segments.set_voxels(other.prediction, mask * 0, volumes.ijk_to_ras(other.volume), table.labels)
+    before = [path.read_bytes() for path in (tmp_path / "out").glob("*.dcm")]
+    with pytest.raises(ExportError, match=f"{former.name}: an earlier mask"):
+        export_dicom_seg(table, [case, other], tmp_path / "out", overwrite=True)
+    assert [path.read_bytes() for path in (tmp_path / "out").glob("*.dcm")] == before
+
+
+@needs_highdicom
 def test_an_existing_file_is_kept(table, from_dicom, tmp_path):
     from SemiSegModuleLib.exports.choice import FilesExist
     from SemiSegModuleLib.exports.dicom_seg import export_dicom_seg

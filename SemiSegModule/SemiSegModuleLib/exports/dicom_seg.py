@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,19 @@ def export_dicom_seg(
 
     :param by_patient: a folder for each patient
     :return: the files (with Slicer's plugin: a folder `<stem>` for each, since the plugin names its files itself)
-    :raises ExportError: nothing to write with, no mask or only empty ones, or a scan that did not come from DICOM
+    :raises ExportError: nothing to write with, no mask or only empty ones, a file of a mask that is empty now, or a
+        scan that did not come from DICOM
     :raises FilesExist: and nothing is written
     """
     missing = why_not()
     if missing:
         raise ExportError(missing)
-    chosen = _not_empty(with_mask(cases, source, table.labels), source, table.labels)
+    chosen = with_mask(cases, source, table.labels)
     names = stems(table, chosen, by_patient)
     by_plugin = _has_plugin()
     paths = [Path(folder) / (name if by_plugin else f"{name}.seg.dcm") for name in names]
+    drawn = _drawn(chosen, paths, source, table.labels)
+    chosen, names, paths = (list(compress(every, drawn)) for every in (chosen, names, paths))
     refuse_existing(paths, overwrite)
     series = [dicom_files(case) for case in chosen]  # all are looked for before anything is written
     give(table, chosen, names)
@@ -79,16 +83,26 @@ def export_dicom_seg(
     return paths
 
 
-def _not_empty(cases: Sequence[Case], source: str, labels: Sequence[Label]) -> list[Case]:
+def _drawn(cases: Sequence[Case], paths: Sequence[Path], source: str, labels: Sequence[Label]) -> list[bool]:
+    """Whether each case's mask has something that a DICOM SEG can hold.
+
+    Raises ExportError where none has, or where a file would stay behind with what a mask was before it became empty.
+    """
     empty = empty_ones(cases, labels, source)
     names = ", ".join(case.file_name for case in empty)
     if len(empty) == len(cases):
         raise ExportError(
             f"There is nothing but empty masks, which DICOM SEG cannot hold ({names}): take another format."
         )
+    former = [path for case, path in zip(cases, paths, strict=True) if case in empty and path.exists()]
+    if former:
+        raise ExportError(
+            f"{', '.join(map(str, former))}: an earlier mask of a scan whose mask is empty now. DICOM SEG cannot hold "
+            "an empty one to replace it: remove the file, then export again."
+        )
     if empty:
         logging.warning("SemiSeg: not exported, since DICOM SEG cannot hold an empty mask: %s", names)
-    return [case for case in cases if case not in empty]
+    return [case not in empty for case in cases]
 
 
 def dicom_files(case: Case) -> list[Path]:
