@@ -108,7 +108,7 @@ def run_command(work: Callable[[], int | None], json_progress: bool = False) -> 
     print_all_characters()
     try:
         code = work() or 0
-        sys.stdout.flush()
+        print(end="", flush=True)  # here, not at the end of the process, where a broken pipe is a complaint
         return code
     except BrokenPipeError:
         if not _nobody_reads():

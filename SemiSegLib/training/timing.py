@@ -34,8 +34,8 @@ from SemiSegLib.schedules import Step
 # 4,000. At 1 mm 5,000 gave 0.6 less than these 6,200 in fewer minutes: more voxels want more iterations
 # (Testing/Benchmarks).
 COARSENINGS = (1.0, 1.25, 1.6, 2.0, 2.56)
-LEAST_ITERATIONS = 4000  # at
-_TWICE = 2.0  # times the task's voxel size; as many more as there are more voxels at a smaller one
+LEAST_ITERATIONS = 4000  # at that many times the task's voxel size; at another as many more as there are more voxels
+_LEAST_AT = 2.0
 MOST_ITERATIONS = 40000
 _FOR_TRAINING = 0.85  # of the time; preparing, validating and the report take the rest
 _SMALLEST_SIDE = 32  # voxels; the bottleneck has a sixteenth of them
@@ -92,10 +92,9 @@ def plan_time(settings: Settings, compute: Compute, adaptable: bool, learnt: Gri
             f"The device's memory does not suffice even for one patch of {' x '.join(map(str, smallest))} voxels at a "
             "time: close other programs that use it, choose a smaller --patch, a coarser --spacing or --device cpu."
         ) from error
-    largest = _volume(_coarser(data.spacing, training.patch_size, _TWICE))
     chosen = options[-1]
     for option in options:
-        if budget / (for_voxel * math.prod(option[1])) >= LEAST_ITERATIONS * largest / _volume(option):
+        if budget / (for_voxel * math.prod(option[1])) >= _least_iterations(option, data.spacing):
             chosen = option
             break
     seconds = for_voxel * math.prod(chosen[1])
@@ -108,6 +107,13 @@ def plan_time(settings: Settings, compute: Compute, adaptable: bool, learnt: Gri
     data.spacing, training.patch_size, training.iterations = chosen[0], chosen[1], iterations
     settings.check()
     return Timetable(chosen[0], chosen[1], iterations, seconds)
+
+
+def _least_iterations(grid: Grid, spacing: Sequence[float]) -> float:
+    """Below which a coarser grid is better; `spacing` is the task's own."""
+    return LEAST_ITERATIONS * math.prod(
+        _LEAST_AT * own / side for own, side in zip(spacing, grid[0], strict=True) if side
+    )
 
 
 def _volume(grid: Grid) -> float:
