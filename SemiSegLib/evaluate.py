@@ -9,36 +9,26 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from SemiSegLib.commands import program, run_command
-from SemiSegLib.config import Label
-from SemiSegLib.constants import IGNORE_LABEL, SPARE_COLORS
 from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SOME_FAILED, SemiSegError
+from SemiSegLib.evaluation import EvaluationError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from SemiSegLib.data.cases import Case
     from SemiSegLib.data.images import Mask
+    from SemiSegLib.evaluation.classes import Classes
     from SemiSegLib.metrics import CaseMetrics, Statistics
 
 FORMAT_VERSION = 1
-NAME_FILES = ("labels.json", "dataset.json", "splits.json")  # may hold class names under "labels"
 _IGNORED = "which says that nobody annotated there; if it is a class, add --ignore-value none"
-
-
-class EvaluationError(SemiSegError):
-    """Predictions and references cannot be brought together."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +62,7 @@ class Report:
 
     def text(self, markdown: bool = False) -> str:
         """Scores of each case, mean ± sd of each class, and what was noticed, for people."""
+        from SemiSegLib.data.cases import listed
         from SemiSegLib.report import case_rows, markdown_table, score_header, summary_rows, text_table
 
         table = markdown_table if markdown else text_table
@@ -79,7 +70,7 @@ class Report:
         notes = [f"{len(self.cases)} cases scored.", *self.messages]
         for kind, names in (("prediction", self.missing_predictions), ("reference", self.missing_references)):
             if names:
-                notes.append(f"No {kind} for {len(names)} cases, which are not in the means: {_some(names)}")
+                notes.append(f"No {kind} for {len(names)} cases, which are not in the means: {listed(names)}")
         if self.failures:
             notes.append(f"{len(self.failures)} cases could not be scored and are not in the means:")
             notes += [f"  {name}: {message}" for name, message in self.failures.items()]
@@ -122,325 +113,67 @@ def evaluate(
     :param literature: treat empty masks as the literature's tables do, see `SemiSegLib.metrics`
     :raises SemiSegError: nothing to compare, or nothing that can be
     """
-    from SemiSegLib.metrics import case_metrics, summarise
+    from SemiSegLib.data.cases import listed
+    from SemiSegLib.evaluation.classes import find_classes
+    from SemiSegLib.evaluation.masks import prediction_readers, reference_readers
+    from SemiSegLib.metrics import summarise
 
-    predicted, wanted = _readers(_mask_files(predictions)), _reference_readers(references)
+    predicted, wanted = prediction_readers(predictions), reference_readers(references)
     names = sorted(predicted.keys() & wanted.keys())
     if not names:
         raise EvaluationError(
             f"no prediction in {predictions} has the name of a reference in {references} (predictions: "
-            f"{_some(predicted) or 'none'}; references: {_some(wanted) or 'none'}); they are matched by file name"
+            f"{listed(predicted) or 'none'}; references: {listed(wanted) or 'none'}); they are matched by file name"
         )
-    ignored = (
-        _task_ignore_value(references, predictions) if ignore_value == "task" else _as_read(ignore_value, references)
-    )
-    known = dict(labels) if labels else _find_labels(names, predicted, wanted, predictions, references, ignored)
-    if ignore_value != "task":
-        known = {name: value for name, value in known.items() if value != ignored}
-    elif ignored in known.values():
-        ignored = None
-    own = _labels_beside(predictions) if isinstance(predictions, Path) and not labels else {}
-    own, messages = _names_of_predictions(own, known, predictions)
-    cases, failures = {}, {}
+    classes = find_classes(names, predicted, wanted, predictions, references, labels, ignore_value)
+    cases, failures, messages = {}, {}, list(classes.messages)
     for name in names:
         try:
-            reference, foreign = _renumbered(wanted[name](), known, ignored)
-            prediction, foreign_too = _renumbered(_with_names(predicted[name](), own), known, ignored)
-            prediction, notes = _on_grid(prediction, reference)
+            scores, notes = _score(name, predicted[name], wanted[name], classes, literature)
         except SemiSegError as error:  # a bad case does not keep the others from it
             failures[name] = str(error)
             continue
-        arrays = _array(prediction), _array(reference)
-        messages += [*foreign_too, *foreign, *notes]
-        messages += _unnamed_values(arrays, (prediction, reference), known, ignored)
-        if ignored is not None and (arrays[1] == ignored).all():  # two masks without a known voxel would agree wholly
-            messages.append(f"{name}: its reference holds {ignored} alone, {_IGNORED}. It takes no part in the scores.")
-            continue
-        spacing = reference.image.GetSpacing()
-        cases[name] = case_metrics(*arrays, spacing, known, ignored, literature)
+        messages += notes
+        if scores is not None:
+            cases[name] = scores
     if not cases and failures:
         raise EvaluationError("\n".join(failures.values()))
     if not cases:
-        raise EvaluationError(f"the references of {_some(names)} hold {ignored} alone, {_IGNORED}")
+        raise EvaluationError(f"the references of {listed(names)} hold {classes.ignore_value} alone, {_IGNORED}")
     summary = summarise(list(cases.values()))
     return Report(
-        known,
+        classes.labels,
         cases,
         summary,
         sorted(wanted.keys() - predicted.keys()),
         sorted(predicted.keys() - wanted.keys()),
         messages + _inconsistencies(summary),
-        ignored,
+        classes.ignore_value,
         literature,
         failures,
     )
 
 
-def _mask_files(source: Path | Mapping[str, Path]) -> dict[str, Path]:
-    """Mask files by case name, those directly in a folder; raises EvaluationError for two of one name."""
-    from SemiSegLib.data.formats import is_mask, stem
-
-    if isinstance(source, Mapping):
-        return dict(source)
-    if not source.is_dir():
-        raise EvaluationError(f"{source}: no such folder")
-    found: dict[str, Path] = {}
-    for path in sorted(path for path in source.iterdir() if path.is_file() and is_mask(path)):
-        other = found.setdefault(stem(path), path)
-        if other != path:
-            raise EvaluationError(f"two masks have the name '{stem(path)}': {other} and {path}; remove one")
-    return found
-
-
-def _reference_readers(source: Path | Mapping[str, Path]) -> dict[str, Callable[[], Mask]]:
-    """By case name, what reads the reference: a mask file, or the mask of a case of a data set on its scan's grid."""
-    from SemiSegLib.data.layouts import find_cases
-
-    if not _is_data_set(source):
-        return _readers(_mask_files(source), drawn=True)
-    assert isinstance(source, Path)
-    annotated = (case for case in find_cases(source) if case.label is not None)
-    return {case.name: partial(_read_annotation, case) for case in annotated}
-
-
-def _is_data_set(source: Path | Mapping[str, Path]) -> bool:
-    """Whether a folder holds scans, with their masks in other folders or as segmentations beside them."""
-    from SemiSegLib.data.formats import extension, is_image, is_mask, stem
-
-    if isinstance(source, Mapping) or not source.is_dir():
-        return False
-    files = [path for path in source.iterdir() if path.is_file() and is_mask(path)]
-    segmentations = {stem(path) for path in files if extension(path) == ".seg.nrrd"}
-    return not files or any(is_image(path) and stem(path) in segmentations for path in files)
-
-
-def _readers(files: Mapping[str, Path], drawn: bool = False) -> dict[str, Callable[[], Mask]]:
-    """What reads each mask; of 4D files each frame, or with `drawn` those in which something is.
-
-    Raises EvaluationError where a frame has a file of its own, too.
-    """
-    from SemiSegLib.data.frames import frame_count, frame_name, series_name
-    from SemiSegLib.data.images import drawn_frames, read_mask
-
-    readers: dict[str, Callable[[], Mask]] = {}
-    for name, path in files.items():
-        count = frame_count(path)
-        if count == 1:
-            readers[name] = partial(read_mask, path)
-            continue
-        for number in drawn_frames(path, count) if drawn else range(count):
-            frame = frame_name(series_name(path), number, count)
-            if frame in files:
-                raise EvaluationError(f"{path} and {files[frame]} both hold the mask of '{frame}'; remove one")
-            readers[frame] = partial(read_mask, path, number)
-    return readers
-
-
-def _read_annotation(case: Case) -> Mask:
-    from SemiSegLib.data.cases import read_case
-
-    mask = read_case(case)[1]
-    if mask is None:
-        raise EvaluationError(f"the case {case.name} has no mask")
-    return mask
-
-
-def _array(mask: Mask) -> np.ndarray:
+def _score(
+    name: str, predicted: Callable[[], Mask], wanted: Callable[[], Mask], classes: Classes, literature: bool
+) -> tuple[CaseMetrics | None, list[str]]:
+    """(scores of one case, None where no voxel of its reference is known; what to tell of it); raises SemiSegError."""
     from SemiSegLib.data.geometry import to_array
+    from SemiSegLib.evaluation.masks import on_grid
+    from SemiSegLib.metrics import case_metrics
 
-    return to_array(mask.image)
-
-
-def _on_grid(prediction: Mask, reference: Mask) -> tuple[Mask, list[str]]:
-    """The prediction on the reference's grid, and what to tell when that is not its own."""
-    from SemiSegLib.data.geometry import Geometry
-    from SemiSegLib.data.images import bring_to
-
-    own, wanted = Geometry.of(prediction.image), Geometry.of(reference.image)
-    moved = bring_to(prediction, reference.image, reference.path, called="reference")
-    if own.same_as(wanted):
-        return moved, []
-    return moved, [
-        f"{prediction.path} was brought onto the grid of {reference.path}: from {own.describe()} to {wanted.describe()}"
-    ]
-
-
-# ---- classes ----------------------------------------------------------------------------------------------
-
-
-def _find_labels(
-    names: Sequence[str],
-    predicted: Mapping[str, Callable[[], Mask]],
-    wanted: Mapping[str, Callable[[], Mask]],
-    predictions: Path | Mapping[str, Path],
-    references: Path | Mapping[str, Path],
-    ignore_value: int | None,
-) -> dict[str, int]:
-    """Name and value of each class, from the first source that names any; else numbered as in the references."""
-    for folder in (references, predictions):
-        named = _labels_beside(folder) if isinstance(folder, Path) else {}
-        if named:
-            return named
-    from SemiSegLib.data.layouts import find_cases
-
-    in_data_set = isinstance(references, Path) and _is_data_set(references) and find_cases(references).labels
-    if in_data_set:
-        return {label.name: label.value for label in in_data_set}
-    import numpy as np
-
-    from SemiSegLib.data.layouts import joint_labels
-
-    occurring: set[int] = set()
-    segments = []
-    for mask in _readable(wanted[name] for name in names):
-        segments.append(mask.labels or [])
-        occurring |= {int(value) for value in np.unique(_array(mask))}
-    if not segments:
-        wanted[names[0]]()  # raises: none can be read
-    joint = joint_labels(segments)
-    if not joint:
-        first = next(_readable(predicted[name] for name in names), None)
-        joint = (first and first.labels) or []
-    if joint:
-        return {label.name: label.value for label in joint}
-    values = sorted(occurring)
-    found = {f"label {value}": value for value in values if value not in (0, ignore_value)}
-    if not found:
-        also = f" and the value {ignore_value}" if ignore_value in values else ""
-        hint = "; if that is a class, add --ignore-value none" if also else ""
-        raise EvaluationError(f"no reference holds anything but background{also} (looked at: {_some(names)}){hint}")
-    return found
-
-
-def _readable(readers: Iterable[Callable[[], Mask]]) -> Iterator[Mask]:
-    """The masks that can be read; what is wrong with the others is said when they are scored."""
-    for read in readers:
-        try:
-            yield read()
-        except SemiSegError:
-            continue
-
-
-def _labels_beside(folder: Path) -> dict[str, int]:
-    """Class names from a JSON file in the folder or the one above."""
-    found = (_parse_labels(content.get("labels")) for content in _descriptions(folder))
-    return next(filter(None, found), {})
-
-
-def _names_of_predictions(
-    own: dict[str, int], known: Mapping[str, int], predictions: object
-) -> tuple[dict[str, int], list[str]]:
-    """(names by which classes of the predictions are found among the references', what is to be said of it).
-
-    Names of another vocabulary (LV, left ventricle) with the same numbers are compared by number. Raises
-    EvaluationError where nobody knows which class is which.
-    """
-    foreign, missing = own.keys() - known.keys(), known.keys() - own.keys()
-    if not foreign or not missing:
-        return own, []
-    unlike = f"{predictions}: its masks hold {_some(sorted(foreign))}, the references {_some(sorted(missing))}"
-    shared_agree = all(own[name] == known[name] for name in own.keys() & known.keys())
-    if shared_agree and set(own.values()) == set(known.values()):
-        return {}, [f"{unlike}; classes of the same number are compared"]
-    raise EvaluationError(
-        f"{unlike}: which class is which goes by its name. Call them alike in the labels.json or dataset.json beside "
-        "the masks."
-    )
-
-
-def _with_names(mask: Mask, labels: Mapping[str, int]) -> Mask:
-    """The mask with the class names that a file beside it gives, where it has none of its own."""
-    if mask.labels or not labels:
-        return mask
-    return replace(mask, labels=[Label(value, name, SPARE_COLORS[0]) for name, value in labels.items()])
-
-
-def _task_ignore_value(*sources: Path | Mapping[str, Path]) -> int | None:
-    """What marks voxels nobody annotated: as JSON files beside the masks say (ours or nnU-Net's), else our default."""
-    for folder in (source for source in sources if isinstance(source, Path)):
-        for content in _descriptions(folder):
-            value = content.get("ignore_value", _ignore_label(content))
-            if isinstance(value, int):
-                return _as_read(value, folder)
-    return _our_ignore_value()
-
-
-def _as_read(ignore_value: int | None, references: Path | Mapping[str, Path]) -> int | None:
-    """The same once masks are read: a data set's are read as trainings read them, nnU-Net's ignore label as ours."""
-    if ignore_value is None or not isinstance(references, Path) or not _is_data_set(references):
-        return ignore_value
-    named = [_ignore_label(content) for content in _descriptions(references)]
-    return _our_ignore_value() if ignore_value in named else ignore_value
-
-
-def _our_ignore_value() -> int:
-    from SemiSegLib.config import DataSettings
-
-    return DataSettings().ignore_value
-
-
-def _ignore_label(content: Mapping[str, Any]) -> int | None:
-    """Its value in nnU-Net's dataset.json."""
-    labels = content.get("labels")
-    return labels.get(IGNORE_LABEL) if isinstance(labels, dict) else None
-
-
-def _descriptions(folder: Path) -> Iterator[dict[str, Any]]:
-    """The JSON files that may describe the masks in a folder: in it, then in the one above."""
-    for file in (place / name for place in (folder, folder.parent) for name in NAME_FILES):
-        try:
-            content = json.loads(file.read_text(encoding="utf-8-sig"))
-        except OSError:
-            continue
-        except ValueError as error:
-            raise EvaluationError(f"{file}: not readable as JSON: {error}") from error
-        if isinstance(content, dict):
-            yield content
-
-
-def _parse_labels(entries: Any) -> dict[str, int]:
-    """{"liver": 1} as in nnU-Net, {"1": "liver"} as in the Decathlon, or [{"name": "liver", "value": 1}] as ours."""
-    try:
-        if isinstance(entries, list):
-            pairs = [(str(entry["name"]), int(entry["value"])) for entry in entries]
-        else:
-            pairs = [(v, int(k)) if str(k).isdigit() else (k, int(v)) for k, v in (entries or {}).items()]
-    except (TypeError, ValueError, KeyError, AttributeError):
-        return {}
-    return {name: value for name, value in pairs if value > 0 and name != IGNORE_LABEL}
-
-
-def _renumbered(mask: Mask, labels: Mapping[str, int], ignore_value: int | None) -> tuple[Mask, list[str]]:
-    """The mask with the wanted values, where its file itself names a class, and what to tell of its other segments.
-
-    These are background: their numbers may be those of classes. A file that names no class goes by its numbers.
-    """
-    import numpy as np
-
-    from SemiSegLib.data.images import relabel
-
-    segments = [label for label in mask.labels or [] if label.value != ignore_value]
-    values = {label.value: labels.get(label.name, 0) for label in segments}
-    if not any(values.values()) or all(old == new for old, new in values.items()):
-        return mask, []
-    drawn = np.unique(_array(mask))
-    foreign = [label.name for label in segments if label.name not in labels and label.value in drawn]
-    notes = [f"{mask.path}: {_some(foreign)} belongs to no class and counts as background"] if foreign else []
-    return relabel(mask, values), notes
-
-
-def _unnamed_values(
-    arrays: Iterable[np.ndarray], masks: Iterable[Mask], labels: Mapping[str, int], ignore_value: int | None
-) -> list[str]:
-    import numpy as np
-
-    named = {0, ignore_value, *labels.values()}
-    notes = []
-    for array, mask in zip(arrays, masks, strict=True):
-        odd = [int(value) for value in np.unique(array) if int(value) not in named]
-        if odd:
-            notes.append(f"{mask.path}: the values {_some(odd)} belong to no class and count as background")
-    return notes
+    reference, foreign = classes.of_reference(wanted())
+    prediction, foreign_too = classes.of_prediction(predicted())
+    prediction, moved = on_grid(prediction, reference)
+    notes = [*foreign_too, *foreign, *moved, *classes.unnamed_values(prediction), *classes.unnamed_values(reference)]
+    drawn, ignored = to_array(reference.image), classes.ignore_value
+    if ignored is not None and (drawn == ignored).all():  # two masks without a known voxel would agree wholly
+        return None, [
+            *notes,
+            f"{name}: its reference holds {ignored} alone, {_IGNORED}. It takes no part in the scores.",
+        ]
+    spacing = reference.image.GetSpacing()
+    return case_metrics(to_array(prediction.image), drawn, spacing, classes.labels, ignored, literature), notes
 
 
 def _inconsistencies(summary: Mapping[str, Mapping[str, Statistics]]) -> list[str]:
@@ -448,12 +181,6 @@ def _inconsistencies(summary: Mapping[str, Mapping[str, Statistics]]) -> list[st
 
     found = ((name, inconsistency(part["dsc"]["mean"], part["jaccard"]["mean"])) for name, part in summary.items())
     return [f"{name}: {problem}" for name, problem in found if problem]
-
-
-def _some(items: Iterable[object]) -> str:
-    from SemiSegLib.data.cases import listed
-
-    return listed(items)
 
 
 # ---- command line -----------------------------------------------------------------------------------------

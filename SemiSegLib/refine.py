@@ -90,27 +90,20 @@ def refine(
     from SemiSegLib.training.refinement import RefinementSettings, adapt, nearness
 
     start, settings = time.monotonic(), settings or RefinementSettings()
-    known_extension(output, WRITABLE)
-    if same_file(output, scan) or same_file(output, strokes):
-        raise RefineError(f"{output} would be replaced by the refined mask: name another --output.")
-    if save is not None:
-        given = (scan, strokes, model_file(model))
-        if save.resolve() == output.resolve() or any(same_file(save, file) for file in given):
-            raise RefineError(f"{save} would be replaced by the adapted model: name another --save.")
+    _check_places(output, save, scan, strokes, model_file(model))
     loaded = load_model(model)
     compute = compute_to_predict(device, loaded.card.settings.training.precision)
     task = _read(scan, strokes, loaded.card.settings)
     predictor = Predictor(loaded, compute)
     before = predictor.probabilities(task.image)
     near = nearness(task.drawn, before.argmax(0), task.grid.GetSpacing(), settings.reach)
-    mask_before = predictor.on_scan(before, task.grid, task.scan).indices
     steps, reason, after = 0, "nothing", before
     if near.any():
         old = _replayed(replay or model, loaded.card.settings, asked=replay is not None)
         refined = adapt(loaded, task.image, task.drawn, before, near, compute, settings, old, progress)
         loaded, steps, reason = refined.kept, refined.steps, refined.reason
         after = near * Predictor(refined.model, compute).probabilities(task.image) + (1 - near) * before
-    mask = predictor.on_scan(after, task.grid, task.scan).indices
+    mask_before, mask = (predictor.on_scan(each, task.grid, task.scan).indices for each in (before, after))
     mask = np.where(task.drawn_on_scan == IGNORE, mask, task.drawn_on_scan)  # what was drawn is never argued with
     labels = predictor.data.labels
     write_mask(_with_values(mask, task.scan, labels), output, labels, scan)
@@ -127,6 +120,17 @@ def refine(
         changed_ml=float((mask != mask_before).sum() * voxel_ml),
         volumes_ml={label.name: float((mask == i).sum() * voxel_ml) for i, label in enumerate(labels, start=1)},
     )
+
+
+def _check_places(output: Path, save: Path | None, scan: Path, strokes: Path, model: Path) -> None:
+    """Raises SemiSegError where what is written would replace what is read, or cannot be written in that format."""
+    known_extension(output, WRITABLE)
+    if same_file(output, scan) or same_file(output, strokes):
+        raise RefineError(f"{output} would be replaced by the refined mask: name another --output.")
+    if save is not None and (
+        save.resolve() == output.resolve() or any(same_file(save, file) for file in (scan, strokes, model))
+    ):
+        raise RefineError(f"{save} would be replaced by the adapted model: name another --save.")
 
 
 def share_right(mask: np.ndarray, drawn: np.ndarray) -> float:

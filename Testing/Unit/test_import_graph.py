@@ -18,7 +18,7 @@ LAYERS = """
     config
     runs schedules networks durations
     data
-    losses metrics models
+    losses metrics models evaluation
     report methods inference
     presets
     run_page
