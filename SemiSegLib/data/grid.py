@@ -21,6 +21,7 @@ from SemiSegLib.errors import SemiSegError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+_SLAB = 8  # slices along x
 _MOST_VOXELS = 2**31  # 8 GB a map; a scan that has more is one whose header has another unit
 
 
@@ -97,24 +98,26 @@ def sparse_on_grid(drawn: np.ndarray, scan: sitk.Image, grid: sitk.Image) -> np.
     :param drawn: uint8 (x, y, z) on the scan's grid, IGNORE where nothing was drawn
     :return: uint8 (x, y, z) on `grid`
     """
-    own, wanted = Geometry.of(scan), Geometry.of(grid)
-    votes = np.zeros((*wanted.size, int(drawn[drawn != IGNORE].max(initial=0)) + 1), np.int32)
-    voxels = np.argwhere(drawn != IGNORE)
-    _vote(votes, wanted.index(own.world(voxels)), drawn[tuple(voxels.T)])
-    centres = np.argwhere(np.ones(wanted.size, bool))
-    there = np.rint(own.index(wanted.world(centres))).astype(int)
-    inside = ((there >= 0) & (there < own.size)).all(1)
-    here = drawn[tuple(there[inside].T)]
-    _vote(votes, centres[inside][here != IGNORE], here[here != IGNORE])
-    best = votes.shape[-1] - 1 - votes[..., ::-1].argmax(-1)
-    return np.where(votes.any(-1), best, IGNORE).astype(np.uint8)
+    import SimpleITK as sitk
+
+    image = from_array(np.ascontiguousarray(drawn), scan)
+    held = to_array(sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, float(IGNORE)))
+    best, most = np.full(held.shape, IGNORE, np.uint8), np.zeros(held.shape, np.int32)
+    for index in range(int(drawn.max(initial=0, where=drawn != IGNORE)) + 1):
+        votes = (held == index).astype(np.int32)
+        _vote(votes, drawn == index, Geometry.of(scan), Geometry.of(grid))
+        wins = (votes > 0) & (votes >= most)
+        best[wins], most[wins] = index, votes[wins]
+    return best
 
 
-def _vote(votes: np.ndarray, places: np.ndarray, classes: np.ndarray) -> None:
-    """Count classes at the nearest voxels of `places` (n, 3), where these lie within."""
-    nearest = np.rint(places).astype(int)
-    inside = ((nearest >= 0) & (nearest < votes.shape[:3])).all(1)
-    np.add.at(votes, (*nearest[inside].T, classes[inside].astype(int)), 1)
+def _vote(votes: np.ndarray, drawn: np.ndarray, own: Geometry, wanted: Geometry) -> None:
+    """Count each drawn voxel at the voxel of the `wanted` grid that it lies in."""
+    for start in range(0, len(drawn), _SLAB):  # places of all voxels at once would take a hundred bytes each
+        voxels = np.argwhere(drawn[start : start + _SLAB]) + np.array((start, 0, 0))
+        nearest = np.rint(wanted.index(own.world(voxels))).astype(int)
+        inside = ((nearest >= 0) & (nearest < votes.shape)).all(1)
+        np.add.at(votes, tuple(nearest[inside].T), 1)
 
 
 def back_to_scan(values: np.ndarray, grid: sitk.Image, scan: sitk.Image, outside: float) -> np.ndarray:

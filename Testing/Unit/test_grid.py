@@ -1,5 +1,7 @@
 """From a scan's own grid to the networks' and back, judged in world space."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -168,3 +170,18 @@ def test_a_grid_that_no_memory_holds_is_refused_and_the_voxel_size_is_named():
     scan.SetSpacing((500, 500, 500))
     with pytest.raises(SemiSegError, match=r"500 x 500 x 500 mm.*1 x 1 x 1 mm"):
         to_network_grid(scan, DataSettings(spacing=(1, 1, 1)))
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 0.5, 0.5), (2.0, 2.0, 2.0)])
+def test_what_was_drawn_is_brought_over_with_few_bytes_a_voxel(spacing):
+    """A CT of 512 x 512 x 400 voxels, of which nearly all are drawn, must fit into a clinic's memory."""
+    scan = sitk.Image([96, 96, 48], sitk.sitkFloat32)
+    drawn = np.full((96, 96, 48), 2, np.uint8)
+    drawn[:, :, ::8] = 255
+    grid = resample_image(scan, spacing)
+    tracemalloc.start()
+    found = sparse_on_grid(drawn, scan, grid)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(np.unique(found)) >= {2}
+    assert most < 20 * max(drawn.size, found.size)
