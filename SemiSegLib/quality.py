@@ -42,6 +42,7 @@ from SemiSegLib.commands import add_computing_options, program, run_command
 from SemiSegLib.compute.attached import attached
 from SemiSegLib.data.formats import results_to_write
 from SemiSegLib.errors import SOME_FAILED, SemiSegError
+from SemiSegLib.files import same_file
 from SemiSegLib.inference.conformal import COVERAGE
 from SemiSegLib.runs import write_json
 
@@ -228,6 +229,10 @@ def _judge_all(options: argparse.Namespace) -> int:
     from SemiSegLib.inference.quality import Judge
 
     cases = sorted(find_cases(options.input), key=lambda case: case.name)
+    if options.maps is not None and any(same_file(options.maps, case.image.parent) for case in cases):
+        raise QualityOptionsError(
+            f"--maps {options.maps}: scans lie there, and the maps would be taken for scans later: name another folder."
+        )
     _calibrate_if_needed(options)
     judge = Judge(options.model, options.device, options.coverage)
     done, failures = [], []

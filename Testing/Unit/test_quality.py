@@ -291,3 +291,11 @@ def test_wrong_input_is_answered(off_by_one, tmp_path, capsys):
     ):
         assert main(["--model", str(off_by_one), *arguments]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_maps_do_not_go_among_the_scans_where_they_would_be_taken_for_some(off_by_one, balls, tmp_path, capsys):
+    scans = balls("new", (4,)) / "images"
+    command = ["--model", str(off_by_one), "--input", str(scans), "--output", str(tmp_path / "q.json")]
+    assert main([*command, "--maps", str(scans)]) == 2
+    assert "--maps" in capsys.readouterr().err
+    assert [path.name for path in scans.iterdir()] == ["ball_4.nii.gz"]
