@@ -21,7 +21,7 @@ from SemiSegLib.data.patients import with_patients
 
 logger = logging.getLogger(__name__)
 
-UNDERSTOOD = """\
+UNDERSTOOD = f"""\
   images/ and labels/ with equal file names (scans without a mask are unlabelled)
   imagesTr/, labelsTr/, imagesTs/ and dataset.json (Medical Segmentation Decathlon, nnU-Net, its ignore label too)
   CASE/lgemri.nrrd and CASE/laendo.nrrd (2018 Atrial Segmentation Challenge)
@@ -30,7 +30,8 @@ UNDERSTOOD = """\
   PANCREAS_0001/ with DICOM below, and label0001.nii.gz (NIH Pancreas-CT)
   scan files or DICOM folders side by side, each perhaps with NAME.seg.nrrd beside it
   one scan: a file, or a folder with one DICOM series
-Each frame of a 4D file (x, y, z, t) is a case NAME_frame01, ...; its mask is 4D as well, or one file a frame."""
+Each frame of a 4D file (x, y, z, t) is a case NAME_frame01, ...; its mask is 4D as well, or one file a frame.
+Scans are 3D: {", ".join(READABLE)} and folders of DICOM; pictures (.png, .jpg, .tif) do not know their voxel size."""
 
 ATRIUM = Label(1, "left atrium", (178, 34, 34))
 PANCREAS = Label(1, "pancreas", (249, 180, 111))

@@ -332,6 +332,10 @@ def test_what_is_no_data_is_refused_with_the_layouts_that_are(tmp_path: Path) ->
         find_cases(tmp_path / "notes.txt")
     with pytest.raises(CasesError, match="no such file"):
         find_cases(tmp_path / "absent")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "scan.png").touch()
+    with pytest.raises(CasesError, match=r"(?s)holds: scan\.png.*Scans are 3D: \.nii\.gz, .*DICOM; pictures \(\.png"):
+        find_cases(tmp_path / "images")
 
 
 def test_slicer_segments_of_one_name_get_one_value_in_all_cases(tmp_path: Path) -> None:
