@@ -180,11 +180,9 @@ class Result:
     @property
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each class."""
-        import math
+        from SemiSegLib.data.geometry import volumes_ml
 
-        voxel = math.prod(self.image.GetSpacing()) / 1000
-        mask = self.mask
-        return {name: float((mask == value).sum() * voxel) for name, value in self.labels.items()}
+        return volumes_ml(self.mask, self.labels, self.image)
 
     def save(self, path: str | Path) -> None:
         """Write the mask: .nii.gz, .nrrd, .mha, or .seg.nrrd with names. Raises SemiSegError, also for the scan's own

@@ -374,13 +374,10 @@ def _as_stored(origin: dict[str, Any]) -> Any:
 
 def volumes(prediction: Prediction, predictor: Predictor | Committee) -> dict[str, float]:
     """Volume of each label in ml."""
-    import math
+    from SemiSegLib.data.geometry import volumes_ml
 
-    voxel_ml = math.prod(prediction.scan.GetSpacing()) / 1000
-    return {
-        label.name: float((prediction.indices == index).sum() * voxel_ml)
-        for index, label in enumerate(predictor.data.labels, start=1)
-    }
+    indices = {label.name: index for index, label in enumerate(predictor.data.labels, start=1)}
+    return volumes_ml(prediction.indices, indices, prediction.scan)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -84,6 +83,7 @@ def refine(
 ) -> Outcome:
     """Write the refined mask of a scan on its own grid, and the adapted model to `save`; raises SemiSegError."""
     from SemiSegLib.compute.devices import compute_to_predict
+    from SemiSegLib.data.geometry import volumes_ml
     from SemiSegLib.data.writing import write_mask
     from SemiSegLib.inference.predictor import Predictor
     from SemiSegLib.models import load_model, model_file, save_model
@@ -109,7 +109,7 @@ def refine(
     write_mask(_with_values(mask, task.scan, labels), output, labels, scan)
     if save is not None:
         save_model(save, loaded.network(), replace(loaded.card, quality={}))  # another network: not calibrated
-    voxel_ml = math.prod(task.scan.GetSpacing()) / 1000
+    indices = {label.name: index for index, label in enumerate(labels, start=1)}
     return Outcome(
         mask=output,
         steps=steps,
@@ -117,8 +117,8 @@ def refine(
         reason=reason,
         right_before=share_right(before.argmax(0), task.drawn),
         right_after=share_right(after.argmax(0), task.drawn),
-        changed_ml=float((mask != mask_before).sum() * voxel_ml),
-        volumes_ml={label.name: float((mask == i).sum() * voxel_ml) for i, label in enumerate(labels, start=1)},
+        changed_ml=volumes_ml(mask != mask_before, {"changed": True}, task.scan)["changed"],
+        volumes_ml=volumes_ml(mask, indices, task.scan),
     )
 
 

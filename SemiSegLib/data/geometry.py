@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,6 +211,12 @@ def to_array(image: sitk.Image) -> np.ndarray:
     import SimpleITK as sitk
 
     return sitk.GetArrayFromImage(image).T
+
+
+def volumes_ml(mask: np.ndarray, values: Mapping[str, int], image: sitk.Image) -> dict[str, float]:
+    """Volume of each class in ml; `values` are its numbers in a mask (x, y, z) on the grid of `image`."""
+    voxel = math.prod(image.GetSpacing()) / 1000  # mm³ to ml
+    return {name: float(np.count_nonzero(mask == value) * voxel) for name, value in values.items()}
 
 
 def from_array(array_xyz: np.ndarray, like: sitk.Image) -> sitk.Image:

@@ -9,7 +9,7 @@ import numpy as np
 
 from SemiSegLib.compute.devices import Compute
 from SemiSegLib.data.cases import Case, CaseList, read_case
-from SemiSegLib.data.geometry import canonical, from_array, to_array
+from SemiSegLib.data.geometry import canonical, from_array, to_array, volumes_ml
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.files import write_whole
 from SemiSegLib.inference.predictor import Prediction, Predictor
@@ -94,9 +94,8 @@ def _unlabelled(run: RunFolder, case: Case, predictor: Predictor, large: bool) -
         return None
     if large:
         _draw(run, case.name, prediction, None, predictor, None)
-    voxel_ml = np.prod(prediction.scan.GetSpacing()) / 1000
-    mask = to_array(prediction.mask)
-    volumes = (f"{name} {(mask == value).sum() * voxel_ml:.1f} ml" for name, value in _labels(predictor).items())
+    measured = volumes_ml(to_array(prediction.mask), _labels(predictor), prediction.scan)
+    volumes = (f"{name} {ml:.1f} ml" for name, ml in measured.items())
     return _strip(case.name, prediction, None, predictor, ", ".join(volumes))
 
 
