@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -137,7 +138,13 @@ def kept_slices(mask: np.ndarray, slices: Sequence[int], ignore: int) -> np.ndar
 
 def play(person: Session, options: argparse.Namespace, costs: Costs, result: Path) -> None:
     """All rounds of one annotator; each is annotated, trained and scored, then written."""
-    resumed = read_json(result) if result.exists() else {"points": []}
+    training = training_of(training_settings(options).to_dict())
+    content = {"task": options.task, "way": person.name, "start": person.start, "training": training, "points": []}
+    content |= {"costs": asdict(costs), "settings": options.set, "cases_a_round": options.cases}
+    resumed = read_json(result) if result.exists() else content
+    other = [key for key in content if key != "points" and resumed.get(key) != content[key]]
+    if other:
+        raise SystemExit(f"{result} has other {', '.join(other)}: name another folder with --results.")
     for number in range(options.rounds):
         run = person.run(number)
         before = person.run(number - 1).path if number else None
@@ -148,8 +155,7 @@ def play(person: Session, options: argparse.Namespace, costs: Costs, result: Pat
             continue
         point = {"minutes": person.minutes, "cases": len(person.annotated), "dsc": train(person, run, before, options)}
         person.points.append(point)
-        content = {"task": options.task, "way": person.name, "start": person.start, "points": person.points}
-        write_json(result, content | {"costs": asdict(costs), "settings": options.set, "cases_a_round": options.cases})
+        write_json(result, content | {"points": person.points})
         print(person.name, person.start, point, flush=True)
 
 
@@ -187,19 +193,32 @@ def _length(case: Case) -> int:
 
 def train(person: Session, run: RunFolder, before: Path | None, options: argparse.Namespace) -> float:
     """Train on what is annotated, from the model before where the way says so; mean DSC of the validation cases."""
-    overrides = {"training.seed": options.seed, "data.cache": str(options.out / "cache"), **assignments(options.set)}
-    settings = build_settings(options.method, options.preset, None, overrides)
     goes_on = model_file(before) if before and "corrected" in person.way else None
-    finish(run, settings, person.case_list(), goes_on)
+    finish(run, training_settings(options), person.case_list(), goes_on)
     summary = read_json(run.report / "validation.json")["summary"]
     return float((summary.get("all classes") or next(iter(summary.values())))["dsc"]["mean"])
+
+
+def training_settings(options: argparse.Namespace) -> Settings:
+    """What every round is trained with."""
+    overrides = {"training.seed": options.seed, "data.cache": str(options.out / "cache"), **assignments(options.set)}
+    return build_settings(options.method, options.preset, None, overrides)
+
+
+def training_of(settings: Mapping[str, Any]) -> str:
+    """Method and network in words, by which curves are told apart."""
+    return f"{settings['method']}, {settings['network']['normalisation']} normalisation"
 
 
 def finish(run: RunFolder, settings: Settings, cases: CaseList, init: Path | None = None) -> None:
     """Train in that folder, from the model `init`, or go on where it was interrupted; nothing where it has finished.
 
-    Raises SystemExit where somebody stopped it: what follows needs the whole of it.
+    Raises SystemExit where somebody stopped it, since what follows needs the whole of it, and where the folder holds a
+    training by another method or network.
     """
+    wanted, intent = training_of(settings.to_dict()), Intent.read(run) if run.has_training() else None
+    if intent is not None and training_of(intent.settings) != wanted:
+        raise SystemExit(f"{run.path} was not trained by {wanted}: name another folder with --out.")
     if not run.has_training():
         with run.begun(Intent.of(settings, cases, init=init).to_dict()):
             session.start(run, settings, cases, init)
@@ -209,30 +228,42 @@ def finish(run: RunFolder, settings: Settings, cases: CaseList, init: Path | Non
         raise SystemExit(f"{run.path} was stopped: the same command goes on with it.")
 
 
+def curves_of(results: Sequence[Path]) -> dict[tuple[str, str], list[list[dict[str, float]]]]:
+    """The points of every start, by (way, training)."""
+    curves: dict[tuple[str, str], list[list[dict[str, float]]]] = {}
+    for content in map(read_json, results):
+        curves.setdefault((content["way"], content["training"]), []).append(content["points"])
+    return dict(sorted(curves.items()))
+
+
 def draw(task: str, results: Sequence[Path], file: Path) -> None:
-    """Mean curve of each way over its starts, and every start as a thin line."""
+    """Mean curve of each way and training over its starts, and every start as a thin line."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(7, 4.5))
-    measured = [read_json(path) for path in results]
-    for number, way in enumerate(sorted({content["way"] for content in measured})):
-        color = f"C{number}"
-        curves = [content["points"] for content in measured if content["way"] == way]
-        for curve in curves:
-            spent, reached = [p["minutes"] for p in curve], [p["dsc"] for p in curve]
-            axis.plot(spent, reached, color=color, alpha=0.35, lw=1, marker=".")
-        rounds = min((len(curve) for curve in curves), default=0)
-        means = [[np.mean([curve[i][key] for curve in curves]) for i in range(rounds)] for key in ("minutes", "dsc")]
-        if rounds:
-            axis.plot(*means, "o-", color=color, label=f"{way} ({len(curves)} starts)")
+    figure, axis = pyplot.subplots(figsize=(7.5, 4.8))
+    curves = curves_of(results)
+    ways = list(dict.fromkeys(way for way, _ in curves))
+    trainings = list(dict.fromkeys(training for _, training in curves))
+    for (way, training), starts in curves.items():
+        color, style = f"C{ways.index(way)}", ("-", "--", ":", "-.")[trainings.index(training) % 4]
+        for points in starts:
+            axis.plot(*_columns(points), color=color, ls=style, alpha=0.3, lw=1, marker=".")
+        shared = min(len(points) for points in starts)
+        mean = np.mean([_columns(points[:shared]) for points in starts], axis=0)
+        axis.plot(*mean, ls=style, marker="o", color=color, label=f"{way}: {training} ({len(starts)} starts)")
     axis.set_xlabel("minutes of annotation")
     axis.set_ylabel(f"mean DSC, {task}")
-    axis.legend(frameon=False)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
     figure.tight_layout()
     figure.savefig(file, dpi=110)
+
+
+def _columns(points: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
+    return [point["minutes"] for point in points], [point["dsc"] for point in points]
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SemiSegLib.runs import RunFolder, read_json
+from SemiSegLib.runs import RunFolder, read_json, write_json
 from SemiSegLib.synthetic import make_dataset
 from SemiSegLib.training.intent import Intent
 from SemiSegLib.training.trainer import Trainer
@@ -83,6 +83,10 @@ def test_rounds_are_annotated_trained_scored_and_not_repeated(annotate, tmp_path
     assert len({file.parent for file in stamps}) == 3
     annotate.main(command)
     assert read_json(result) == content
+    with pytest.raises(SystemExit, match=r"start1\.json has other training: name another folder with --results"):
+        annotate.main([*command, "--method", "mean-teacher"])
+    with pytest.raises(SystemExit, match=r"was not trained by mean-teacher, instance normalisation: .*--out"):
+        annotate.main([*command, "--method", "mean-teacher", "--results", str(tmp_path / "others")])
     assert stamps == {file: file.stat().st_mtime_ns for file in work.parent.rglob("*.safetensors")}
 
 
@@ -125,3 +129,15 @@ def test_a_training_that_is_stopped_is_not_taken_for_a_round(annotate, tmp_path,
     annotate.main([*command, "--set", "training.iterations=3"])
     [point] = read_json(next((tmp_path / "results").iterdir()))["points"]
     assert point["cases"] == 1
+
+
+def test_curves_are_of_one_way_and_one_training_each(annotate, tmp_path):
+    first = {"way": "slices", "training": "a", "points": [{"minutes": 1, "dsc": 0.5}]}
+    contents = [first, first | {"training": "b"}, first | {"points": [{"minutes": 2, "dsc": 0.6}]}]
+    for number, content in enumerate(contents):
+        write_json(tmp_path / f"task-{number}.json", content)
+    curves = annotate.curves_of(sorted(tmp_path.iterdir()))
+    assert {key: [starts[0]["minutes"] for starts in found] for key, found in curves.items()} == {
+        ("slices", "a"): [1, 2],
+        ("slices", "b"): [1],
+    }
