@@ -243,27 +243,27 @@ def draw(task: str, results: Sequence[Path], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(7.5, 4.8))
-    curves = curves_of(results)
-    ways = list(dict.fromkeys(way for way, _ in curves))
-    trainings = list(dict.fromkeys(training for _, training in curves))
-    for (way, training), starts in curves.items():
-        color, style = f"C{ways.index(way)}", ("-", "--", ":", "-.")[trainings.index(training) % 4]
+    figure, axis = pyplot.subplots(figsize=(7.5, 5.2), layout="constrained")
+    for number, ((way, training), starts) in enumerate(curves_of(results).items()):
+        look = {"color": f"C{number}", "marker": "os^Dv"[number % 5]}
         for points in starts:
-            axis.plot(*_columns(points), color=color, ls=style, alpha=0.3, lw=1, marker=".")
-        shared = min(len(points) for points in starts)
-        mean = np.mean([_columns(points[:shared]) for points in starts], axis=0)
-        axis.plot(*mean, ls=style, marker="o", color=color, label=f"{way}: {training} ({len(starts)} starts)")
+            axis.plot([x["minutes"] for x in points], [x["dsc"] for x in points], **look, ms=3, lw=1, alpha=0.35)
+        axis.plot(*mean_curve(starts), **look, lw=2, label=f"{way}: {training} ({len(starts)} starts)")
     axis.set_xlabel("minutes of annotation")
     axis.set_ylabel(f"mean DSC, {task}")
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
-    figure.tight_layout()
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center")
     figure.savefig(file, dpi=110)
 
 
-def _columns(points: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
-    return [point["minutes"] for point in points], [point["dsc"] for point in points]
+def mean_curve(starts: Sequence[Sequence[dict[str, float]]]) -> tuple[list[float], list[float]]:
+    """(minutes, DSC), means over all starts, for each number of scans that all of them came to."""
+    by_cases = [{point["cases"]: point for point in points} for points in starts]
+    shared = sorted(set.intersection(*(set(points) for points in by_cases)))
+    minutes, dsc = (
+        [float(np.mean([points[cases][key] for points in by_cases])) for cases in shared] for key in ("minutes", "dsc")
+    )
+    return minutes, dsc
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:

@@ -141,3 +141,9 @@ def test_curves_are_of_one_way_and_one_training_each(annotate, tmp_path):
         ("slices", "a"): [1, 2],
         ("slices", "b"): [1],
     }
+
+
+def test_means_are_of_rounds_that_all_starts_came_to(annotate):
+    long = [{"cases": 8, "minutes": 40, "dsc": 0.8}, {"cases": 16, "minutes": 80, "dsc": 0.9}]
+    short = [{"cases": 16, "minutes": 90, "dsc": 0.7}]
+    assert annotate.mean_curve([long, short]) == ([85], [pytest.approx(0.8)])
