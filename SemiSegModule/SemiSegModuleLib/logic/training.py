@@ -80,9 +80,11 @@ class Training:
     def counts(self) -> tuple[int, int, int]:
         """Cases to learn from with their annotation, cases to measure with, cases without annotation."""
         cases = sorted(self.study.cases, key=lambda case: case.file_name)  # the order in which they are kept aside
-        annotated = [case.patient_key for case in cases if case.state.trains_with_mask]
+        masks = [case for case in cases if case.state.trains_with_mask]
+        annotated = [case.patient_key for case in masks]
         bare = [case.patient_key for case in cases if case.state in (State.UNLABELLED, State.PREDICTED)]
-        aside = last_patients(annotated, self.study.parameters.validationCases)
+        accepted = [case.origin == "accepted" for case in masks]
+        aside = last_patients(annotated, self.study.parameters.validationCases, accepted)
         held_out = sum(patient in aside for patient in annotated)
         return len(annotated) - held_out, held_out, sum(patient not in aside for patient in bare)
 
