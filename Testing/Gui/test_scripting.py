@@ -190,6 +190,46 @@ def test_what_is_wrong_is_said_before_anything_starts(logic, scans):
     assert not (logic.workbench.study.folder).exists()
 
 
+def test_wrong_calls_change_nothing(logic, scans, tmp_path):
+    """What is refused is refused at once, and neither the settings nor the folder are others afterwards."""
+    from SemiSegLib.errors import SemiSegError
+
+    cases, parameters = logic.addCases([scans]), logic.getParameterNode()
+    folder = parameters.studyFolder
+    with pytest.raises(SemiSegError, match="2 annotated scans cannot be kept aside"):
+        logic.train(validation=10, settings=TINY, folder=tmp_path / "other")
+    with pytest.raises(SemiSegError, match="'soon' is not understood"):
+        logic.train(time="soon", method="supervised", folder=tmp_path / "other")
+    with pytest.raises(SemiSegError, match="A model and at least one scan"):
+        logic.predict(folder=tmp_path / "other")
+    with pytest.raises(SemiSegError, match="has no box"):
+        logic.predict(cases[2:3], model="left-atrium-lge", part="box")
+    assert (parameters.studyFolder, parameters.validationCases) == (folder, 0)
+    assert parameters.method.value == "recommended"
+    assert not (tmp_path / "other").exists()
+
+
+def test_paths_count_from_where_the_script_is(logic, scans, tmp_path, monkeypatch):
+    """Copies of scans must not go to another folder than the one that was named."""
+    import shutil
+
+    from SemiSegLib.models import named_models
+
+    sleeping = tmp_path / "python"
+    sleeping.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeping.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(sleeping))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copy(named_models()["left-atrium-lge"], tmp_path / "mine.safetensors")
+    cases = logic.addCases([scans])
+    process = logic.predict(cases[2], model="mine.safetensors", folder="here")
+    assert process.output.is_relative_to(tmp_path / "here")
+    assert logic.workbench.predicting.model == tmp_path / "mine.safetensors"
+    process = logic.predict(cases[2].volume, folder="~/there")
+    assert process.output.is_relative_to(tmp_path / "home" / "there")
+
+
 def test_nothing_runs_twice(logic, scans, tmp_path, monkeypatch):
     """A second prediction ends the first, of which nobody would hear; a training is not left behind unwatched."""
     from SemiSegLib.errors import SemiSegError

@@ -15,6 +15,31 @@ def test_holding_out_too_many_scans_is_told(with_cases):
     assert with_cases.ui.trainButton.enabled
 
 
+def test_scans_kept_aside_that_the_model_has_learnt_from_are_told(with_cases):
+    """Their DSC would be too good."""
+    from SemiSegLib.runs import RunFolder, write_json
+
+    run = RunFolder.create(with_cases.work.folder / "training-1")
+    write_json(run.cases_file, {"labelled": [{"name": "scan_001"}, {"name": "scan_002"}]})
+    give_model(run, "left atrium")
+    with_cases.parameters.modelFile = str(run.last_model)
+    with_cases.parameters.validationCases = 1
+    assert "That has learnt from 1 of those kept aside" in with_cases.ui.readyLabel.text
+    with_cases.ui.continueCheckBox.click()
+    assert "learnt from 1 of those" not in with_cases.ui.readyLabel.text
+    write_json(run.cases_file, {"labelled": [{"name": "scan_001"}]})
+    with_cases.ui.continueCheckBox.click()
+    assert with_cases.ui.readyLabel.text.endswith("Starts from the model in use.")
+
+
+def test_accepted_predictions_are_kept_aside_last(with_prediction):
+    """The library does so; what the panel says is what happens."""
+    with_prediction.ui.acceptButton.click()
+    with_prediction.parameters.validationCases = 2
+    names = [case.name for case in with_prediction.logic.training.kept_aside()]
+    assert names == ["atrium_001", "atrium_002"]
+
+
 def test_wrong_settings_start_nothing(with_cases):
     with_cases.parameters.extraSettings = "training.iteration=3"
     with pytest.raises(ValueError, match="Did you mean"):

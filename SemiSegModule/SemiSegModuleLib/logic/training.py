@@ -17,11 +17,11 @@ import slicer
 
 from SemiSegLib.data.patients import last_patients
 from SemiSegLib.models import ModelError
-from SemiSegLib.runs import RunError, RunFolder
+from SemiSegLib.runs import RunError, RunFolder, read_json
 
 from ..i18n import _
 from ..processes.training_process import TrainingProcess
-from ..scene.case import CaseError
+from ..scene.case import Case, CaseError
 from ..scene.curves import TrainingCurves
 from ..scene.names_list import write_names
 from ..scene.records import State
@@ -79,14 +79,36 @@ class Training:
 
     def counts(self) -> tuple[int, int, int]:
         """Cases to learn from with their annotation, cases to measure with, cases without annotation."""
-        cases = sorted(self.study.cases, key=lambda case: case.file_name)  # the order in which they are kept aside
+        annotated = sum(case.state.trains_with_mask for case in self.study.cases)
+        bare = self.study.cases.in_state(State.UNLABELLED, State.PREDICTED)
+        aside = self.kept_aside()
+        patients = {case.patient_key for case in aside}
+        return annotated - len(aside), len(aside), sum(case.patient_key not in patients for case in bare)
+
+    def kept_aside(self) -> list[Case]:
+        """Annotated cases to measure with, as the library chooses them."""
+        cases = sorted(self.study.cases, key=lambda case: case.file_name)
         masks = [case for case in cases if case.state.trains_with_mask]
-        annotated = [case.patient_key for case in masks]
-        bare = [case.patient_key for case in cases if case.state in (State.UNLABELLED, State.PREDICTED)]
         accepted = [case.origin == "accepted" for case in masks]
-        aside = last_patients(annotated, self.study.parameters.validationCases, accepted)
-        held_out = sum(patient in aside for patient in annotated)
-        return len(annotated) - held_out, held_out, sum(patient not in aside for patient in bare)
+        count = self.study.parameters.validationCases
+        aside = last_patients([case.patient_key for case in masks], count, accepted)
+        return [case for case in masks if case.patient_key in aside]
+
+    def why_not_kept_aside(self) -> str:
+        """Why so many cannot be kept aside; '' when they can."""
+        learnt, held_out, _bare = self.counts()
+        text = _("{held} of {count} annotated scans cannot be kept aside: at least one must be learnt from.")
+        wanted = self.study.parameters.validationCases
+        return text.format(held=wanted, count=held_out) if held_out and not learnt else ""
+
+    def seen_before(self) -> list[Case]:
+        """Those of them that the model to start from has learnt from: they measure nothing any more."""
+        aside, model = self.kept_aside(), self.initial_model()
+        run = RunFolder(model.parent.parent) if aside and model is not None else None
+        if run is None or not run.path.is_relative_to(self.study.folder) or not run.cases_file.is_file():
+            return []
+        learnt = {case["name"] for case in read_json(run.cases_file)["labelled"]}
+        return [case for case in aside if case.file_name in learnt]
 
     def initial_model(self) -> Path | None:
         """The model to start from instead of from nothing: the one in use, when it fits and that is wanted."""
@@ -106,6 +128,8 @@ class Training:
         self._refuse_beside_another()
         if not any(case.state.trains_with_mask for case in cases):
             raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
+        if problem := self.why_not_kept_aside():
+            raise CaseError(problem)
         values = {"data.cache": f"../{CACHE}", **run_settings(parameters, cases.labels, settings)}
         run_path = self._new_run_folder()
         with only_if_started(run_path):

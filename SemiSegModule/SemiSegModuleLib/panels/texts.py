@@ -157,7 +157,7 @@ def judging(process: CommandProcess | None, calibrated: bool) -> str:
     if not calibrated:
         return _(
             "No expected DSC: the model was trained with fewer than {count} annotated scans kept aside to measure with "
-            "(Advanced). Go by the confidence."
+            "(Advanced) that were new to it and not accepted predictions. Go by the confidence."
         ).format(count=LEAST_CASES)
     return ""
 
