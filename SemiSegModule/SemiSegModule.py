@@ -370,8 +370,8 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
 
         Nothing is asked: copies of the scans go to the study folder.
 
-        :param volumes: volume nodes or cases, or one of them; None: every case without a finished annotation. Volumes that are not in
-            the study yet are added
+        :param volumes: volume nodes or cases, or one of them; None: every case without a finished annotation. Volumes
+            that are not in the study yet are added
         :param model: a model file or the name of a model that comes with SemiSeg; None: the one in use
         :param folder: the study folder from now on; None: the one that is set
         :param part: predict a part of one scan alone: 'box', its region of interest; 'axial', 'coronal' or 'sagittal',

@@ -251,6 +251,30 @@ def test_nothing_runs_twice(logic, scans, tmp_path, monkeypatch):
     assert len(list((tmp_path / "study").glob("training-*"))) == 1
 
 
+def test_a_training_that_starts_in_another_window_is_seen(logic, scans, tmp_path, monkeypatch):
+    """Its folder says nothing until its trainer has loaded PyTorch: two trainings would share the computer's memory."""
+    from SemiSegModuleLib.logic.training import Training
+
+    from SemiSegLib.errors import SemiSegError
+
+    sleeping = tmp_path / "python"
+    sleeping.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeping.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(sleeping))
+    logic.addCases([scans])
+    training = logic.train(settings=TINY)
+    other = Training(logic.workbench.study)  # as another window has on the same study
+    with pytest.raises(SemiSegError, match=f"this study runs already.*: {training.run.path}"):
+        other.start(settings=TINY)
+    training.end_now()
+    assert logic.wait(20)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(tmp_path / "nothing"))
+    with pytest.raises(FileNotFoundError):
+        other.start(settings=TINY)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(sleeping))
+    assert logic.train(settings=TINY).state == "starting"
+
+
 def test_annotations_stay_with_their_scans_beside_a_sequence(logic, scans, mrml):
     """A sequence becomes several cases."""
     import slicer

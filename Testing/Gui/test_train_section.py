@@ -497,6 +497,31 @@ def test_a_training_that_ended_does_not_make_the_one_that_runs_forgotten(opened,
             opened.logic.training.resume()
 
 
+def test_a_training_that_began_after_the_scene_was_saved_is_found(with_cases, a_run, mrml, tmp_path):
+    """Slicer crashed, and the scene of this morning is opened."""
+    import shutil
+
+    from SemiSegLib.runs import RunFolder
+
+    opened, training = with_cases, with_cases.logic.training
+    opened.work.claim_folder()
+    for name in ("training-1", "training-2"):
+        shutil.copytree(a_run.path, opened.work.folder / name)
+    earlier, running = (RunFolder.open(opened.work.folder / name) for name in ("training-1", "training-2"))
+    training.attach(earlier.path)
+    mrml.save(tmp_path / "morning.mrb")
+    with running.lock():
+        running.set_status("training", iteration=2, iterations=4)
+        training.attach(running.path)
+        opened.close()
+        mrml.scene.Clear(0)
+        opened.__init__(opened.qt, opened.module)
+        mrml.load(tmp_path / "morning.mrb")
+        assert opened.logic.training.process.run.path == running.path
+        assert opened.ui.stateLabel.text.startswith("Training, iteration 2 of 4")
+        assert not opened.ui.trainButton.enabled
+
+
 def test_a_training_on_a_disk_that_was_away_is_watched_again(opened, a_run):
     with a_run.lock():
         a_run.set_status("training", iteration=2, iterations=4)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,22 @@ from ..scene.names_list import write_names
 from ..scene.records import State
 from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
+from . import starting
 from .poller import Poller
 from .run_settings import run_settings
 from .storage import CACHE, only_if_started
 from .study import Study, set_setting, setting
+
+
+@contextlib.contextmanager
+def _announced(run: Path) -> Iterator[None]:
+    """Other windows know of the start, unless it fails."""
+    starting.announce(run)
+    try:
+        yield
+    except BaseException:
+        starting.withdraw(run)
+        raise
 
 
 class Training:
@@ -132,7 +144,7 @@ class Training:
             raise CaseError(problem)
         values = {"data.cache": f"../{CACHE}", **run_settings(parameters, cases.labels, settings)}
         run_path = self._new_run_folder()
-        with only_if_started(run_path):
+        with only_if_started(run_path), _announced(run_path):
             export = export_cases(cases, run_path / "data", progress=progress, pool=self.study.pool)
             write_names(run_path.parent, {case.file_name: case for case in cases})
             process = TrainingProcess(run_path)
@@ -158,7 +170,8 @@ class Training:
         """Go on from the checkpoint of the training at hand."""
         if self.process is not None:
             self._refuse_beside_another()
-            self.process.resume()
+            with _announced(self.process.run.path):
+                self.process.resume()
             self._adopt(self.process)
 
     def _refuse_while_active(self) -> None:
@@ -174,6 +187,11 @@ class Training:
                 "A training of another study runs on this computer: {path}. Stop it first, or wait until it has ended; "
                 "Open training… shows it."
             )
+            if elsewhere.parent == self.study.folder:
+                text = _(
+                    "A training of this study runs already, from another window: {path}. Stop it first, or wait until "
+                    "it has ended; Open training… shows it."
+                )
             raise CaseError(text.format(path=elsewhere))
 
     def attach(self, folder: Path) -> TrainingProcess:
@@ -185,7 +203,8 @@ class Training:
         return process
 
     def find_again(self) -> None:
-        """Take the training to hand that this scene began last.
+        """Take the training to hand that this scene began last, or one of its study that runs: it began after the scene
+        was saved.
 
         That of another study, closed meanwhile or on this computer, is not: its model knows other patients and labels.
         It goes on, and if it still runs, `running_elsewhere` names it.
@@ -203,6 +222,13 @@ class Training:
             self.changed.emit()
         elif self.process is not None:
             self._poller.start()  # its disk may have been away
+        self._find_unsaved()
+
+    def _find_unsaved(self) -> None:
+        running = self._running_elsewhere() if not self.active else None
+        if running is not None and running.parent == self.study.folder:
+            with contextlib.suppress(RunError, OSError):  # one that starts has no files yet
+                self.attach(running)
 
     def _let_go(self) -> None:
         """No training is at hand any more; this one goes on."""
@@ -222,7 +248,9 @@ class Training:
                 process.poll()
                 if process.active and not process.elsewhere:
                     return process.run.path
-        return None
+        if self._left is not None:
+            starting.withdraw(self._left.run.path)  # nobody else looks whether it has ended
+        return starting.announced()
 
     def _new_run_folder(self) -> Path:
         """A folder for a new training, not there yet."""
@@ -266,6 +294,8 @@ class Training:
         lines = self.process.log.new_lines()
         if lines:
             self.log_lines.emit(lines)
+        if self.process.state != "starting":
+            starting.withdraw(self.process.run.path)
         self._conclude()
         self.changed.emit()
         return self.process.active
