@@ -144,6 +144,46 @@ def test_masks_by_a_model_of_the_study_are_of_the_label_that_was_renamed(logic, 
         assert list(case.probabilities) == [1]
 
 
+def test_masks_by_a_model_from_outside_follow_a_label_that_is_renamed_while_it_is_used(
+    logic, scans, training_python_with_torch, mrml, tmp_path
+):
+    """Its label was this one when its masks were asked for, so it is this one still: also of masks that were on their
+    way, and in the next session. A model of that name which nobody has used here may mean anything."""
+    import shutil
+
+    from SemiSegModuleLib.scene import segments
+
+    from SemiSegLib.models import named_models
+
+    study = logic.workbench.study
+    logic.addCases(scans / "images" / "atrium_003.nii.gz")
+    logic.predict(model="left-atrium-lge")
+    study.cases.rename_label(1, "LA")
+    assert logic.wait(300)
+    mrml.save(tmp_path / "study.mrb")
+    mrml.scene.Clear(0)
+    mrml.load(tmp_path / "study.mrb")
+    logic.review()  # adopts the scene
+    (case,) = study.cases
+    for name in ("LA", "atrium"):
+        study.cases.rename_label(1, name)
+        assert logic.workbench.predicting.misfits() == misfits_of_size(case)
+        assert [label.name for label in case.labels_present(study.cases.labels)] == [name]
+        logic.predict([case], wait=True)
+        assert logic.workbench.predicting.problems == []
+        assert segments.foreign_segments(case.prediction, study.cases.labels) == []
+        assert len(logic.exportMasks(tmp_path / name)) == 1
+    other = shutil.copy(named_models()["left-atrium-lge"], tmp_path / "other.safetensors")
+    assert not study.model_fits(other)
+    study.cases.labels = [type(study.cases.labels[0])(1, "aorta", (1, 2, 3))]
+    assert not study.model_fits("left-atrium-lge")
+    assert [label.name for label in study.labels_of("left-atrium-lge")] == ["left atrium"]
+
+
+def misfits_of_size(case):
+    return [f"{case.name}: voxels more than twice as large as those the model learnt from (1.6 × 1.6 × 1.6 mm)."]
+
+
 def probabilities(case):
     import slicer
 
