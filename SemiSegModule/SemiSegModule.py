@@ -1,6 +1,5 @@
 """SemiSeg: annotate a few scans, train with all of them, see, correct, export. Thin; the parts are beside it."""
 
-import contextlib
 import enum
 import importlib.util
 import sys
@@ -353,7 +352,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         :param wait: return when the training has ended; the window lives meanwhile
         :raises SemiSegError: a setting is wrong, nothing is annotated, or a case cannot be written
         """
-        with self._settings_kept("studyFolder", "method", "validationCases"):
+        with self._study().settings_kept("studyFolder", "method", "validationCases"):
             parameters = self._study(folder).parameters
             if method is not None:
                 parameters.method = _member(Method, method)
@@ -379,7 +378,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         :param wait: return when all is predicted; the window lives meanwhile
         :raises SemiSegError: no model, no scan, or a scan cannot be written
         """
-        with self._settings_kept("studyFolder"):
+        with self._study().settings_kept("studyFolder"):
             study, predicting = self._study(folder), self.workbench.predicting
             if model is not None:
                 study.use_model(model if model in named_models() else _absolute(model))
@@ -515,18 +514,6 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         if folder is not None:
             study.choose_folder(_absolute(folder))
         return study
-
-    @contextlib.contextmanager
-    def _settings_kept(self, *names):
-        """What is refused leaves these settings as they were."""
-        parameters = self._study().parameters
-        before = {name: getattr(parameters, name) for name in names}
-        try:
-            yield
-        except BaseException:
-            for name, value in before.items():
-                setattr(parameters, name, value)
-            raise
 
     def close(self):
         """Stop looking at scene and processes; trainings go on."""

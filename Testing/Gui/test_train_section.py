@@ -32,6 +32,25 @@ def test_scans_kept_aside_that_the_model_has_learnt_from_are_told(with_cases):
     assert with_cases.ui.readyLabel.text.endswith("Starts from the model in use.")
 
 
+def test_a_study_whose_folder_is_not_here_says_so(with_cases, a_run, mrml, tmp_path):
+    """On another computer: that there is no model would be taken for lost work."""
+    opened = with_cases
+    opened.work.claim_folder()
+    run = a_run.path.rename(opened.work.folder / "training-1")
+    opened.logic.training.attach(run)
+    give_model(opened.logic.training.process.run, "left atrium")
+    opened.parameters.modelFile = str(run / "models" / "last.safetensors")
+    mrml.save(tmp_path / "study.mrb")
+    mrml.scene.Clear(0)
+    moved = (tmp_path / "study").rename(tmp_path / "moved")
+    mrml.load(tmp_path / "study.mrb")
+    for label in (opened.ui.modelLabel, opened.ui.stateLabel):
+        assert "is not here: choose the folder of this study in section 1" in label.text
+    opened.parameters.studyFolder = moved
+    assert opened.logic.training.process.run.path == moved / "training-1"
+    assert opened.ui.modelLabel.text.startswith("left atrium; ")
+
+
 def test_accepted_predictions_are_kept_aside_last(with_prediction):
     """The library does so; what the panel says is what happens."""
     with_prediction.ui.acceptButton.click()

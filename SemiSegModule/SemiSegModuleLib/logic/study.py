@@ -9,7 +9,8 @@ every change that reaches only whom it concerns.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -130,6 +131,18 @@ class Study:
     def _tell(self, signal: Signal, *content: Any) -> None:
         if self.parameters is not None:
             signal.emit(*content)
+
+    @contextmanager
+    def settings_kept(self, *names: str) -> Iterator[None]:
+        """Where this fails, the settings of these names are as they were, and so is what was agreed on the folder."""
+        before, agreed = {name: getattr(self.parameters, name) for name in names}, setting(self._agreement)
+        try:
+            yield
+        except BaseException:
+            for name, value in before.items():
+                setattr(self.parameters, name, value)
+            set_setting(self._agreement, agreed)
+            raise
 
     # ---- labels ----------------------------------------------------------------------------------------------
 

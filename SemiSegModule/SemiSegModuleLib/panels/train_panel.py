@@ -199,7 +199,8 @@ class TrainPanel:
         ui.resumeButton.enabled = process is not None and process.resumable
         ui.showCurvesButton.enabled = process is not None
         ui.reportButton.enabled = self._training.report_page is not None
-        ui.stateLabel.text = texts.training(process, self._training.running_elsewhere)
+        last = self._study.cases.run_folder
+        ui.stateLabel.text = texts.training(process, self._training.running_elsewhere, last)
         ui.trainingProgressBar.maximum = max(1, process.status.iterations) if process else 1
         ui.trainingProgressBar.value = process.status.iteration if process else 0
         self._show_failure(process.failure.text if process and process.failure else self._training.unused)
