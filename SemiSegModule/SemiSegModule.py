@@ -3,6 +3,7 @@
 import enum
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ paths.make_library_importable()
 from SemiSegLib import methods  # noqa: E402  found only after the line above in an unbuilt checkout
 from SemiSegLib.config import SettingsError  # noqa: E402
 from SemiSegLib.durations import parse_minutes  # noqa: E402
+from SemiSegLib.models import named_models  # noqa: E402
 from SemiSegLib.presets import PRESET_TITLES  # noqa: E402
 
 
@@ -275,6 +277,19 @@ class SemiSegModuleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.adopt(self._parameterNode)
 
 
+def _absolute(path):
+    """A path as the script means it: a relative one would mean something else to a child process, and for a study
+    folder nothing at all."""
+    return Path(path).expanduser().absolute()
+
+
+def _several(items):
+    """One volume or case, or several; none for None."""
+    if items is None:
+        return []
+    return list(items) if isinstance(items, Iterable) and not isinstance(items, str) else [items]
+
+
 class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
     """Everything the panel does, for scripts and other modules; the panel of the same scene shows what they do.
 
@@ -330,20 +345,21 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         Nothing is asked: copies of the scans go to the study folder.
 
         :param method: name of a method, or 'recommended'; None: the one chosen in the panel
-        :param time: how long to train, as '15m', '1h', '8h'; None: as the panel says
+        :param time: how long to train, as '15m', '1h', '8h', or in minutes; None: as the panel says
         :param settings: any setting of SemiSegLib by its name, over those of the panel
         :param validation: so many annotated cases are held out to measure with
         :param folder: the study folder from now on; None: the one that is set
         :param wait: return when the training has ended; the window lives meanwhile
         :raises SemiSegError: a setting is wrong, nothing is annotated, or a case cannot be written
         """
-        parameters = self._study(folder).parameters
-        if method is not None:
-            parameters.method = _member(Method, method)
-        if validation is not None:
-            parameters.validationCases = validation
-        length = {} if time is None else {"training.minutes": parse_minutes(time)}
-        process = self.workbench.training.start(settings={**length, **(settings or {})})
+        with self._study().settings_kept("studyFolder", "method", "validationCases"):
+            parameters = self._study(folder).parameters
+            if method is not None:
+                parameters.method = _member(Method, method)
+            if validation is not None:
+                parameters.validationCases = validation
+            length = {} if time is None else {"training.minutes": parse_minutes(str(time))}
+            process = self.workbench.training.start(settings={**length, **(settings or {})})
         if wait:
             self.wait()
         return process
@@ -353,8 +369,8 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
 
         Nothing is asked: copies of the scans go to the study folder.
 
-        :param volumes: volume nodes or cases; None: every case without a finished annotation. Volumes that are not in
-            the study yet are added
+        :param volumes: volume nodes or cases, or one of them; None: every case without a finished annotation. Volumes
+            that are not in the study yet are added
         :param model: a model file or the name of a model that comes with SemiSeg; None: the one in use
         :param folder: the study folder from now on; None: the one that is set
         :param part: predict a part of one scan alone: 'box', its region of interest; 'axial', 'coronal' or 'sagittal',
@@ -362,12 +378,13 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         :param wait: return when all is predicted; the window lives meanwhile
         :raises SemiSegError: no model, no scan, or a scan cannot be written
         """
-        study, predicting = self._study(folder), self.workbench.predicting
-        if model is not None:
-            study.use_model(model)
-        nodes = [getattr(volume, "volume", volume) for volume in volumes or ()]
-        cases = predicting.waiting() if volumes is None else [study.cases.add_volume(node) for node in nodes]
-        process = predicting.start(cases, part=predicting.part_of(cases, part) if isinstance(part, str) else part)
+        with self._study().settings_kept("studyFolder"):
+            study, predicting = self._study(folder), self.workbench.predicting
+            if model is not None:
+                study.use_model(model if model in named_models() else _absolute(model))
+            nodes = [getattr(volume, "volume", volume) for volume in _several(volumes)]
+            cases = predicting.waiting() if volumes is None else [study.cases.add_volume(node) for node in nodes]
+            process = predicting.start(cases, part=predicting.part_of(cases, part) if isinstance(part, str) else part)
         if wait:
             self.wait()
         return process
@@ -384,7 +401,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         """
         self._study()
         judging = self.workbench.judging
-        process = judging.start(judging.waiting() if cases is None else cases)
+        process = judging.start(judging.waiting() if cases is None else _several(cases))
         if wait:
             self.wait()
         return process
@@ -472,8 +489,8 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         from SemiSegModuleLib.exports import export_masks
 
         table = self._study().cases
-        chosen = table.cases if cases is None else cases
-        return export_masks(table, chosen, Path(folder), format, overwrite=overwrite, by_patient=byPatient)
+        chosen = table.cases if cases is None else _several(cases)
+        return export_masks(table, chosen, _absolute(folder), format, overwrite=overwrite, by_patient=byPatient)
 
     def wait(self, seconds=None):
         """Let the window live until nothing runs in a child process; returns whether that is so. What is not watched
@@ -495,7 +512,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
                 event = slicer.mrmlScene.StartCloseEvent
                 self._closing = slicer.mrmlScene.AddObserver(event, lambda *_: self.workbench.scene_closed())
         if folder is not None:
-            study.choose_folder(Path(folder))
+            study.choose_folder(_absolute(folder))
         return study
 
     def close(self):

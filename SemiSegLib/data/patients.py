@@ -38,14 +38,19 @@ def of_other_patients(cases: Iterable[Case], others: Iterable[Case]) -> list[Cas
     return [case for case in cases if patient(case) not in taken]
 
 
-def last_patients(patients: Sequence[str], count: int) -> set[str]:
+def last_patients(patients: Sequence[str], count: int, accepted: Sequence[bool] = ()) -> set[str]:
     """Of cases in order, given the patient of each: the last patients that together have `count` cases, or a few more.
+
+    :param accepted: for each case whether its mask is an accepted prediction; its patient comes after all others
 
     >>> sorted(last_patients(["A", "B", "C", "C"], 3)), sorted(last_patients(["A", "B", "A"], 1))
     (['B', 'C'], ['A'])
+    >>> sorted(last_patients(["A", "B", "C"], 2, [False, False, True]))
+    ['A', 'B']
     """
     chosen: set[str] = set()
-    for name in reversed(patients):
+    of_models = {name for name, own in zip(patients, accepted, strict=False) if own}
+    for name in reversed(sorted(patients, key=lambda name: name not in of_models)):
         if sum(other in chosen for other in patients) >= count:
             break
         chosen.add(name)

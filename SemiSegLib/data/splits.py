@@ -233,12 +233,14 @@ def hold_out(cases: CaseList, count: int) -> CaseList:
     """The last labelled cases become the validation part; 0 changes nothing. Raises CasesError.
 
     They are `count`, or more where that would divide a patient; what else there is of these patients is left out.
+    Accepted predictions come last: against its own mask a model is always right.
     """
     if count == 0:
         return cases
     if cases.validation:
         raise CasesError("the splits name validation cases already: no more can be held out")
-    chosen = last_patients([patient(case) for case in cases.labelled], count)
+    accepted = [case.origin == "accepted" for case in cases.labelled]
+    chosen = last_patients([patient(case) for case in cases.labelled], count, accepted)
     validation = tuple(case for case in cases.labelled if patient(case) in chosen)
     labelled, unlabelled = (tuple(of_other_patients(part, validation)) for part in (cases.labelled, cases.unlabelled))
     if count < 0 or not labelled:

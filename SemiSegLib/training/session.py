@@ -22,7 +22,16 @@ from SemiSegLib.compute import distributed
 from SemiSegLib.compute.devices import Compute, choose_compute, choose_device, verified
 from SemiSegLib.compute.memory import give_back, out_of_memory, told_of_memory
 from SemiSegLib.config import Settings, TrainingSettings
-from SemiSegLib.data.cases import Case, CaseList, changed_since, fingerprint, listed, same_scans, scan_prints
+from SemiSegLib.data.cases import (
+    Case,
+    CaseList,
+    annotated_in,
+    changed_since,
+    fingerprint,
+    listed,
+    same_scans,
+    scan_prints,
+)
 from SemiSegLib.errors import SemiSegError
 from SemiSegLib.presets import at_preset
 from SemiSegLib.runs import RunError, RunFolder, read_json, write_json
@@ -269,6 +278,7 @@ def _go(
                 trainer.start_from(init)
             if again:
                 run.event("resumed", iteration=0)  # what was done before counts no longer
+        fair = _fair_cases(run, cases.validation, trainer)
         left = training.iterations - trainer.iteration
         used = not trainer.method.needs_unlabelled or trainer.uses_unlabelled()
         announce(run, settings, cases, left, seconds or _speed(settings, compute, left), used)
@@ -280,9 +290,24 @@ def _go(
         trainer.status("reporting")
         write_summary(run, cases, compute)
         compare_on_corrected(run, cases, compute)
-        _calibrate(run, cases.validation, compute)
+        _calibrate(run, fair, compute)
         trainer.status("finished")
     return outcome
+
+
+def _fair_cases(run: RunFolder, validation: Sequence[Case], trainer: Trainer) -> list[Case]:
+    """The cases that measure the model fairly; a warning names the others, once."""
+    seen = set(annotated_in(validation, {"annotated": trainer.inherited}))
+    accepted = {case.name for case in validation if case.origin == "accepted"} - seen
+    reasons = {
+        "the model that training starts from has learnt from their masks": seen,
+        "their masks are accepted predictions": accepted,
+    }
+    for reason, names in reasons.items():
+        if names and not trainer.iteration:
+            text = f"{listed(sorted(names))}: kept aside, but {reason}. The DSC on them is too good; no expected DSC"
+            run.event("message", level="warning", text=f"{text} follows from it.")
+    return [case for case in validation if case.name not in seen | accepted]
 
 
 def _calibrate(run: RunFolder, cases: Sequence[Case], compute: Compute) -> None:

@@ -151,11 +151,20 @@ def test_a_study_of_which_there_are_files_is_not_asked_about(with_cases, asked):
     assert not asked
 
 
-def test_a_script_names_the_folder_and_is_never_asked(with_cases, asked, tmp_path):
+def test_a_script_names_the_folder_and_is_never_asked(with_cases, asked, tmp_path, monkeypatch):
+    """What is refused agrees on no folder, neither on the one that was named nor on the one that is proposed."""
     a_new_study(with_cases)
     with pytest.raises(ValueError, match="Did you mean"):
         with_cases.widget.logic.train(folder=tmp_path / "by script")
+    assert with_cases.work.folder == tmp_path / "study"
+    assert not with_cases.work.folder_is_chosen
+    sleeping = tmp_path / "python"
+    sleeping.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeping.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(sleeping))
+    with_cases.widget.logic.predict(model="left-atrium-lge", folder=tmp_path / "by script")
     assert with_cases.work.folder == tmp_path / "by script"
+    assert with_cases.work.folder_is_chosen
     assert not asked
 
 
@@ -385,8 +394,8 @@ def test_the_study_of_somebody_whose_home_is_closed_is_opened(with_cases, asked,
     with somebody_else():
         with_cases.widget.enter()
         assert with_cases.work.model is None
-        assert with_cases.ui.modelLabel.text == "none; train or load one"
-        assert with_cases.ui.stateLabel.text == "No training yet"
+        for label in (with_cases.ui.modelLabel, with_cases.ui.stateLabel):
+            assert "is not here: choose the folder of this study" in label.text
         with_cases.ui.nextCaseButton.click()
         assert "atrium_002" in with_cases.ui.resultLabel.text
         dialogs.may_copy_scans(with_cases.work)

@@ -144,6 +144,46 @@ def test_masks_by_a_model_of_the_study_are_of_the_label_that_was_renamed(logic, 
         assert list(case.probabilities) == [1]
 
 
+def test_masks_by_a_model_from_outside_follow_a_label_that_is_renamed_while_it_is_used(
+    logic, scans, training_python_with_torch, mrml, tmp_path
+):
+    """Its label was this one when its masks were asked for, so it is this one still: also of masks that were on their
+    way, and in the next session. A model of that name which nobody has used here may mean anything."""
+    import shutil
+
+    from SemiSegModuleLib.scene import segments
+
+    from SemiSegLib.models import named_models
+
+    study = logic.workbench.study
+    logic.addCases(scans / "images" / "atrium_003.nii.gz")
+    logic.predict(model="left-atrium-lge")
+    study.cases.rename_label(1, "LA")
+    assert logic.wait(300)
+    mrml.save(tmp_path / "study.mrb")
+    mrml.scene.Clear(0)
+    mrml.load(tmp_path / "study.mrb")
+    logic.review()  # adopts the scene
+    (case,) = study.cases
+    for name in ("LA", "atrium"):
+        study.cases.rename_label(1, name)
+        assert logic.workbench.predicting.misfits() == misfits_of_size(case)
+        assert [label.name for label in case.labels_present(study.cases.labels)] == [name]
+        logic.predict([case], wait=True)
+        assert logic.workbench.predicting.problems == []
+        assert segments.foreign_segments(case.prediction, study.cases.labels) == []
+        assert len(logic.exportMasks(tmp_path / name)) == 1
+    other = shutil.copy(named_models()["left-atrium-lge"], tmp_path / "other.safetensors")
+    assert not study.model_fits(other)
+    study.cases.labels = [type(study.cases.labels[0])(1, "aorta", (1, 2, 3))]
+    assert not study.model_fits("left-atrium-lge")
+    assert [label.name for label in study.labels_of("left-atrium-lge")] == ["left atrium"]
+
+
+def misfits_of_size(case):
+    return [f"{case.name}: voxels more than twice as large as those the model learnt from (1.6 × 1.6 × 1.6 mm)."]
+
+
 def probabilities(case):
     import slicer
 
@@ -190,6 +230,46 @@ def test_what_is_wrong_is_said_before_anything_starts(logic, scans):
     assert not (logic.workbench.study.folder).exists()
 
 
+def test_wrong_calls_change_nothing(logic, scans, tmp_path):
+    """What is refused is refused at once, and neither the settings nor the folder are others afterwards."""
+    from SemiSegLib.errors import SemiSegError
+
+    cases, parameters = logic.addCases([scans]), logic.getParameterNode()
+    folder = parameters.studyFolder
+    with pytest.raises(SemiSegError, match="2 annotated scans cannot be kept aside"):
+        logic.train(validation=10, settings=TINY, folder=tmp_path / "other")
+    with pytest.raises(SemiSegError, match="'soon' is not understood"):
+        logic.train(time="soon", method="supervised", folder=tmp_path / "other")
+    with pytest.raises(SemiSegError, match="A model and at least one scan"):
+        logic.predict(folder=tmp_path / "other")
+    with pytest.raises(SemiSegError, match="has no box"):
+        logic.predict(cases[2:3], model="left-atrium-lge", part="box")
+    assert (parameters.studyFolder, parameters.validationCases) == (folder, 0)
+    assert parameters.method.value == "recommended"
+    assert not (tmp_path / "other").exists()
+
+
+def test_paths_count_from_where_the_script_is(logic, scans, tmp_path, monkeypatch):
+    """Copies of scans must not go to another folder than the one that was named."""
+    import shutil
+
+    from SemiSegLib.models import named_models
+
+    sleeping = tmp_path / "python"
+    sleeping.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeping.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(sleeping))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copy(named_models()["left-atrium-lge"], tmp_path / "mine.safetensors")
+    cases = logic.addCases([scans])
+    process = logic.predict(cases[2], model="mine.safetensors", folder="here")
+    assert process.output.is_relative_to(tmp_path / "here")
+    assert logic.workbench.predicting.model == tmp_path / "mine.safetensors"
+    process = logic.predict(cases[2].volume, folder="~/there")
+    assert process.output.is_relative_to(tmp_path / "home" / "there")
+
+
 def test_nothing_runs_twice(logic, scans, tmp_path, monkeypatch):
     """A second prediction ends the first, of which nobody would hear; a training is not left behind unwatched."""
     from SemiSegLib.errors import SemiSegError
@@ -209,6 +289,30 @@ def test_nothing_runs_twice(logic, scans, tmp_path, monkeypatch):
         logic.workbench.training.resume()
     assert logic.workbench.training.process is training
     assert len(list((tmp_path / "study").glob("training-*"))) == 1
+
+
+def test_a_training_that_starts_in_another_window_is_seen(logic, scans, tmp_path, monkeypatch):
+    """Its folder says nothing until its trainer has loaded PyTorch: two trainings would share the computer's memory."""
+    from SemiSegModuleLib.logic.training import Training
+
+    from SemiSegLib.errors import SemiSegError
+
+    sleeping = tmp_path / "python"
+    sleeping.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeping.chmod(0o755)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(sleeping))
+    logic.addCases([scans])
+    training = logic.train(settings=TINY)
+    other = Training(logic.workbench.study)  # as another window has on the same study
+    with pytest.raises(SemiSegError, match=f"this study runs already.*: {training.run.path}"):
+        other.start(settings=TINY)
+    training.end_now()
+    assert logic.wait(20)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(tmp_path / "nothing"))
+    with pytest.raises(FileNotFoundError):
+        other.start(settings=TINY)
+    monkeypatch.setenv("SEMISEG_PYTHON", str(sleeping))
+    assert logic.train(settings=TINY).state == "starting"
 
 
 def test_annotations_stay_with_their_scans_beside_a_sequence(logic, scans, mrml):

@@ -15,6 +15,50 @@ def test_holding_out_too_many_scans_is_told(with_cases):
     assert with_cases.ui.trainButton.enabled
 
 
+def test_scans_kept_aside_that_the_model_has_learnt_from_are_told(with_cases):
+    """Their DSC would be too good."""
+    from SemiSegLib.runs import RunFolder, write_json
+
+    run = RunFolder.create(with_cases.work.folder / "training-1")
+    write_json(run.cases_file, {"labelled": [{"name": "scan_001"}, {"name": "scan_002"}]})
+    give_model(run, "left atrium")
+    with_cases.parameters.modelFile = str(run.last_model)
+    with_cases.parameters.validationCases = 1
+    assert "That has learnt from 1 of those kept aside" in with_cases.ui.readyLabel.text
+    with_cases.ui.continueCheckBox.click()
+    assert "learnt from 1 of those" not in with_cases.ui.readyLabel.text
+    write_json(run.cases_file, {"labelled": [{"name": "scan_001"}]})
+    with_cases.ui.continueCheckBox.click()
+    assert with_cases.ui.readyLabel.text.endswith("Starts from the model in use.")
+
+
+def test_a_study_whose_folder_is_not_here_says_so(with_cases, a_run, mrml, tmp_path):
+    """On another computer: that there is no model would be taken for lost work."""
+    opened = with_cases
+    opened.work.claim_folder()
+    run = a_run.path.rename(opened.work.folder / "training-1")
+    opened.logic.training.attach(run)
+    give_model(opened.logic.training.process.run, "left atrium")
+    opened.parameters.modelFile = str(run / "models" / "last.safetensors")
+    mrml.save(tmp_path / "study.mrb")
+    mrml.scene.Clear(0)
+    moved = (tmp_path / "study").rename(tmp_path / "moved")
+    mrml.load(tmp_path / "study.mrb")
+    for label in (opened.ui.modelLabel, opened.ui.stateLabel):
+        assert "is not here: choose the folder of this study in section 1" in label.text
+    opened.parameters.studyFolder = moved
+    assert opened.logic.training.process.run.path == moved / "training-1"
+    assert opened.ui.modelLabel.text.startswith("left atrium; ")
+
+
+def test_accepted_predictions_are_kept_aside_last(with_prediction):
+    """The library does so; what the panel says is what happens."""
+    with_prediction.ui.acceptButton.click()
+    with_prediction.parameters.validationCases = 2
+    names = [case.name for case in with_prediction.logic.training.kept_aside()]
+    assert names == ["atrium_001", "atrium_002"]
+
+
 def test_wrong_settings_start_nothing(with_cases):
     with_cases.parameters.extraSettings = "training.iteration=3"
     with pytest.raises(ValueError, match="Did you mean"):
@@ -470,6 +514,31 @@ def test_a_training_that_ended_does_not_make_the_one_that_runs_forgotten(opened,
         opened.logic.training.attach(a_run.path)
         with pytest.raises(ValueError, match=f"runs on this computer: {running.path}"):
             opened.logic.training.resume()
+
+
+def test_a_training_that_began_after_the_scene_was_saved_is_found(with_cases, a_run, mrml, tmp_path):
+    """Slicer crashed, and the scene of this morning is opened."""
+    import shutil
+
+    from SemiSegLib.runs import RunFolder
+
+    opened, training = with_cases, with_cases.logic.training
+    opened.work.claim_folder()
+    for name in ("training-1", "training-2"):
+        shutil.copytree(a_run.path, opened.work.folder / name)
+    earlier, running = (RunFolder.open(opened.work.folder / name) for name in ("training-1", "training-2"))
+    training.attach(earlier.path)
+    mrml.save(tmp_path / "morning.mrb")
+    with running.lock():
+        running.set_status("training", iteration=2, iterations=4)
+        training.attach(running.path)
+        opened.close()
+        mrml.scene.Clear(0)
+        opened.__init__(opened.qt, opened.module)
+        mrml.load(tmp_path / "morning.mrb")
+        assert opened.logic.training.process.run.path == running.path
+        assert opened.ui.stateLabel.text.startswith("Training, iteration 2 of 4")
+        assert not opened.ui.trainButton.enabled
 
 
 def test_a_training_on_a_disk_that_was_away_is_watched_again(opened, a_run):

@@ -167,6 +167,15 @@ def test_state_and_progress_while_it_runs(start):
     assert training.status.eta_seconds == 20.0
 
 
+def test_a_clock_that_is_set_back_hides_no_progress(start, monkeypatch):
+    """As when a laptop wakes up: the trainer's word then seems to be older than the start."""
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda now=time.time: now() + 3600)
+        training = start("train_until_stopped()")
+    poll_until(training, lambda: training.status.iteration == 1)
+    assert training.state == "training"
+
+
 def test_memory_of_the_trainer(start):
     pytest.importorskip("psutil", reason="memory is asked of psutil")
     training = start("train_until_stopped()")

@@ -1,5 +1,6 @@
 """Scans with a time axis: each frame is a case, in its place, of the same patient as the others."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -255,6 +256,15 @@ def test_frames_of_one_patient_are_held_out_together():
     assert names(two.unlabelled) == ["a_frame03"]
     with pytest.raises(CasesError, match="4 cases cannot be held out of 5 annotated ones of 3 patients"):
         hold_out(cases, 4)
+
+
+def test_masks_that_a_person_made_are_kept_aside_before_accepted_predictions():
+    """Against its own mask a model is always right; and what was kept aside stays so in the next round."""
+    cases = case_list("a", "b_frame01", "b_frame02", "c", "d")
+    of = {"b_frame02": "accepted", "c": "corrected", "d": "accepted"}
+    labelled = tuple(dataclasses.replace(case, origin=of.get(case.name, "drawn")) for case in cases.labelled)
+    cases = dataclasses.replace(cases, labelled=labelled)
+    assert [names(hold_out(cases, count).validation) for count in (1, 2, 3)] == [["c"], ["a", "c"], ["a", "c", "d"]]
 
 
 def test_splits_that_divide_a_patient_are_refused(tmp_path):

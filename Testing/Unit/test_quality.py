@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from SemiSegLib.data.cases import Case
 from SemiSegLib.data.images import read_image
+from SemiSegLib.data.layouts import find_cases
 from SemiSegLib.inference.conformal import Calibration, logit
 from SemiSegLib.inference.ensemble import AS_IT_IS, SHIFTED, Ensemble, Opinions, entropy, views_for
 from SemiSegLib.inference.predictor import load_predictor
@@ -281,6 +282,24 @@ def test_a_training_leaves_its_calibration_if_it_has_cases_for_it(validation, ti
     else:
         assert stored["source"] == "4 validation cases of the training"
         assert set(stored["classes"]) == {"left atrium"}
+
+
+@pytest.mark.parametrize("why", ["learnt from", "accepted"])
+def test_scans_that_say_too_much_of_a_model_do_not_calibrate_it(why, tiny_settings, tmp_path):
+    """A training that begins from a model which learnt from the scans that are kept aside, or whose masks are a model's
+    own, is told so: intervals from these would promise too much."""
+    data = make_dataset(tmp_path / "data", cases=5, labelled=5, validation=0, size=(32, 32, 16))
+    settings = tiny_settings("supervised", **{"training.iterations": 2})
+    first, names = None, [case.name for case in find_cases(data)]
+    if why == "learnt from":
+        first = train(data, tmp_path / "first", settings, quiet=True).path
+    else:
+        write_json(data / "origins.json", dict.fromkeys(names[1:], "accepted"))
+    run = train(data, tmp_path / "run", settings, quiet=True, validation=4, init=first)
+    assert not load_model(run.path).card.quality
+    (warning,) = [event["text"] for event in run.history() if "kept aside" in event.get("text", "")]
+    aside = [case["name"] for case in read_json(run.cases_file)["validation"]]
+    assert all((name in warning) == (name in aside and (why != "accepted" or name != names[0])) for name in names)
 
 
 def test_wrong_input_is_answered(off_by_one, tmp_path, capsys):

@@ -92,6 +92,7 @@ class Predicting(ChildWork):
             options += ["--sdm"] if part is None else ["--box", ",".join(map(str, (*part.start, *part.size)))]
             options += ["--device", self.study.parameters.device.value]
             self.model, self._which = self.study.model, which(self.study.model)
+            self.study.agree_on_words(self.model)
             self.process.start(self.model, export.images, len(cases), options)
         self.started.emit(self.process)
         self._watch()

@@ -9,7 +9,8 @@ every change that reaches only whom it concerns.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -130,6 +131,18 @@ class Study:
     def _tell(self, signal: Signal, *content: Any) -> None:
         if self.parameters is not None:
             signal.emit(*content)
+
+    @contextmanager
+    def settings_kept(self, *names: str) -> Iterator[None]:
+        """Where this fails, the settings of these names are as they were, and so is what was agreed on the folder."""
+        before, agreed = {name: getattr(self.parameters, name) for name in names}, setting(self._agreement)
+        try:
+            yield
+        except BaseException:
+            for name, value in before.items():
+                setattr(self.parameters, name, value)
+            set_setting(self._agreement, agreed)
+            raise
 
     # ---- labels ----------------------------------------------------------------------------------------------
 
@@ -300,8 +313,17 @@ class Study:
         return read_card(named_models().get(str(model)) or Path(model))
 
     def meant_by(self, model: Path, labels: Sequence[Label]) -> list[Label]:
-        """Labels in the words of a model: one that this study has trained may call them as they were called then."""
-        return self.cases.called_now(labels) if model.is_relative_to(self.folder) else list(labels)
+        """Labels in the words of a model: one that this study has trained may call them as they were called then, and
+        one from outside as they were called when it was first used."""
+        if model.is_relative_to(self.folder):
+            return self.cases.called_now(labels)
+        return self.cases.in_our_words(_name_of(model), labels)
+
+    def agree_on_words(self, model: Path) -> None:
+        """Remember what the labels of a model from outside are here, for the day when one of these is renamed."""
+        if self.model_fits(model) and not model.is_relative_to(self.folder):
+            own = [label.name for label in self._card_of(model).settings.data.labels]
+            self.cases.agree_on_words(_name_of(model), own)
 
     def model_fits(self, path: Path | str) -> bool:
         """The model segments the labels of this study: only then is it used, or learnt on from, unasked."""
@@ -314,6 +336,11 @@ class Study:
     def model_values(self, path: Path) -> list[int]:
         """Values that a model has for its labels; those of a study may be others. Raises ModelError."""
         return [label.value for label in self.labels_of(path)]
+
+
+def _name_of(model: Path) -> str:
+    """A model that comes with SemiSeg by its name, as it lies elsewhere in another Slicer; any other by its path."""
+    return next((name for name, path in named_models().items() if path == model), str(model))
 
 
 def _values(node: Any) -> dict[str, str]:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,32 @@ import slicer
 
 from SemiSegLib.data.patients import last_patients
 from SemiSegLib.models import ModelError
-from SemiSegLib.runs import RunError, RunFolder
+from SemiSegLib.runs import RunError, RunFolder, read_json
 
 from ..i18n import _
 from ..processes.training_process import TrainingProcess
-from ..scene.case import CaseError
+from ..scene.case import Case, CaseError
 from ..scene.curves import TrainingCurves
 from ..scene.names_list import write_names
 from ..scene.records import State
 from ..scene.training_files import Progress, export_cases
 from ..signal import Signal
+from . import starting
 from .poller import Poller
 from .run_settings import run_settings
 from .storage import CACHE, only_if_started
 from .study import Study, set_setting, setting
+
+
+@contextlib.contextmanager
+def _announced(run: Path) -> Iterator[None]:
+    """Other windows know of the start, unless it fails."""
+    starting.announce(run)
+    try:
+        yield
+    except BaseException:
+        starting.withdraw(run)
+        raise
 
 
 class Training:
@@ -79,12 +91,36 @@ class Training:
 
     def counts(self) -> tuple[int, int, int]:
         """Cases to learn from with their annotation, cases to measure with, cases without annotation."""
-        cases = sorted(self.study.cases, key=lambda case: case.file_name)  # the order in which they are kept aside
-        annotated = [case.patient_key for case in cases if case.state.trains_with_mask]
-        bare = [case.patient_key for case in cases if case.state in (State.UNLABELLED, State.PREDICTED)]
-        aside = last_patients(annotated, self.study.parameters.validationCases)
-        held_out = sum(patient in aside for patient in annotated)
-        return len(annotated) - held_out, held_out, sum(patient not in aside for patient in bare)
+        annotated = sum(case.state.trains_with_mask for case in self.study.cases)
+        bare = self.study.cases.in_state(State.UNLABELLED, State.PREDICTED)
+        aside = self.kept_aside()
+        patients = {case.patient_key for case in aside}
+        return annotated - len(aside), len(aside), sum(case.patient_key not in patients for case in bare)
+
+    def kept_aside(self) -> list[Case]:
+        """Annotated cases to measure with, as the library chooses them."""
+        cases = sorted(self.study.cases, key=lambda case: case.file_name)
+        masks = [case for case in cases if case.state.trains_with_mask]
+        accepted = [case.origin == "accepted" for case in masks]
+        count = self.study.parameters.validationCases
+        aside = last_patients([case.patient_key for case in masks], count, accepted)
+        return [case for case in masks if case.patient_key in aside]
+
+    def why_not_kept_aside(self) -> str:
+        """Why so many cannot be kept aside; '' when they can."""
+        learnt, held_out, _bare = self.counts()
+        text = _("{held} of {count} annotated scans cannot be kept aside: at least one must be learnt from.")
+        wanted = self.study.parameters.validationCases
+        return text.format(held=wanted, count=held_out) if held_out and not learnt else ""
+
+    def seen_before(self) -> list[Case]:
+        """Those of them that the model to start from has learnt from: they measure nothing any more."""
+        aside, model = self.kept_aside(), self.initial_model()
+        run = RunFolder(model.parent.parent) if aside and model is not None else None
+        if run is None or not run.path.is_relative_to(self.study.folder) or not run.cases_file.is_file():
+            return []
+        learnt = {case["name"] for case in read_json(run.cases_file)["labelled"]}
+        return [case for case in aside if case.file_name in learnt]
 
     def initial_model(self) -> Path | None:
         """The model to start from instead of from nothing: the one in use, when it fits and that is wanted."""
@@ -104,9 +140,11 @@ class Training:
         self._refuse_beside_another()
         if not any(case.state.trains_with_mask for case in cases):
             raise CaseError(_("Annotate at least one scan and mark it as done; then training can start."))
+        if problem := self.why_not_kept_aside():
+            raise CaseError(problem)
         values = {"data.cache": f"../{CACHE}", **run_settings(parameters, cases.labels, settings)}
         run_path = self._new_run_folder()
-        with only_if_started(run_path):
+        with only_if_started(run_path), _announced(run_path):
             export = export_cases(cases, run_path / "data", progress=progress, pool=self.study.pool)
             write_names(run_path.parent, {case.file_name: case for case in cases})
             process = TrainingProcess(run_path)
@@ -132,7 +170,8 @@ class Training:
         """Go on from the checkpoint of the training at hand."""
         if self.process is not None:
             self._refuse_beside_another()
-            self.process.resume()
+            with _announced(self.process.run.path):
+                self.process.resume()
             self._adopt(self.process)
 
     def _refuse_while_active(self) -> None:
@@ -148,6 +187,11 @@ class Training:
                 "A training of another study runs on this computer: {path}. Stop it first, or wait until it has ended; "
                 "Open training… shows it."
             )
+            if elsewhere.parent == self.study.folder:
+                text = _(
+                    "A training of this study runs already, from another window: {path}. Stop it first, or wait until "
+                    "it has ended; Open training… shows it."
+                )
             raise CaseError(text.format(path=elsewhere))
 
     def attach(self, folder: Path) -> TrainingProcess:
@@ -159,7 +203,8 @@ class Training:
         return process
 
     def find_again(self) -> None:
-        """Take the training to hand that this scene began last.
+        """Take the training to hand that this scene began last, or one of its study that runs: it began after the scene
+        was saved.
 
         That of another study, closed meanwhile or on this computer, is not: its model knows other patients and labels.
         It goes on, and if it still runs, `running_elsewhere` names it.
@@ -177,6 +222,13 @@ class Training:
             self.changed.emit()
         elif self.process is not None:
             self._poller.start()  # its disk may have been away
+        self._find_unsaved()
+
+    def _find_unsaved(self) -> None:
+        running = self._running_elsewhere() if not self.active else None
+        if running is not None and running.parent == self.study.folder:
+            with contextlib.suppress(RunError, OSError):  # one that starts has no files yet
+                self.attach(running)
 
     def _let_go(self) -> None:
         """No training is at hand any more; this one goes on."""
@@ -196,7 +248,9 @@ class Training:
                 process.poll()
                 if process.active and not process.elsewhere:
                     return process.run.path
-        return None
+        if self._left is not None:
+            starting.withdraw(self._left.run.path)  # nobody else looks whether it has ended
+        return starting.announced()
 
     def _new_run_folder(self) -> Path:
         """A folder for a new training, not there yet."""
@@ -240,6 +294,8 @@ class Training:
         lines = self.process.log.new_lines()
         if lines:
             self.log_lines.emit(lines)
+        if self.process.state != "starting":
+            starting.withdraw(self.process.run.path)
         self._conclude()
         self.changed.emit()
         return self.process.active

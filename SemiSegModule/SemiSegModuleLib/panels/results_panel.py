@@ -205,7 +205,8 @@ class ResultsPanel:
 
     def _show_model(self) -> None:
         model = self._study.model
-        self._ui.modelLabel.text = texts.model(model)
+        parameters = self._study.parameters
+        self._ui.modelLabel.text = texts.model(model, parameters.modelFile if parameters is not None else "")
         self._ui.modelLabel.toolTip = str(model or "")
         self._ui.exportModelButton.enabled = model is not None
         self._show_fit()

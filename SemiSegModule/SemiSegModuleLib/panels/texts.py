@@ -157,7 +157,7 @@ def judging(process: CommandProcess | None, calibrated: bool) -> str:
     if not calibrated:
         return _(
             "No expected DSC: the model was trained with fewer than {count} annotated scans kept aside to measure with "
-            "(Advanced). Go by the confidence."
+            "(Advanced) that were new to it and not accepted predictions. Go by the confidence."
         ).format(count=LEAST_CASES)
     return ""
 
@@ -173,8 +173,13 @@ def result(case: Case) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def model(path: Path | None) -> str:
-    """What the model in use is."""
+def model(path: Path | None, named: str = "") -> str:
+    """What the model in use is.
+
+    :param named: the model of the settings, which may not be here
+    """
+    if path is None and named:
+        return _("{path} is not here: choose the folder of this study in section 1, or load a model").format(path=named)
     if path is None:
         return _("none; train or load one")
     try:
@@ -183,11 +188,16 @@ def model(path: Path | None) -> str:
         return str(error)
 
 
-def training(process: TrainingProcess | None, elsewhere: Path | None = None) -> str:
+def training(process: TrainingProcess | None, elsewhere: Path | None = None, last: Path | None = None) -> str:
     """State, progress, speed, time left and score of a training in one line.
 
     :param elsewhere: the training of another study that runs on this computer
+    :param last: the folder of the study's last training, which may not be here
     """
+    if process is None and last is not None:
+        return _("The last training, {path}, is not here: choose the folder of this study in section 1").format(
+            path=last
+        )
     if process is None and elsewhere is not None:
         return _(
             "No training of this study yet. One of another study is running; Open training… shows it: {path}"

@@ -199,7 +199,8 @@ class TrainPanel:
         ui.resumeButton.enabled = process is not None and process.resumable
         ui.showCurvesButton.enabled = process is not None
         ui.reportButton.enabled = self._training.report_page is not None
-        ui.stateLabel.text = texts.training(process, self._training.running_elsewhere)
+        last = self._study.cases.run_folder
+        ui.stateLabel.text = texts.training(process, self._training.running_elsewhere, last)
         ui.trainingProgressBar.maximum = max(1, process.status.iterations) if process else 1
         ui.trainingProgressBar.value = process.status.iteration if process else 0
         self._show_failure(process.failure.text if process and process.failure else self._training.unused)
@@ -216,13 +217,11 @@ class TrainPanel:
             self._ui.deviceLabel.text = report.failure.text if report.failure is not None else _("looking …")
 
     def _why_not_ready(self) -> str:
-        learnt, held_out, _unlabelled = self._training.counts()
-        if not learnt + held_out:
+        if not any(case.state.trains_with_mask for case in self._study.cases):
             return _("Annotate at least one scan and mark it as done; then training can start.")
-        if not learnt:
-            return _(
-                "{held} of {count} annotated scans cannot be kept aside: at least one must be learnt from."
-            ).format(held=self._study.parameters.validationCases, count=held_out)
+        problem = self._training.why_not_kept_aside()
+        if problem:
+            return problem
         parameters = self._study.parameters
         correction = parameters.trainingTime.value == "correction" and not parameters.iterations
         if correction and self._training.initial_model() is None:
@@ -240,4 +239,10 @@ class TrainPanel:
             text += _(" Kept aside to measure with: {held}.").format(held=held_out)
         if self._training.initial_model():
             text += _(" Starts from the model in use.")
+        seen = self._training.seen_before()
+        if seen:
+            text += _(
+                " That has learnt from {count} of those kept aside: their DSC will be too good, and no expected DSC "
+                "follows from them. Untick Start from the last model (Advanced) to measure fairly."
+            ).format(count=len(seen))
         return text

@@ -41,7 +41,7 @@ class TrainingProcess:
         self._python = python
         self._grace = grace
         self._child: ChildProcess | None = None
-        self._started = 0.0
+        self._word_before = 0.0  # when a trainer had said something last before this start
         self._event_position = 0
         self._log_start = 0
         self._deadline: float | None = None
@@ -97,7 +97,8 @@ class TrainingProcess:
         self._launch(["--resume", *(["--data", str(data)] if data.is_dir() else [])])
 
     def _launch(self, arguments: list[str]) -> None:
-        self.failure, self._deadline, self._started = None, None, time.time()
+        self.failure, self._deadline = None, None
+        self._word_before = self.run.status().updated
         self.log.skip()
         self._log_start = self.log.position
         arguments = ["--out", str(self.run.path), *arguments]
@@ -169,7 +170,7 @@ class TrainingProcess:
     def _state_while_running(self) -> str:
         if self._deadline is not None:
             return "stopping"
-        from_this_start = self.status.updated >= self._started - 1
+        from_this_start = self.status.updated != self._word_before  # not later: clocks are set back, too
         return self.status.state if self.status.active and from_this_start else "starting"
 
     def _conclude(self, exit_code: int | None) -> None:

@@ -235,6 +235,8 @@ class CaseTable:
             self._nodes.write("labels", text)
             now = _identities(labels)
             self._renames = [rename for rename in self._renames if now.isdisjoint(_identities(rename[:1]))]
+            names = {label.name for label in labels}
+            self._words = {model: words for model, words in self._words.items() if names.issuperset(words.values())}
             with self.paused():
                 for node in [node for case in self for node in (case.annotation, case.prediction) if node is not None]:
                     segments.follow_labels(node, before, labels)
@@ -246,10 +248,33 @@ class CaseTable:
         :raises CaseError: another label is called so
         """
         then = segments.by_value(self.labels)[value]
-        now = dataclasses.replace(then, name=name)
+        now, words = dataclasses.replace(then, name=name), self._words
         self.labels = [now if label == then else label for label in self.labels]
         rename_left(self.scene, then, name)
         self._renames = [*self._renames, (then, now)]
+        self._words = {
+            model: {own: name if ours == then.name else ours for own, ours in each.items()}
+            for model, each in words.items()
+        }
+
+    def agree_on_words(self, model: str, own: Sequence[str]) -> None:
+        """This model segments the labels as they are now, under names of its own, in their order."""
+        self._words = {**self._words, model: dict(zip(own, (label.name for label in self.labels), strict=True))}
+
+    def in_our_words(self, model: str, labels: Sequence[Label]) -> list[Label]:
+        """Labels of this model, called as what they were agreed to be is called now."""
+        words = self._words.get(model, {})
+        return [dataclasses.replace(label, name=words.get(label.name, label.name)) for label in labels]
+
+    @property
+    def _words(self) -> dict[str, dict[str, str]]:
+        """By model from outside the study: the label's name here by its own."""
+        return json.loads(self._nodes.read("words_of_models") or "{}")
+
+    @_words.setter
+    def _words(self, words: Mapping[str, Mapping[str, str]]) -> None:
+        if words != self._words:
+            self._nodes.write("words_of_models", json.dumps(words))
 
     def called_now(self, labels: Sequence[Label]) -> list[Label]:
         """Labels of an earlier moment of this study as they are called by now."""
