@@ -284,10 +284,19 @@ def _absolute(path):
 
 
 def _several(items):
-    """One volume or case, or several; none for None."""
+    """One volume or case, or several; none for None. Raises TypeError for names."""
     if items is None:
         return []
-    return list(items) if isinstance(items, Iterable) and not isinstance(items, str) else [items]
+    given = list(items) if isinstance(items, Iterable) and not isinstance(items, str) else [items]
+    return [_no_name(item) for item in given]
+
+
+def _no_name(item):
+    """The volume or case; raises TypeError for a name, which scans of two patients may have."""
+    if isinstance(item, str):
+        text = _("'{name}' is a name, which several scans may have: give the volume node or the case.")
+        raise TypeError(text.format(name=item))
+    return item
 
 
 class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
@@ -448,7 +457,7 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
         :raises SemiSegError: no model of these labels, nothing drawn, or the scan cannot be written
         """
         self._study()
-        process = self.workbench.refining.start(case, whole)
+        process = self.workbench.refining.start(_no_name(case), whole)
         if wait:
             self.wait()
         return process
@@ -466,12 +475,12 @@ class SemiSegModuleLogic(ScriptedLoadableModuleLogic):
 
     def acceptPrediction(self, case, overwrite=False):
         """The prediction of a case is right as it is; raises CaseError where it would replace a drawing."""
-        self._study().case = case
+        self._study().case = _no_name(case)
         self.workbench.review.accept(overwrite)
 
     def correctPrediction(self, case, overwrite=False):
         """Make a copy of the prediction to be edited, and return that segmentation node."""
-        self._study().case = case
+        self._study().case = _no_name(case)
         self.workbench.review.correct(overwrite)
         return case.annotation
 

@@ -70,6 +70,7 @@ def test_the_quality_is_known_after_a_prediction_and_sorts_the_review(predicted)
     import slicer
     from SemiSegModuleLib.logic.model_card import which
     from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.case import CaseError
     from SemiSegModuleLib.scene.predictions import find_prediction, load_prediction
 
     ui = predicted.ui
@@ -103,6 +104,8 @@ def test_the_quality_is_known_after_a_prediction_and_sorts_the_review(predicted)
     assert ui.reviewTable.item(0, 1).text() == text.replace(" (", "\n(")
     assert ui.reviewTable.item(0, 1).toolTip() == f"Expected DSC: {text}"
     assert text in ui.resultLabel.text
+    with pytest.raises(CaseError, match="known already"):
+        predicted.widget.logic.estimateQuality()
 
     ui.showUncertaintyCheckBox.click()
     case = predicted.work.case

@@ -141,7 +141,7 @@ def test_scans_that_are_left_out_are_not_exported_and_that_is_said(with_predicti
     ui = with_prediction.ui
     ui.excludeCaseButton.click()
     assert sorted(exported(with_prediction, tmp_path)) == ["atrium_001", "atrium_002"]
-    assert ui.exportLabel.text.endswith("\n1 scans that are left out were not exported.")
+    assert ui.exportLabel.text.endswith("\n1 scan that is left out was not exported.")
     assert "atrium_003" not in measured(with_prediction, tmp_path)
     ui.exportSelectedCheckBox.click()
     assert not ui.exportButton.enabled

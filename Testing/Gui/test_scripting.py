@@ -244,6 +244,9 @@ def test_wrong_calls_change_nothing(logic, scans, tmp_path):
         logic.predict(folder=tmp_path / "other")
     with pytest.raises(SemiSegError, match="has no box"):
         logic.predict(cases[2:3], model="left-atrium-lge", part="box")
+    for call in (logic.predict, logic.acceptPrediction, logic.correctPrediction, logic.refine, logic.estimateQuality):
+        with pytest.raises(TypeError, match="'scan' is a name, which several scans may have"):
+            call("scan")
     assert (parameters.studyFolder, parameters.validationCases) == (folder, 0)
     assert parameters.method.value == "recommended"
     assert not (tmp_path / "other").exists()

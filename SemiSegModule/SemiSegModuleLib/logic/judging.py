@@ -71,6 +71,8 @@ class Judging(ChildWork):
         if not chosen and edited:
             text = _("The mask of {name} was changed since it was predicted: the model says nothing of it.")
             raise CaseError(text.format(name=", ".join(edited[:3])))
+        if possible and not cases and not self.waiting():
+            raise CaseError(_("What is to be expected of every mask is known already."))
         if self.study.model is None or not chosen:
             raise CaseError(_("A model and at least one scan that it has predicted as a whole are needed."))
         self.cancel()

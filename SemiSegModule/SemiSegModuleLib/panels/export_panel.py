@@ -159,6 +159,7 @@ class ExportPanel:
         """What whoever gets the masks of these cases should know."""
         out = len(self._chosen()) - len(cases)
         text = _("{count} scans that are left out were not exported.")
+        text = text if out > 1 else _("1 scan that is left out was not exported.")
         return [*_slices_alone(cases), *([text.format(count=out)] if out else [])]
 
     def _empty_ones(self, cases: Sequence[Case]) -> list[str]:

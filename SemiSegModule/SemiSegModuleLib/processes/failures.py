@@ -72,8 +72,8 @@ def _words(kind: str, detail: str) -> tuple[str, str]:
         "memory": (
             _("Memory ran out."),
             _(
-                "Close other programs that use the graphics card, then press Resume; or choose a smaller patch size or "
-                "a larger voxel spacing under Advanced and train anew."
+                "Close other programs that use the graphics card, then press Resume (Train, if it had not begun); or "
+                "choose a smaller patch size or a larger voxel spacing under Advanced and train anew."
             ),
         ),
         "disk": (
@@ -99,7 +99,7 @@ def _words(kind: str, detail: str) -> tuple[str, str]:
             _("The program was ended from outside before it was done."),
             _(
                 "Often the computer ran out of memory, or somebody ended the process. "
-                "Press Resume to go on from the last checkpoint."
+                "Press Resume to go on from the last checkpoint, or Train if there is none yet."
             ),
         ),
         "unknown": (
