@@ -79,17 +79,8 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
     if case.has_work and not overwrite:
         raise CaseError(f"'{case.name}' has an annotation already; it would be replaced by the prediction.")
     outside = _drawn_outside(case, table.labels)
-    if done and outside is None and not segments.counts_by_segment(case.prediction):
-        raise CaseError(
-            f"Nothing was found in '{case.name}': correct that by drawing what is there or, if it is right, by marking "
-            "the empty mask as done; or leave the scan out."
-        )
-    strays = segments.strays(case.prediction, table.labels) if done and outside is None else []
-    if strays:
-        raise CaseError(
-            f"The prediction of '{case.name}' shows {', '.join(strays)}, which is no label of the task: predict again "
-            "with a model of these labels, or correct it."
-        )
+    if done and outside is None:
+        _refuse_as_done(case, table.labels)
     slices = "" if _known_as_a_whole(case) else _orientation_of_parts(case)
     if not slices and not _known_as_a_whole(case):
         raise CaseError(
@@ -98,21 +89,7 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         )
     with table.paused():
         annotation = make_annotation(table, case)
-        not_sure = segments.not_sure_on_grid(annotation, case.volume)
-        if outside is None:
-            segments.copy_segments(case.prediction, annotation)
-            follow(annotation, case.prediction.GetParentTransformNode())
-        else:
-            predicted = segments.voxels_on_grid(case.prediction, case.volume, table.labels)
-            joined = np.where(outside > 0, outside, predicted)
-            segments.set_voxels(annotation, joined, volumes.ijk_to_ras(case.volume), table.labels)
-            follow(annotation, case.volume.GetParentTransformNode())
-        segments.add_segments(annotation, table.labels)
-        if not_sure.any():
-            into_node = np.linalg.inv(segments.world_matrix(annotation)) @ segments.world_matrix(case.volume)
-            segments.set_not_sure(annotation, not_sure, into_node @ volumes.ijk_to_ras(case.volume))
-        segments.add_not_sure(annotation)
-        annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
+        _take_over(annotation, case, outside, table.labels)
         case.partial = case.refinement = ""
         if slices:
             case.slice_plan = _plan_of_parts(case, slices, table.labels)
@@ -120,6 +97,40 @@ def accept_prediction(table: CaseTable, case: Case, overwrite: bool = False, don
         case.remember_beginning()
         case.mark_done(done, corrected=True)
     return annotation
+
+
+def _refuse_as_done(case: Case, labels: Sequence[Label]) -> None:
+    """Raises CaseError where the prediction, as it is, cannot be what counts."""
+    if not segments.counts_by_segment(case.prediction):
+        raise CaseError(
+            f"Nothing was found in '{case.name}': correct that by drawing what is there or, if it is right, by marking "
+            "the empty mask as done; or leave the scan out."
+        )
+    strays = segments.strays(case.prediction, labels)
+    if strays:
+        raise CaseError(
+            f"The prediction of '{case.name}' shows {', '.join(strays)}, which is no label of the task: predict again "
+            "with a model of these labels, or correct it."
+        )
+
+
+def _take_over(annotation, case: Case, outside: np.ndarray | None, labels: Sequence[Label]) -> None:
+    """Copy the prediction into the annotation, together with what was drawn outside its parts; *not sure* stays."""
+    not_sure = segments.not_sure_on_grid(annotation, case.volume)
+    if outside is None:
+        segments.copy_segments(case.prediction, annotation)
+        follow(annotation, case.prediction.GetParentTransformNode())
+    else:
+        predicted = segments.voxels_on_grid(case.prediction, case.volume, labels)
+        joined = np.where(outside > 0, outside, predicted)
+        segments.set_voxels(annotation, joined, volumes.ijk_to_ras(case.volume), labels)
+        follow(annotation, case.volume.GetParentTransformNode())
+    segments.add_segments(annotation, labels)
+    if not_sure.any():
+        into_node = np.linalg.inv(segments.world_matrix(annotation)) @ segments.world_matrix(case.volume)
+        segments.set_not_sure(annotation, not_sure, into_node @ volumes.ijk_to_ras(case.volume))
+    segments.add_not_sure(annotation)
+    annotation.SetReferenceImageGeometryParameterFromVolumeNode(case.volume)
 
 
 def reaches_beyond_prediction(case: Case) -> bool:

@@ -94,15 +94,20 @@ def export_cases(
             if case.unfinished:
                 export.remarks.append(f"{case.name}: the annotation is not learnt from: it is not marked as done.")
     store.finish()
-    origins = {case.file_name: case.origin for case in chosen if case.state.trains_with_mask}
-    write_json(export.folder / ORIGINS, origins)
-    write_json(export.folder / PATIENTS, _patients(chosen))
-    names = {"background": 0, **{label.name: label.value for label in labels}}
-    write_json(export.folder / "dataset.json", {"labels": names})
-    write_identity(export.folder, table.identifier, chosen, export.places)
+    _describe(export, table, chosen)
     if progress:
         progress(len(chosen), len(chosen), "")
     return export
+
+
+def _describe(export: Export, table: CaseTable, cases: Sequence[Case]) -> None:
+    """Write beside the files what their masks are, whose scans they are, and where these lie."""
+    origins = {case.file_name: case.origin for case in cases if case.state.trains_with_mask}
+    write_json(export.folder / ORIGINS, origins)
+    write_json(export.folder / PATIENTS, _patients(cases))
+    names = {"background": 0, **{label.name: label.value for label in table.labels}}
+    write_json(export.folder / "dataset.json", {"labels": names})
+    write_identity(export.folder, table.identifier, cases, export.places)
 
 
 def _patients(cases: Sequence[Case]) -> dict[str, str]:
