@@ -76,7 +76,8 @@ class ExportPanel:
                 )
             )
             if files:
-                text = _("{count} files written to {folder}").format(count=len(files), folder=self._folder())
+                text = _("1 file written to {folder}") if len(files) == 1 else _("{count} files written to {folder}")
+                text = text.format(count=len(files), folder=self._folder())
                 self._say("\n".join([text, *self._remarks_on(cases), *self._empty_ones(cases)]))
 
     def check(self) -> None:
@@ -85,7 +86,7 @@ class ExportPanel:
         with error, self._busy(_("Checking the masks")) as progress:
             self._show_remarks(check_masks(self._cases(), self._study.cases.labels, progress))
             self._say(
-                _("{count} remarks: click one to see the place.").format(count=len(self._remarks))
+                _("Things to look at: {count}. Click one to see the place.").format(count=len(self._remarks))
                 if self._remarks
                 else _("Nothing unusual was found in these masks.")
             )
