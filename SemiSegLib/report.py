@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ STRIP_LINES = 1.5  # their outlines are thicker: a page shows them at two thirds
 CURVE_COLOUR = "#0072B2"
 MARGIN_MM = 25.0  # shown around the masks
 SDM_COLOURS = "coolwarm"
+_LETTERS_AN_INCH = 14  # of 8 points, wide ones among them
 EDGES = (  # left, right, top and bottom of a picture: place of a letter, and how it is aligned there
     (0.02, 0.5, "left", "center"),
     (0.98, 0.5, "right", "center"),
@@ -346,7 +348,7 @@ def _explain(figure: Figure, masks: Mapping[str, np.ndarray], labels: Mapping[st
         text = f"DSC of this scan: {', '.join(scores)}. {text}"
     legend = figure.legend(
         handles=lines,
-        title=text,
+        title=textwrap.fill(text, int(_LETTERS_AN_INCH * figure.get_figwidth())),
         loc="outside lower center",
         ncols=2,
         frameon=False,

@@ -181,9 +181,9 @@ def test_every_shipped_model_is_small_and_has_a_card():
         assert file.stat().st_size <= 20e6, name
         assert model.card.notes, name
         assert model.card.settings.data.cache is None, name
-        assert all(len(pairs["dsc"]) >= 9 for pairs in model.card.quality["classes"].values()), (
-            name
-        )  # intervals of 90 %
+        calibrated = model.card.quality.get("classes", {}).values()
+        assert all(len(pairs["dsc"]) >= 9 for pairs in calibrated), name  # intervals of 90 %
+        assert calibrated or "not calibrated" in model.card.notes, name
         model.network()
 
 

@@ -16,6 +16,7 @@ from SemiSegLib.metrics import METRICS, summarise
 from SemiSegLib.report import (
     View,
     _curve_panel,
+    _explain,
     case_figure,
     case_rows,
     curve_points,
@@ -192,3 +193,14 @@ def test_pictures_leave_pyplot_alone():
         "assert file.exists() and 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_scores_of_many_classes_stay_within_the_picture():
+    figure = new_figure(10, 7)
+    mask = np.zeros((4, 4, 4), np.uint8)
+    organs = {f"organ number {value}": value for value in range(1, 13)}
+    _explain(figure, {"prediction": mask, "reference": mask}, organs)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box = figure.legends[0].get_window_extent(canvas.get_renderer())
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
