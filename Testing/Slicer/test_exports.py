@@ -437,7 +437,7 @@ def test_a_mask_that_lies_beside_its_scan_is_not_given_away_as_an_empty_one(tabl
     transform = table.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
     case.annotation.SetAndObserveTransformNodeID(transform.GetID())
-    with pytest.raises(ExportError, match="'oblique scan' lies beside it"):
+    with pytest.raises(ExportError, match="'oblique scan' lies beside the scan"):
         export_masks(table, [other, case], tmp_path / "masks", ".nrrd")
     assert not list((tmp_path / "masks").glob("oblique*"))
 

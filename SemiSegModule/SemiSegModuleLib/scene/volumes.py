@@ -75,7 +75,8 @@ def world_image(volume_node, array: np.ndarray | None = None, box: VoxelBox | No
     if np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR:
         raise VolumeError(
             f"The axes of '{shown_name(volume_node)}' are not at right angles in the world, which files cannot hold: "
-            "take it out of its shearing transform, or resample it (module Resample Scalar/Vector/DWI Volume)."
+            "take it out of its shearing transform, resample it (module Resample Scalar/Vector/DWI Volume), or leave "
+            "it out."
         )
     image = sitk.GetImageFromArray(_storable(voxels if box is None else voxels[box.slices]))
     image.SetSpacing(spacing.tolist())
