@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 
 import nibabel
 import numpy as np
@@ -258,6 +259,31 @@ def test_surface_files_carry_the_colour_where_they_can(table, annotated, tmp_pat
     obj = (tmp_path / f"{stem_of(case)}_aorta.obj").read_text(encoding="utf-8")
     assert f"mtllib {stem_of(case)}_aorta.mtl\nusemtl aorta\n" in obj
     assert b"SPACE=LPS" in (tmp_path / f"{stem_of(case)}_aorta.stl").read_bytes()[:80]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such limit")
+@pytest.mark.parametrize("suffix", [".stl", ".obj", ".ply"])
+def test_no_half_surface_is_left_by_a_disk_that_is_full(table, annotated, tmp_path, suffix):
+    """VTK's writers do not all notice; here the system refuses what is longer than a limit."""
+    import resource
+    import signal
+
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
+
+    case, _ = annotated()
+    whole = export_surfaces(table, [case], tmp_path / "whole", suffix)
+    size, limits = min(path.stat().st_size for path in whole), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for limit in (size // 2, size - 1):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+            with pytest.raises(ExportError, match="cannot be written"):
+                export_surfaces(table, [case], tmp_path / "half", suffix)
+            assert not list((tmp_path / "half").glob(f"*{suffix}"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 def test_existing_files_are_kept_unless_overwriting_is_asked_for(table, annotated, tmp_path):
