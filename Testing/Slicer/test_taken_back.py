@@ -49,7 +49,7 @@ def voxels(table, case, node):
     return mask
 
 
-def test_an_annotation_that_comes_back_lies_on_its_scan(table, case, meanwhile):
+def test_an_annotation_that_comes_back_lies_on_its_scan(application, table, case, meanwhile, tmp_path):
     from SemiSegModuleLib.scene.annotations import accept_prediction
     from SemiSegModuleLib.scene.undo import keep_annotation
 
@@ -60,6 +60,10 @@ def test_an_annotation_that_comes_back_lies_on_its_scan(table, case, meanwhile):
     back()
     assert np.array_equal(voxels(table, case, case.annotation), before)
     assert case.done
+    application.save(tmp_path / "work.mrb")
+    application.load(tmp_path / "work.mrb")
+    (case,) = table
+    assert np.array_equal(voxels(table, case, case.annotation), before)
 
 
 def test_so_do_prediction_maps_and_region_of_a_scan_that_was_removed(table, case, meanwhile):
