@@ -356,3 +356,18 @@ def test_a_scan_that_cannot_be_used_is_called_as_the_table_calls_it(ready):
     ready.logic.predicting.start([ready.work.cases.case_of(flat)])
     ready.wait_until(lambda: not ready.logic.predicting.active)
     assert "'Scan 5': all voxels" in ready.ui.predictionLabel.text
+
+
+def test_a_study_folder_that_goes_while_scans_are_predicted_is_named(ready):
+    """A drive was unplugged; the log that would have said why is gone with it."""
+    import shutil
+
+    ready.logic.study.use_model("left-atrium-lge")
+    ready.ui.predictAllButton.click()
+    folder = ready.logic.predicting.process.output
+    shutil.rmtree(ready.work.folder)
+    ready.wait_until(lambda: not ready.logic.predicting.active)
+    assert ready.ui.predictionLabel.text.startswith(f"What was in the folder {folder} is not there any more.")
+    ready.ui.predictAllButton.click()
+    ready.wait_until(lambda: not ready.logic.predicting.active)
+    assert ready.states() == ["annotated", "annotated", "predicted", "predicted"]
