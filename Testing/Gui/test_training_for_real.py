@@ -338,3 +338,36 @@ def test_device_is_found_when_the_section_is_opened(ready):
     assert ready.ui.deviceLabel.text == "looking …"
     ready.wait_until(lambda: ready.logic.installation.report.done)
     assert "CPU: as asked for (PyTorch" in ready.ui.deviceLabel.text
+
+
+def test_a_scan_that_cannot_be_used_is_called_as_the_table_calls_it(ready):
+    """Copies of scans have numbers for names, which say nothing to anybody."""
+    import slicer
+
+    flat = slicer.util.addVolumeFromArray(np.full((32, 32, 32), 7, np.int16), name="flat/CT")
+    ready.work.cases.add_volume(flat)
+    ready.ui.trainButton.click()
+    wait_for_the_end(ready)
+    assert ready.ui.failureLabel.text.startswith("'flat/CT': all voxels have the same intensity")
+    ready.parameters.hideNames = True
+    ready.panel.train.update()
+    assert ready.ui.failureLabel.text.startswith("'Scan 5': all voxels")
+    ready.logic.study.use_model("left-atrium-lge")
+    ready.logic.predicting.start([ready.work.cases.case_of(flat)])
+    ready.wait_until(lambda: not ready.logic.predicting.active)
+    assert "'Scan 5': all voxels" in ready.ui.predictionLabel.text
+
+
+def test_a_study_folder_that_goes_while_scans_are_predicted_is_named(ready):
+    """A drive was unplugged; the log that would have said why is gone with it."""
+    import shutil
+
+    ready.logic.study.use_model("left-atrium-lge")
+    ready.ui.predictAllButton.click()
+    folder = ready.logic.predicting.process.output
+    shutil.rmtree(ready.work.folder)
+    ready.wait_until(lambda: not ready.logic.predicting.active)
+    assert ready.ui.predictionLabel.text.startswith(f"What was in the folder {folder} is not there any more.")
+    ready.ui.predictAllButton.click()
+    ready.wait_until(lambda: not ready.logic.predicting.active)
+    assert ready.states() == ["annotated", "annotated", "predicted", "predicted"]

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from drawing import draw
+from drawing import draw, put_under_transform
 
 
 def type_of(segment):
@@ -422,6 +422,24 @@ def test_saving_and_loading_the_scene_brings_the_work_back(application, table, a
     assert again.volumes_ml(labels) == pytest.approx(volumes_ml)
     assert table.run_folder == tmp_path / "run"
     assert mask.any()
+
+
+@pytest.mark.parametrize("hardened", [False, True])
+def test_what_is_drawn_below_a_transform_is_saved_as_it_is(application, table, an_oblique_volume, tmp_path, hardened):
+    """Slicer saves a segmentation on the grid that it was told to be on, and draws on that."""
+    import slicer
+    from SemiSegModuleLib.scene import segments
+
+    put_under_transform(an_oblique_volume)
+    case = table.add_volume(an_oblique_volume)
+    mask = draw(table, case)
+    if hardened:
+        for node in (case.volume, case.annotation):
+            slicer.vtkSlicerTransformLogic().hardenTransform(node)
+    application.save(tmp_path / "work.mrb")
+    application.load(tmp_path / "work.mrb")
+    (case,) = table
+    assert np.array_equal(segments.voxels_on_grid(case.annotation, case.volume, table.labels), mask)
 
 
 def test_importing_a_second_scene_adds_its_cases(application, table, add_volume, tmp_path):

@@ -153,6 +153,27 @@ def test_a_segmentation_of_the_user_is_matched_by_segment_name(scene, table, a_v
     assert "helper" in export.remarks[0]
 
 
+def test_what_is_drawn_beside_the_scan_is_told(scene, table, a_volume, tmp_path):
+    """Somebody has moved the scan alone: some of the mask, then all of it, lies beside it."""
+    from SemiSegModuleLib.scene.training_files import export_cases
+
+    from SemiSegLib.errors import SemiSegError
+
+    case = table.add_volume(a_volume)
+    draw(table, case)  # 5 voxels along i, from the fifth on
+    case.mark_done()
+    assert export_cases(table, tmp_path).remarks == []
+    shift = np.eye(4)
+    shift[0, 3] = 7 * a_volume.GetSpacing()[0]
+    move(scene, a_volume, shift)
+    (remark,) = export_cases(table, tmp_path).remarks
+    assert remark.startswith("scan: 45 annotated voxels lie beside the scan")
+    shift[0, 3] = 500
+    move(scene, a_volume, shift)
+    with pytest.raises(SemiSegError, match="The mask of 'scan' lies beside the scan"):
+        export_cases(table, tmp_path)
+
+
 def test_an_annotation_without_any_label_of_the_task_is_refused(scene, table, a_volume, tmp_path):
     import slicer
     from SemiSegModuleLib.scene.training_files import export_cases

@@ -1,8 +1,10 @@
 """Exports read back by others: names, values, colours and the place in the world of masks and surfaces; the CSV."""
 
+import contextlib
 import csv
 import json
 import os
+import signal
 
 import nibabel
 import numpy as np
@@ -260,6 +262,49 @@ def test_surface_files_carry_the_colour_where_they_can(table, annotated, tmp_pat
     assert b"SPACE=LPS" in (tmp_path / f"{stem_of(case)}_aorta.stl").read_bytes()[:80]
 
 
+@contextlib.contextmanager
+def no_file_longer_than(limit):
+    """As on a disk that is full: the system refuses what is longer."""
+    resource = pytest.importorskip("resource", reason="Windows knows no such limit")
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("suffix", [".stl", ".obj", ".ply"])
+def test_no_half_surface_is_left_by_a_disk_that_is_full(table, annotated, tmp_path, suffix):
+    """VTK's writers do not all notice."""
+    from SemiSegModuleLib.exports.choice import ExportError
+    from SemiSegModuleLib.exports.surfaces import export_surfaces
+
+    case, _ = annotated()
+    size = min(path.stat().st_size for path in export_surfaces(table, [case], tmp_path / "whole", suffix))
+    for limit in (size // 2, size - 1):
+        with no_file_longer_than(limit), pytest.raises(ExportError, match="cannot be written"):
+            export_surfaces(table, [case], tmp_path / "half", suffix)
+        assert not list((tmp_path / "half").glob(f"*{suffix}"))
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz"])
+def test_no_half_image_is_left_by_a_disk_that_is_full(a_volume, tmp_path, suffix, compress):
+    """Nor do ITK's: that of NIfTI never, that of NRRD not where the end alone is missing."""
+    from SemiSegModuleLib.scene import volumes
+
+    image, path = volumes.world_image(a_volume), tmp_path / f"scan{suffix}"
+    volumes.write_image(image, path, compress)
+    size = path.stat().st_size
+    path.unlink()
+    for limit in (size // 2, size - 1):
+        with no_file_longer_than(limit), pytest.raises(volumes.VolumeError, match="cannot be written"):
+            volumes.write_image(image, path, compress)
+        assert not list(tmp_path.iterdir())
+
+
 def test_existing_files_are_kept_unless_overwriting_is_asked_for(table, annotated, tmp_path):
     from SemiSegModuleLib import exports
 
@@ -437,7 +482,7 @@ def test_a_mask_that_lies_beside_its_scan_is_not_given_away_as_an_empty_one(tabl
     transform = table.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
     case.annotation.SetAndObserveTransformNodeID(transform.GetID())
-    with pytest.raises(ExportError, match="'oblique scan' lies beside it"):
+    with pytest.raises(ExportError, match="'oblique scan' lies beside the scan"):
         export_masks(table, [other, case], tmp_path / "masks", ".nrrd")
     assert not list((tmp_path / "masks").glob("oblique*"))
 

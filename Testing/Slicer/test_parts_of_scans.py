@@ -263,3 +263,20 @@ def test_the_slice_that_is_shown_is_taken_from_the_view_of_its_orientation(case,
     for name in ("axial", "coronal", "sagittal"):
         axis = volumes.slice_axis(case.volume, name)
         assert slab(case.volume, name, shown_place(case.volume, name)).start[axis] == (3, 9, 6)[axis]
+
+
+def test_a_prediction_of_a_whole_scan_stays_that_when_the_scan_is_resampled(table, case, predict):
+    """It was taken for one of the first slices alone, and of the others nothing counted."""
+    import slicer
+    from SemiSegModuleLib.scene import volumes
+    from SemiSegModuleLib.scene.annotations import accept_prediction, annotation_mask
+
+    predict(case, 1, where=np.s_[1:8, 2:10, 3:12])
+    to_ras = volumes.ijk_to_ras(case.volume)
+    to_ras[:3, 2] /= 4
+    finer = np.repeat(slicer.util.arrayFromVolume(case.volume), 4, axis=0)
+    volumes.fill_volume(case.volume, finer, to_ras)
+    assert case.predicted_voxels().all()
+    accept_prediction(table, case)
+    assert (case.partial, case.slice_plan) == ("", None)
+    assert set(np.unique(annotation_mask(case, table.labels))) == {0, 1}

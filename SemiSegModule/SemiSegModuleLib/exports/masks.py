@@ -15,6 +15,7 @@ from SemiSegLib.config import Label
 from SemiSegLib.files import write_whole
 
 from ..scene import segments, volumes
+from ..scene.annotations import beside_its_scan
 from ..scene.case import Case
 from ..scene.case_table import CaseTable
 from ..scene.names_list import write_names
@@ -80,9 +81,7 @@ def _mask_of(case: Case, source: str, labels: Sequence[Label]) -> np.ndarray:
     node = segmentation_of(case, source)
     mask = segments.voxels_on_grid(node, case.volume, labels)
     if not mask.any() and any(segments.voxel_counts(node, labels).values()):
-        raise ExportError(
-            f"The mask of '{case.name}' lies beside it: move both below the same transform (Data module), or draw anew."
-        )
+        raise ExportError(beside_its_scan(case))
     return mask
 
 

@@ -140,7 +140,8 @@ def write_surface(surface, path: Path, label: Label) -> None:
     unfinished = path.with_name(f".unfinished-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if not _surface_writer(lps, unfinished, label).Write():
+        written = _surface_writer(lps, unfinished, label).Write()
+        if not written or (path.suffix == ".ply" and not _is_whole_ply(unfinished, lps)):
             raise ExportError(f"{path} cannot be written.")
         if path.suffix == ".obj":
             _give_material(unfinished, path.with_suffix(".mtl"), label)
@@ -203,6 +204,15 @@ def _surface_writer(surface, path: Path, label: Label):
     writer.SetInputData(surface)
     writer.SetFileName(str(path))
     return writer
+
+
+def _is_whole_ply(path: Path, surface) -> bool:
+    """VTK's writer of this format does not notice that a disk is full."""
+    header, _end, body = path.read_bytes().partition(b"end_header\n")
+    vertex, _count, face = header.partition(b"element face ")
+    point = 4 * vertex.count(b"property float") + vertex.count(b"property uchar")
+    triangle = 1 + 3 * 4 + face.count(b"property uchar")  # the number of its corners, and each of them
+    return len(body) == point * surface.GetNumberOfPoints() + triangle * surface.GetNumberOfPolys()
 
 
 def _give_material(obj: Path, material: Path, label: Label) -> None:

@@ -9,6 +9,7 @@ every change that reaches only whom it concerns.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -244,6 +245,19 @@ class Study:
     def pool(self) -> Path:
         """Where every scan and mask that was written for trainings and predictions is kept once."""
         return self.folder / "scans"
+
+    def in_names(self, text: str) -> str:
+        """A message of a child process, in which scans are called as the table calls them and not as their copies in
+        this study's folder, of which the names are numbers."""
+
+        if self.parameters is None:  # a scene is closing
+            return text
+
+        def shown(match: re.Match[str]) -> str:
+            case = self.cases.by_file_name(match["stem"])
+            return f"'{case.name}'" if case is not None else match[0]
+
+        return re.sub(re.escape(str(self.folder)) + r"[^\n:]*?[\\/](?P<stem>scan_\d+)\.(?:nrrd|nii\.gz)", shown, text)
 
     def claim_folder(self) -> Path:
         """Make the folder, for this study alone; raises OSError when it cannot be made."""

@@ -94,7 +94,7 @@ class LoopPanel:
         process = self._refining.process if self._refining.active else self._suggesting.process
         if running:
             ui.loopProgressBar.maximum, ui.loopProgressBar.value = max(1, process.count), process.index
-        ui.loopLabel.text = self._trouble or self._text(case)
+        ui.loopLabel.text = self._trouble or self._study.in_names(self._text(case))
         ui.loopLabel.visible = bool(ui.loopLabel.text)
 
     def _text(self, case: Case | None) -> str:

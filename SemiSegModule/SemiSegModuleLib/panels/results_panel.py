@@ -244,13 +244,14 @@ class ResultsPanel:
             return  # the bar is the estimate's
         self._ui.predictionProgressBar.maximum = max(1, process.count) if process else 1
         self._ui.predictionProgressBar.value = process.index if process else 0
-        said = [texts.prediction(process), *_first(self._predicting.problems)]
+        said = [self._study.in_names(texts.prediction(process)), *_first(self._predicting.problems)]
         self._say("\n".join(text for text in said if text))
         self._show_buttons()
 
     def _show_judging(self) -> None:
         process = self._judging.process
-        said = [texts.judging(process, self._judging.calibrated), *_first(self._judging.problems)]
+        text = self._study.in_names(texts.judging(process, self._judging.calibrated))
+        said = [text, *_first(self._judging.problems)]
         self._ui.qualityLabel.text = "\n".join(text for text in said if text)
         self._ui.qualityLabel.visible = bool(self._ui.qualityLabel.text)
         if self._judging.active:

@@ -203,7 +203,14 @@ class TrainPanel:
         ui.stateLabel.text = texts.training(process, self._training.running_elsewhere, last)
         ui.trainingProgressBar.maximum = max(1, process.status.iterations) if process else 1
         ui.trainingProgressBar.value = process.status.iteration if process else 0
-        self._show_failure(process.failure.text if process and process.failure else self._training.unused)
+        self._show_failure(self._why_it_failed() if process and process.failure else self._training.unused)
+
+    def _why_it_failed(self) -> str:
+        text = self._training.process.failure.text
+        named = self._study.in_names(text)
+        if named == text:
+            return text
+        return _("{reason} Leave that scan out (section 1) to train without it.").format(reason=named)
 
     def _show_failure(self, text: str) -> None:
         self._ui.failureLabel.text = text

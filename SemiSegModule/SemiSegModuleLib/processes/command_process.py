@@ -57,7 +57,8 @@ class CommandProcess:
         if self._child and exit_code is not None:
             self._child = None
             self.state = "finished" if exit_code in (0, SOME_FAILED) else "failed"
-            self.failure = explain(self.log.tail(), exit_code) if self.state == "failed" else None
+            failed = self.state == "failed"
+            self.failure = explain(self.log.tail(), exit_code, log_file=self.log.path) if failed else None
         return events
 
     def cancel(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..i18n import _
 
@@ -44,13 +45,16 @@ _LAUNCHER_LINE = re.compile(r"^.*exit abnormally - Report the problem\.\s*$", re
 _PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception|Warning)\b")  # an error of the program, not of its input
 
 
-def explain(log: str, exit_code: int | None, message: str = "") -> Failure:
+def explain(log: str, exit_code: int | None, message: str = "", log_file: Path | None = None) -> Failure:
     """Find out what a child process died of.
 
     :param log: the end of what it printed
     :param exit_code: negative: ended by that signal; None: unknown, it was not started from here
     :param message: what the child itself wrote into its status, shown as it is
+    :param log_file: where that was printed: in the folder in which the child worked
     """
+    if log_file is not None and not log_file.is_file():
+        return Failure("folder", *_words("folder", str(log_file.parent)), detail=str(log_file.parent))
     log, killed = _LAUNCHER_LINE.subn("", log)
     exit_code = None if killed else exit_code
     for kind, pattern in _PATTERNS:
@@ -90,6 +94,10 @@ def _words(kind: str, detail: str) -> tuple[str, str]:
         "permission": (
             _("A file could not be written or read: {detail}").format(detail=detail.rstrip(".") + "."),
             _("Close programs that have it open, or choose a study folder that you may write to."),
+        ),
+        "folder": (
+            _("What was in the folder {detail} is not there any more.").format(detail=detail),
+            _("Connect its drive again, or choose another study folder, and start anew."),
         ),
         "driver": (
             _("The graphics card could not be used: {detail}").format(detail=detail.rstrip(".") + "."),

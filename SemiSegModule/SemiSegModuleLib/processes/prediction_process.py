@@ -85,7 +85,7 @@ class PredictionProcess:
             self.failure = Failure("input", title, " ".join(self._refused))
         else:
             self.state = "failed"
-            self.failure = explain(self.log.tail(self._log_start), exit_code)
+            self.failure = explain(self.log.tail(self._log_start), exit_code, log_file=self.log.path)
 
     def _read(self, line: str) -> str:
         try:

@@ -189,9 +189,12 @@ def annotation_mask(case: Case, labels: Sequence[Label]) -> np.ndarray:
 
     The region of interest is not considered: what lies outside it is annotated as well.
 
-    :raises CaseError: nothing of the task's labels is drawn, and nobody has said that this is right
+    :raises CaseError: nothing of the task's labels is drawn, and nobody has said that this is right; or no voxel of the
+        scan is in what is drawn
     """
     mask = segments.voxels_on_grid(case.annotation, case.volume, labels)
+    if not mask.any() and any(segments.voxel_counts(case.annotation, labels).values()):
+        raise CaseError(beside_its_scan(case))
     mask[segments.not_sure_on_grid(case.annotation, case.volume)] = IGNORE_VALUE
     if not case.confirmed_empty and not ((mask > 0) & (mask != IGNORE_VALUE)).any():
         names = ", ".join(segments.foreign_segments(case.annotation, labels)) or "none"
@@ -201,6 +204,14 @@ def annotation_mask(case: Case, labels: Sequence[Label]) -> np.ndarray:
     if not case.partial:
         return mask
     return ignore_slices(mask, volumes.slice_axis(case.volume, case.partial), looked_at=case.empty_slices)
+
+
+def beside_its_scan(case: Case) -> str:
+    """What to say where something is drawn, but no voxel of the scan is in it."""
+    return (
+        f"The mask of '{case.name}' lies beside the scan, or is thinner than its voxels: move both below the same "
+        "transform (Data module), draw anew, or leave the scan out."
+    )
 
 
 def ignore_slices(mask: np.ndarray, axis: int, looked_at: Iterable[int] = ()) -> np.ndarray:

@@ -66,13 +66,14 @@ class Case(Scan):
     _of_the_annotation = (_done, _empty, _corrected, _accepted, _began_as, _partial, _slice_plan, refinement)
 
     _predicted_box = Plain("predicted_box", "[start, size] of each part; earlier versions have that of one alone.")
+    _predicted_of = Plain("predicted_of", "Size of the scan then; None in scenes of earlier versions.")
     _joined = Flag("joined", "Parts of the prediction were made on their own.")
     _fingerprint = Text("prediction_fingerprint", "Of the prediction as it was loaded, or 'edited'.")
     _loaded = Plain("prediction_counts", "Contents of the prediction as it was loaded.")
     _quality = Record("quality", Quality.of)
     _dsc = Number("dsc")
     _measured = Plain("measured", "Contents of annotation and prediction whose DSC that is.")
-    _of_the_prediction = (confidence, _quality, _dsc, _measured, _predicted_box, _joined)
+    _of_the_prediction = (confidence, _quality, _dsc, _measured, _predicted_box, _predicted_of, _joined)
 
     @classmethod
     def new(cls, node, volume, file_name: str, name_hidden: bool) -> Case:
@@ -130,14 +131,23 @@ class Case(Scan):
 
     @property
     def predicted_parts(self) -> list[VoxelBox]:
-        """The blocks of voxels that the prediction was made for, one after the other; empty when that is not known."""
+        """The blocks of voxels that the prediction was made for, one after the other; empty when that is not known, or
+        was all of a scan that has other voxels now."""
         stored = self._predicted_box or []
         one = bool(stored) and isinstance(stored[0][0], int)  # a scene of an earlier version
-        return [VoxelBox.of(*box) for box in ([stored] if one else stored)]
+        boxes = [VoxelBox.of(*box) for box in ([stored] if one else stored)]
+        former = self._predicted_of
+        resampled = bool(boxes) and former is not None and former != self._size_of_scan()
+        return [] if resampled and VoxelBox.of((0, 0, 0), former) in boxes else boxes
 
     @predicted_parts.setter
     def predicted_parts(self, boxes: Sequence[VoxelBox]) -> None:
         self._predicted_box = [[box.start, box.size] for box in boxes]
+        self._predicted_of = self._size_of_scan() if boxes else None
+
+    def _size_of_scan(self) -> list[int] | None:
+        image = self.volume.GetImageData() if self.volume is not None else None
+        return list(image.GetDimensions()) if image is not None else None
 
     def predicted_voxels(self) -> np.ndarray:
         """Where the network predicted, bool (k, j, i) on the scan's voxels; everywhere when that is not known."""

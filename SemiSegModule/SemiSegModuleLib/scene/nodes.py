@@ -10,8 +10,8 @@ def new_segmentation(scene, name: str, volume_node):
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetVisibility(False)
+    follow(node, volume_node.GetParentTransformNode())  # first: the grid is told in the frame that the node has then
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-    follow(node, volume_node.GetParentTransformNode())
     put_beside(node, volume_node)
     return node
 

@@ -27,6 +27,7 @@ from .case import Case, CaseError
 from .case_table import CaseTable
 from .identity import write_identity
 from .records import State
+from .region import voxel_box, voxels_outside
 
 MANIFEST = "exported_from_scene.json"
 FILE_FORMATS = (".nrrd", ".nii.gz")
@@ -131,6 +132,12 @@ def _export_mask(case: Case, labels: Sequence[Label], store: _ExportFolder, suff
         )
     if unseen:
         remarks.append(f"{case.name}: {unseen} annotated voxels outside the region of interest are not learnt from.")
+    beside = voxels_outside(case.annotation, case.volume, voxel_box(None, case.volume), labels)
+    if beside:
+        remarks.append(
+            f"{case.name}: {beside} annotated voxels lie beside the scan and are not learnt from. Was it moved or "
+            "cropped since?"
+        )
     store.write(f"labels/{case.file_name}{suffix}", volumes.world_image(case.volume, mask, box), compress=True)
     foreign = segments.foreign_segments(case.annotation, labels)
     if foreign:

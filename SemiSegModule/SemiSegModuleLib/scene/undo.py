@@ -7,16 +7,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import slicer
 
-from . import segments
+from SemiSegLib.errors import SemiSegError
+
+from . import segments, volumes
 from .annotations import make_annotation
 from .case import Case, CaseError
 from .case_table import CaseTable
 from .merging import of_other_meaning
-from .nodes import put_beside
+from .nodes import follow, put_beside
+
+_SAME_PLACE = 1e-4  # mm, or a part of a turn, that rounding alone may make
 
 Back = Callable[[], Case]
 
@@ -24,9 +31,9 @@ Back = Callable[[], Case]
 def keep_annotation(table: CaseTable, case: Case) -> Back:
     """What gives a case the annotation again that it has now, or none."""
     node, kept, labels = case.annotation, case.kept_annotation(), table.labels
-    drawn = transform = None
+    drawn = place = None
     if node is not None:
-        drawn, transform = slicer.vtkSegmentation(), node.GetTransformNodeID()
+        drawn, place = slicer.vtkSegmentation(), _keep_place(node, case.volume)
         drawn.DeepCopy(node.GetSegmentation())
 
     def back() -> Case:
@@ -40,11 +47,32 @@ def keep_annotation(table: CaseTable, case: Case) -> Back:
                 annotation.GetSegmentation().RemoveAllSegments()
                 annotation.GetSegmentation().DeepCopy(drawn)
                 segments.follow_labels(annotation, labels, table.labels)
-                annotation.SetAndObserveTransformNodeID(transform)
+                place(annotation)
                 case.restore(kept)
         return case
 
     return back
+
+
+def _keep_place(node, volume) -> Callable[[Any], None]:
+    """What puts a node, or another that holds the same, on those voxels of a scan again on which it lies now: what was
+    taken away meanwhile was not there when the scan's transform was hardened, changed or deleted."""
+    transform = node.GetTransformNodeID()
+    try:
+        scan, own = volumes.Place.of(volume), segments.world_matrix(node)
+    except SemiSegError:  # bent, or a scan without voxels: all that is known is the transform
+        return lambda again: again.SetAndObserveTransformNodeID(transform)
+
+    def place(again) -> None:
+        again.SetAndObserveTransformNodeID(transform)
+        with contextlib.suppress(SemiSegError):  # bent now
+            into = scan.into_frame_of(volume) @ own
+            now = np.linalg.inv(segments.world_matrix(volume)) @ segments.world_matrix(again)
+            if np.abs(now - into).max() > _SAME_PLACE:
+                follow(again, volume.GetParentTransformNode())
+                again.ApplyTransformMatrix(slicer.util.vtkMatrixFromArray(into))
+
+    return place
 
 
 def drawn_since(case: Case) -> Callable[[], bool]:
@@ -66,6 +94,7 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
     owned += [("uncertainty", case.uncertainty)]
     owned = [(kind, node) for kind, node in owned if node is not None]
     others = [("volume", volume), ("annotation", annotation)]
+    places = [(node, _keep_place(node, volume)) for _, node in owned]
     displays = [node.GetNthDisplayNode(n) for _, node in owned for n in range(node.GetNumberOfDisplayNodes())]
     kept = case.kept_prediction()
 
@@ -94,7 +123,8 @@ def keep_removed(table: CaseTable, case: Case) -> Back:
             for kind, node in [*others, *owned]:
                 if node is not None and node.GetScene() is not None:
                     case.add_reference(kind, node)
-            for _, node in owned:
+            for node, place in places:
+                place(node)
                 put_beside(node, volume)
             table.scene.AddNode(case.node)  # when it is complete
             case.restore(kept)

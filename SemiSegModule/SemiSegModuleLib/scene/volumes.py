@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
@@ -22,6 +23,7 @@ from .segments import grid_shape, world_matrix
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHEAR = 1e-4  # largest cosine between axes that counts as a right angle
 _LEVEL = 1  # of zlib: four times as fast as its default and a few per cent larger
+_NIFTI_HEAD, _NRRD_HEAD = 352, 65536  # bytes: exactly so long; not longer
 _OFF_GRID = 0.1  # voxels that a grid may lie beside another and still be the same
 
 
@@ -75,7 +77,8 @@ def world_image(volume_node, array: np.ndarray | None = None, box: VoxelBox | No
     if np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR:
         raise VolumeError(
             f"The axes of '{shown_name(volume_node)}' are not at right angles in the world, which files cannot hold: "
-            "take it out of its shearing transform, or resample it (module Resample Scalar/Vector/DWI Volume)."
+            "take it out of its shearing transform, resample it (module Resample Scalar/Vector/DWI Volume), or leave "
+            "it out."
         )
     image = sitk.GetImageFromArray(_storable(voxels if box is None else voxels[box.slices]))
     image.SetSpacing(spacing.tolist())
@@ -180,12 +183,27 @@ def write_image(image: sitk.Image, path: Path, compress: bool = True) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sitk.WriteImage(image, str(unfinished), useCompression=compress, compressionLevel=_LEVEL)
+        if not _is_whole(unfinished, image, compress):
+            raise OSError("the disk is full, or was taken away")
         replace(unfinished, path, attempts=7)
     except (OSError, RuntimeError) as error:
         raise VolumeError(f"{path} cannot be written: {str(error).strip().splitlines()[-1]}") from error
     finally:
         with contextlib.suppress(OSError):  # not there, or held
             unfinished.unlink()
+
+
+def _is_whole(path: Path, image: sitk.Image, compressed: bool) -> bool:
+    """Whether the file ends where its voxels do: ITK's writers of NIfTI, and at the end of NRRD, do not notice that a
+    disk is full. Only the amount is looked at, which compressed data say in their last four bytes."""
+    amount = image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
+    head = _NIFTI_HEAD if path.name.endswith(".nii.gz") else 0
+    with path.open("rb") as stream:
+        if compressed or head:
+            stream.seek(-4, os.SEEK_END)
+            return int.from_bytes(stream.read(), "little") == (head + amount) % 2**32
+        start = stream.read(_NRRD_HEAD).partition(b"\n\n")[0]
+        return stream.seek(0, os.SEEK_END) == len(start) + 2 + amount
 
 
 def _storable(voxels: np.ndarray) -> np.ndarray:
