@@ -272,7 +272,8 @@ def test_a_damaged_file_is_named(ready, monkeypatch, tmp_path):
     ready.ui.trainButton.click()
     wait_for_the_end(ready)
     assert ready.ui.stateLabel.text.startswith("Failed")
-    assert "scan_003.nrrd" in ready.ui.failureLabel.text
+    assert ready.ui.failureLabel.text.startswith("'atrium_003': cannot be read")
+    assert ready.ui.failureLabel.text.endswith(". Leave that scan out (section 1) to train without it.")
     ready.ui.copyLogButton.click()
     assert "scan_003.nrrd" in ready.qt.QApplication.clipboard().text()
 

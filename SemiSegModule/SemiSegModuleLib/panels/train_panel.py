@@ -210,7 +210,8 @@ class TrainPanel:
         named = self._study.in_names(text)
         if named == text:
             return text
-        return _("{reason} Leave that scan out (section 1) to train without it.").format(reason=named)
+        text = _("{reason}. Leave that scan out (section 1) to train without it.")
+        return text.format(reason=named.rstrip(" .\n"))
 
     def _show_failure(self, text: str) -> None:
         self._ui.failureLabel.text = text
