@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -103,7 +103,7 @@ def _find_labels(
     return _numbered(occurring, ignore_value, names)
 
 
-def _in_masks(readers: Sequence[Any]) -> tuple[list[Sequence[Label]], set[int]]:
+def _in_masks(readers: Sequence[Callable[[], Mask]]) -> tuple[list[Sequence[Label]], set[int]]:
     """(segments of each mask that can be read, all values in them); raises SemiSegError where none can be."""
     segments: list[Sequence[Label]] = []
     occurring: set[int] = set()

@@ -3,8 +3,9 @@
 Plain uncertainty does not reliably beat random choice in 3D where the latter knows of the foreground (nnActive, 2025).
 Among patches, drawing by a power of the predictive entropy instead of taking its peaks did (Lüth et al., "Finally
 Outshining the Random Baseline", arXiv 2601.13677, 2026): `power` is that for whole scans. With few annotations
-typical samples were worth more than odd ones (Hacohen et al. 2022): `typical`. Measured here with twelve scans of
-cardiac cine, neither `power` nor `diversity` beats random choice (Testing/Benchmarks/Annotation.md). Baselines:
+typical samples were worth more than odd ones (Hacohen et al. 2022): `typical`. Measured here on cardiac cine, neither
+`power` nor `diversity` for the second six scans beats random choice, nor `typical` for the first six, without a model
+(Testing/Benchmarks/Annotation.md). Baselines:
 `random`, and `foreground-random`, which leaves the scans in which the model finds nothing to the end.
 """
 
